@@ -14,7 +14,7 @@ from typing import BinaryIO
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.readable import Readable
 from parcelq.store.store import NO_METADATA, Part, Stored, part_bytes
@@ -155,7 +155,7 @@ def collected_of(messages: Iterable[Message]) -> Collected:
     """What the messages of one source add up to."""
     store = Objects()
     now = datetime(2026, 11, 26, tzinfo=UTC)
-    job = Job("s3://bucket/inbox/a?put=1")
+    job = JobKey("s3://bucket/inbox/a?put=1")
     pieces = [piece for message in messages for piece in pieces_of(message)]
     key = write_segment(store, "topic", job, pieces, [], now, now)
     return Collected(store, open_indexes(store, [key]))

@@ -15,7 +15,7 @@ from parcelq.aws.batching import batches
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import indexes_of, tidy
-from parcelq.collect.segments import Job, segment_keys, write_segment
+from parcelq.collect.segments import JobKey, segment_keys, write_segment
 from parcelq.limits import MIB
 from parcelq.store.folder import FolderStore
 from parcelq.topics.pieces import Piece
@@ -24,7 +24,7 @@ from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, at_least, side_by_side, speeds
 
 _TOPIC: Final = "topic"
-_JOB: Final = Job("s3://bucket/inbox/lines.txt?etag=0&put=0")
+_JOB: Final = JobKey("s3://bucket/inbox/lines.txt?etag=0&put=0")
 _SEGMENT_PIECES: Final = 320
 """Each piece has 50 KB. A segment has 16 MiB of them, the size at which the downloader closes a segment."""
 _BLOCK: Final = 8 * MIB

@@ -23,7 +23,7 @@ from typing import Final
 from parcelq.collect.finish import Finisher
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import indexes_of, read_record, tidy
-from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
+from parcelq.collect.segments import JobKey, index_size, segment_keys, segments_among, write_segment
 from parcelq.store.folder import FolderStore
 from parcelq.topics.pieces import Piece
 
@@ -39,7 +39,7 @@ _INPUT: Final = 50_000
 _OUTPUT: Final = 100
 _SEGMENTS: Final = 100
 _TOPIC: Final = "topic"
-_JOB: Final = Job("s3://bucket/inbox/lines.txt?etag=0&put=0")
+_JOB: Final = JobKey("s3://bucket/inbox/lines.txt?etag=0&put=0")
 
 
 def measure(bench: Bench) -> Iterator[Figure]:

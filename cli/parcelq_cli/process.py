@@ -9,7 +9,7 @@ import typer
 from parcelq.limits import MAX_DELAY_SECONDS
 
 from parcelq_cli import clients
-from parcelq_cli.options import Bucket, OneStep, ParcelSize, StepSettings, WorkflowId
+from parcelq_cli.options import Bucket, OneStep, ParcelSize, StepSettings, WorkflowId, WrongUsageError
 from parcelq_cli.output import Output, amount, fields, with_output
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def _processor(
 
     topics, overflow = clients.topics(), clients.overflow(bucket or "")
     urls = topics.url(input_topic), topics.url(output_topic), topics.letters_url(input_topic)
+    if urls[1] in {urls[0], urls[2]}:
+        raise WrongUsageError(f"OUTPUT_TOPIC is {output_topic!r}, but must not be INPUT_TOPIC or its dead-letter topic")
     source, output, dead_letters = (SqsTopic(topics.sqs, url, overflow) for url in urls)
     processor = StoppableProcessor(Route(source, output, dead_letters, output), step, rules, stopper=stopper)
     return processor, int(source.attributes()["VisibilityTimeout"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import ParcelqError
+from parcelq.errors import AwsError, ParcelqError
 from rich.text import Text
 
 from parcelq_cli import clients
@@ -116,7 +116,10 @@ def repair(
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.collect.status import statuses
 
-    return [one for one in statuses(clients.bucket(bucket), topic) if one.has_in_name(name)]
+    try:
+        return [one for one in statuses(clients.bucket(bucket), topic) if one.has_in_name(name)]
+    except AwsError as error:
+        raise ParcelqError(f"there is no bucket {bucket!r}") if error.code == "NoSuchBucket" else error from None
 
 
 def _report(bucket: str, name: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -54,7 +55,23 @@ def application(directory: str) -> WSGIApplication:
     sqs_backends.backend = StandardQueueBackend
     StandardQueue.bodies = Bodies(directory)
     s3.install(directory)
-    return SqsFrontend(DirectS3(s3.S3Frontend(DomainDispatcherApplication(create_backend_app))))
+    moto = DomainDispatcherApplication(create_backend_app)
+    return SqsFrontend(DirectS3(s3.S3Frontend(with_account_settings(moto))))
+
+
+def with_account_settings(application: WSGIApplication) -> WSGIApplication:
+    """Answer Lambda's GetAccountSettings, which moto lacks, with the quotas of an account that has been in use."""
+    limits = {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}
+    body = json.dumps({"AccountLimit": limits, "AccountUsage": {"FunctionCount": 0, "TotalCodeSize": 0}}).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "").strip("/") != "2016-08-19/account-settings":
+            return application(environ, start_response)
+        start_response("200 OK", headers)
+        return (body,)
+
+    return answer
 
 
 class Latency:

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LOOK_SECONDS: Final = 0.2
-_PAUSE_FACTOR: Final = 5
-"""The pause after a check is this many times longer than the check, which takes long for thousands of files."""
+_POLLS_FACTOR: Final = 10
+_PAUSE_FACTOR: Final = 20
+"""A pause is this many times longer than the check before it: of the topics, and of the results, which may be
+thousands."""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
@@ -34,15 +36,20 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> f
     Raises:
         ParcelqError: the stack makes no progress.
     """
+    share, next_look = 0.0, 0.0
     began = time.monotonic()
     while waiting := pipeline.waiting():
-        given_up = pipeline.given_up().keys()
-        missing = _missing(pipeline, sizes)
-        done = sum(size for name, size in sizes.items() if name not in missing)
-        tell(f"{amount(waiting, 'message')} waiting", done / max(1, sum(sizes.values())))
-        if given_up and missing <= given_up:
-            break
-        time.sleep(max(_LOOK_SECONDS, _PAUSE_FACTOR * (time.monotonic() - began)))
+        pause = max(_LOOK_SECONDS, _POLLS_FACTOR * (time.monotonic() - began))
+        began = time.monotonic()
+        if began >= next_look:
+            given_up, missing = pipeline.given_up().keys(), _missing(pipeline, sizes)
+            if given_up and missing <= given_up:
+                break
+            share = sum(size for name, size in sizes.items() if name not in missing) / max(1, sum(sizes.values()))
+            now = time.monotonic()
+            next_look = now + _PAUSE_FACTOR * (now - began)
+        tell(f"{amount(waiting, 'message')} waiting", share)
+        time.sleep(pause)
         began = time.monotonic()
     return _missing(pipeline, sizes)
 

@@ -155,7 +155,8 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
     began = time.monotonic()
     with output.progress("running") as tell, running(options, logs, scratch) as pipeline:
         pipeline.put_all(inputs)
-        missing = collect(pipeline, {name: file.stat().st_size for name, file in inputs.items()}, tell)
+        sizes = {name: file.stat().st_size for name, file in inputs.items()}
+        missing = collect(pipeline, sizes, tell) if inputs else frozenset()
         names = [result_names(name).result for name in inputs if name not in missing]
         results = [Result(*one) for one in pipeline.results.fetch_all(names, folder)]
         letters = pipeline.dead_letters()

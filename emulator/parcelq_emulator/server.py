@@ -150,9 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
-    gc.set_threshold(
-        100_000
-    )  # moto is a million permanent objects: garbage collection among them takes a sixth of the start
+    # moto is a million permanent objects: looking for garbage among them takes a sixth of the start.
+    gc.set_threshold(100_000)
     # Imported late, because moto takes half a second, and a process that only starts a server does not need it.
     from parcelq_emulator.application import Latency, application, listen
     from parcelq_emulator.sqs_backend import StandardQueueBackend
@@ -167,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         latency = {name: float(seconds) for name, _, seconds in (one.partition("=") for one in given.latency)}
         answering = application(str(directory))
         server = listen(Latency(answering, latency) if latency else answering, port)
+        gc.freeze()  # and a pass over all of them later takes half a second
         os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints sometimes

@@ -201,10 +201,10 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestTime::test_messages_are_locked_for_as_long_as_the_invocation_may_take",
     ),
     "where marks cannot be read, messages that were received before are not run": (
-        "tests/functional/test_failures.py::TestFunctionsThatDie::test_where_marks_cannot_be_read_only_messages_received_before_wait",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_only_messages_that_were_received_before_wait_where_marks_cannot_be_read",
     ),
     "what is done is acknowledged before a run that may kill the function": (
-        "tests/functional/test_failures.py::TestFunctionsThatDie::test_what_is_done_is_acknowledged_before_a_run_that_kills_the_function",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_messages_that_are_done_are_acknowledged_before_a_run_that_kills_the_function",
     ),
     "a message that nobody can read is dead, with the reason": (
         "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",

@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from crash_faults import EVERY_FAULT, Fault, Killed, killed_after, killed_before
 from crash_world import KEY, Clients, World
+from parcelq.errors import StepError
 from parcelq.jobs.jobs import Jobs
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.leftovers import end_processes_below
@@ -85,8 +86,10 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
-        *others, _clock, _sleep = SqsTopic.__init__.__defaults__ or ()
-        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock, world.clock.pass_by))
+        own = {"clock": world.clock, "sleep": world.clock.pass_by}
+        defaults = {one.name: one.default for one in fields(SqsTopic) if one.default is not MISSING}
+        assert own.keys() <= defaults.keys()
+        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", tuple({**defaults, **own}.values()))
         return world
 
     for function in functions.values():
@@ -248,21 +251,16 @@ def test_of_a_step_that_never_does_the_same_twice_the_result_has_one_run_or_the_
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> Callable[[World, bytes], None]:
     """Lets a step take the function down as soon as it gets a line."""
-    run_step = Runner.run
+    run_all = Runner.run_all
 
     def let(world: World, line: bytes) -> None:
-        @contextmanager
-        def run(
-            runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int | None
-        ) -> Iterator[Ran]:
-            given = list(bodies)
-            if any(line in one for one in given):
+        def run(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+            if any(line in body for one in given for body in one.bodies):
                 world.invocation.dead = True
                 raise Killed
-            with run_step(runner, given, timeout, **more) as ran:
-                yield ran
+            return run_all(runner, given, timeout)
 
-        monkeypatch.setattr(Runner, "run", run)
+        monkeypatch.setattr(Runner, "run_all", run)
 
     return let
 

@@ -359,7 +359,7 @@ def test_logs_alarms_and_the_dashboard_have_their_places(dev: Story, prod: Story
     assert "parcelqdev-STAGE" in json.dumps(dashboard[1]["widgets"])
 
 
-def test_what_the_server_leaves_out_is_in_what_was_deployed(dev: Story) -> None:
+def test_resources_that_the_server_leaves_out_are_in_the_deployed_template(dev: Story) -> None:
     (bucket,) = dev.of_type("AWS::S3::Bucket").values()
     (notification,) = bucket["NotificationConfiguration"]["LambdaConfigurations"]
     assert notification["Event"] == "s3:ObjectCreated:*"

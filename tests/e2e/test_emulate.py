@@ -22,6 +22,16 @@ STRICT_STEP = """#!/bin/sh
 exec awk '/BAD/ { print "cannot parse: " $0 > "/dev/stderr"; exit 1 } { print toupper($0) }'
 """
 
+WAITS_ONCE = """
+import sys, time
+text = sys.stdin.read()
+try:
+    open("{started}", "x").close()
+    time.sleep(600)
+except FileExistsError:
+    sys.stdout.write(text)
+"""
+
 WARM_STEP = """
 import os
 from parcelq.steps.function import step
@@ -194,17 +204,21 @@ def test_a_warm_step_serves_many_messages_and_ends_with_them(tmp_path: Path) -> 
 
 
 def test_a_processor_that_is_killed_loses_nothing(tmp_path: Path, filter_settings: Path) -> None:
-    file, step, out = tmp_path / "lines.txt", tmp_path / "slow.py", tmp_path / "out"
-    file.write_text("".join(f"line {number}\n" for number in range(3000)))
-    step.write_text("import sys, time\ntext = sys.stdin.read()\ntime.sleep(0.3)\nsys.stdout.write(text)\n")
+    file, step, out, started = (tmp_path / name for name in ("lines.txt", "waits.py", "out", "started"))
+    file.write_text("".join(f"line {number}\n" for number in range(1000)))
+    step.write_text(WAITS_ONCE.format(started=started))
     arguments = [file, "--step", step, "--settings", filter_settings, "--output", out, "--parcel-size", "100"]
     running = subprocess.Popen([*PARCELQ, "emulate", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
     try:
-        killed = kill_one("functions/processor", "runtime.py", give_up=time.monotonic() + 60)
+        while not started.exists():
+            time.sleep(0.05)
+        processors = set(processes_with("functions/processor")) & set(processes_with("runtime.py"))
+        for process in processors:
+            os.kill(process, signal.SIGKILL)
         _, stderr = running.communicate(timeout=120)
     finally:
         running.kill()
-    assert killed
+    assert processors
     assert running.returncode == 0, stderr
     assert (out / "lines.txt").read_bytes() == file.read_bytes()
 
@@ -275,16 +289,3 @@ def processes_with(text: str) -> list[int]:
         if text.encode() in said and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return found
-
-
-def kill_one(*texts: str, give_up: float) -> int | None:
-    """Kill a process with these texts in its command line and environment, once it has worked for a while."""
-    while time.monotonic() < give_up:
-        found = set.intersection(*(set(processes_with(text)) for text in texts))
-        if found:
-            time.sleep(1.5)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(min(found), signal.SIGKILL)
-                return min(found)
-        time.sleep(0.1)
-    return None

@@ -179,9 +179,8 @@ def test_run_with_detach_prints_the_name_with_which_wait_brings_the_result(cloud
     )
     assert process.stderr
     for line in process.stderr:
-        if "uploading lines.txt" in line or "uploading /" in line:
-            break
-    time.sleep(3)  # it follows the job now, which takes longer
+        if "%" in line and not line.startswith("uploading"):
+            break  # it follows the job now, which takes longer
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -172,7 +172,9 @@ class TestDead:
         world.die(world.third_line(source))
         assert self.line(cli) is None
 
-    def test_where_there_are_versions_the_line_is_that_of_the_version(self, cli: Cli, world: World) -> None:
+    def test_in_a_bucket_with_versions_dead_counts_lines_in_the_version_that_was_put(
+        self, cli: Cli, world: World
+    ) -> None:
         world.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         source = world.put()
         world.put(data=b"\n" + DATA)

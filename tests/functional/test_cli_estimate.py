@@ -163,7 +163,7 @@ def test_a_real_warm_step_is_kept_from_run_to_run(cli: Cli, lines: Path, tmp_pat
     assert known["start"] > 0
 
 
-def test_what_a_real_step_calculates_is_measured(lines: Path, tmp_path: Path) -> None:
+def test_estimate_measures_what_a_real_step_calculates(lines: Path, tmp_path: Path) -> None:
     step = tmp_path / "step.py"
     step.write_text("import sys\nsum(range(3_000_000))\nopen(sys.argv[4], 'w').close()\n")
     known = known_of(lines, local_step(str(step)))

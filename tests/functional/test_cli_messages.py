@@ -143,7 +143,7 @@ def test_a_message_that_cannot_be_read_fails_alone_and_is_not_acknowledged(cli: 
 
 
 def test_messages_that_sqs_does_not_delete_are_reported(cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parcelq.topics.sqs.acknowledge", lambda _sqs, _url, messages: messages[:1])
+    monkeypatch.setattr("parcelq.topics.sqs.SqsTopic.acknowledge", lambda _topic, messages: messages[:1])
     cli.ok("publish", topic, "a", "b")
     done = cli("pull", topic, "--min", "2", "--acknowledge")
     assert done.code == 1

@@ -302,6 +302,13 @@ def test_the_processes_of_a_warm_step_serve_many_messages_and_end_with_the_comma
     assert not [pid for pid in said.values() if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.parametrize("output", ["in", "in-dead-letter"])
+def test_the_output_does_not_go_back_to_the_topic_that_it_came_from(cli: Cli, output: str) -> None:
+    cli.ok("topics", "create", "in")
+    said = cli.fails("process", "in", output, "--step", "cat", "--timeout", "0", code=2)
+    assert f"OUTPUT_TOPIC is '{output}', but must not be INPUT_TOPIC or its dead-letter topic" in said
+
+
 def test_wrong_settings_are_an_error_before_any_message_is_pulled(
     cli: Cli, topics: tuple[str, str], tmp_path: Path
 ) -> None:

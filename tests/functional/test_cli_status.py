@@ -12,7 +12,7 @@ import boto3
 import pytest
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.collect.status import statuses
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
@@ -235,7 +235,7 @@ class TestRepair:
         assert repair(cli, "m.smi", "--input-topic", "parcelq-step") == 6
         assert len(world.take()) == 6
 
-    def test_of_several_puts_the_latest_is_repaired(self, cli: Cli, world: World) -> None:
+    def test_repair_takes_the_latest_of_several_puts(self, cli: Cli, world: World) -> None:
         for put in ("0054", "0056", "0055"):
             world.upload(world.put(DATA + put.encode() if put != "0056" else DATA, put=put))
         world.put(put="0056")
@@ -251,7 +251,7 @@ class TestRepair:
 
     def test_repair_refuses_a_source_that_is_a_local_file(self, cli: Cli, world: World) -> None:
         text = str(Source.of_file("/a/x.txt", "00"))
-        write_segment(world.store, "parcelq-output", Job(text), [Piece("0-5/10", b"abcd\n", 1)], [], WHEN, WHEN)
+        write_segment(world.store, "parcelq-output", JobKey(text), [Piece("0-5/10", b"abcd\n", 1)], [], WHEN, WHEN)
         error = cli.fails("repair", "x.txt", "--bucket", BUCKET)
         assert "file:///a/x.txt cannot be repaired: it is a file of the machine that uploaded it" in error
 
@@ -290,6 +290,10 @@ class TestStatus:
         done = cli.ok("status", "m.smi", "--bucket", BUCKET).text
         assert "m.smi  not whole" in done
         assert "dead    1 entry" in done
+
+    @pytest.mark.parametrize("command", ["status", "repair"])
+    def test_a_bucket_that_is_not_there_is_named(self, cli: Cli, command: str) -> None:
+        assert cli.fails(command, "x", "--bucket", "no-such-bucket") == "parcelq: there is no bucket 'no-such-bucket'\n"
 
     def test_status_of_a_name_that_never_was_is_an_error(self, cli: Cli, world: World) -> None:
         error = cli.fails("status", "nowhere.smi", "--bucket", BUCKET)
@@ -337,7 +341,7 @@ class TestStatus:
     def test_status_does_not_guess_numbers_of_entries_from_bytes(self, cli: Cli, world: World) -> None:
         source = str(world.put())
         note_upload(world.store, source, 0, Uploaded(1, 6, len(DATA)), total=len(DATA))
-        write_segment(world.store, "parcelq-output", Job(source), [Piece("0-7/42", b"x", 1)], [], WHEN, WHEN)
+        write_segment(world.store, "parcelq-output", JobKey(source), [Piece("0-7/42", b"x", 1)], [], WHEN, WHEN)
         (one,) = status(cli)
         assert (one["covered"]["entries"], one["missing"]["entries"], one["entries_read"]) == (None, None, 6)
 

@@ -14,7 +14,7 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
 from parcelq.collect.seeing import SourceState
-from parcelq.collect.segments import Job, segment_keys, write_segment
+from parcelq.collect.segments import JobKey, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.lineage.lineage import digest
 from parcelq.names import SEGMENTS
@@ -138,9 +138,9 @@ class TestSegments:
             Piece("0-2/8", b"d\n", 3, "why", "7,8"),
             Piece("0-2/8>3-5/9:0123456789abcdef", b"x\n", 1),
         ]
-        key = write_segment(collecting.store, "topic", Job(source(), "w"), pieces, ["b", "a", "b"], WHEN, WHEN)
+        key = write_segment(collecting.store, "topic", JobKey(source(), "w"), pieces, ["b", "a", "b"], WHEN, WHEN)
         (index,) = open_indexes(collecting.store, [key])
-        assert (index.job, index.versions, index.total) == (Job(source(), "w"), ("a", "b"), 8)
+        assert (index.job, index.versions, index.total) == (JobKey(source(), "w"), ("a", "b"), 8)
         assert index.first == index.last == "2026-11-23T12:00:00+00:00"
         collected = Collected(collecting.store, [index])
         reader = SegmentReader(collecting.store, [key])
@@ -151,7 +151,7 @@ class TestSegments:
         assert (dead.record, dead.line, dead.entry) == (7, 8, b"d\n")
 
     def lone(self, collecting: Collecting, piece: Piece) -> str:
-        return write_segment(collecting.store, "topic", Job(source()), [piece], [], WHEN, WHEN)
+        return write_segment(collecting.store, "topic", JobKey(source()), [piece], [], WHEN, WHEN)
 
     @pytest.mark.parametrize("key", ["segments/topic/id/what.seg", "segments/topic/id/what-9999.seg"])
     def test_an_object_that_is_no_segment_is_named(self, collecting: Collecting, key: str) -> None:
@@ -328,7 +328,7 @@ class TestWhatCannotBeCollected:
     def test_a_message_that_came_twice_is_written_once(self, collecting: Collecting) -> None:
         for body in (b"one\n", b"two\n"):
             pieces = [Piece("id", b"one\n", 1), Piece(f"other {body!r}", body, 1)]
-            write_segment(collecting.store, "topic", Job(""), pieces, [], WHEN, WHEN)
+            write_segment(collecting.store, "topic", JobKey(""), pieces, [], WHEN, WHEN)
         collecting.finish()
         assert self.apart(collecting) == [b"one", b"one", b"two"]
 

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from collect_world import DATA, RESULT, WHEN, Collecting, Kill, Killed, outputs, source
 from parcelq.collect.finish import Finisher
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.errors import AwsError
 from parcelq.limits import MIB
 from parcelq.names import SEGMENTS
@@ -159,7 +159,7 @@ def test_a_finisher_notices_a_result_that_somebody_else_wrote_in_between(collect
             done.append(True)
             newer = Finisher(other.store, "topic", bucket=other.bucket)
             pieces = [Piece(one.attributes[LINEAGE], one.body, 1) for one in outputs("0056", change=bytes.title)]
-            key = write_segment(other.store, "topic", Job(source("0056")), pieces, [], WHEN, WHEN)
+            key = write_segment(other.store, "topic", JobKey(source("0056")), pieces, [], WHEN, WHEN)
             list(newer._look([key]))
 
     collecting.s3.meta.events.register("provide-client-params.s3.PutObject", overtake)

@@ -128,7 +128,7 @@ def test_receivers_hold_a_segment_and_a_pull_each_at_the_most(size: int) -> None
 
 
 @pytest.mark.usefixtures("small")
-def test_where_large_ones_come_after_small_ones_fewer_are_pulled_at_once() -> None:
+def test_draining_pulls_fewer_messages_at_once_where_large_ones_follow_small_ones() -> None:
     topic = Topic(messages(*[50] * 200, *[1_000] * 100, *[50] * 400))
     assert topic.drain(Puts(), receivers=1).messages == 700
     sums = list(itertools.accumulate(topic.asked))

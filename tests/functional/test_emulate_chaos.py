@@ -48,13 +48,14 @@ def died_at(deaths: runtime.Deaths, moments: int) -> int:
 
 def lives(seed: str, count: int, choice: random.Random) -> list[tuple[int, int]]:
     """Of so many invocations of one instance, how many moments each would have had, and the one at which it died."""
-    deaths = runtime.Deaths(seed, boto3.Session(), 0.2)
+    session = boto3.Session()
+    deaths = runtime.Deaths(seed, session, 0.2)
     lived = []
     for _ in range(count):
         moments = choice.choice([0, 2, 6, 6, 6, 30])
         lived.append((moments, died_at(deaths, moments)))
         if lived[-1][1]:
-            deaths = runtime.Deaths(seed, boto3.Session(), 0.2)
+            deaths = runtime.Deaths(seed, session, 0.2)
     return lived
 
 

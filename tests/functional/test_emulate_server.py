@@ -415,3 +415,8 @@ def test_a_framed_request_to_a_server_that_is_gone_fails_as_one_by_http_does() -
     for _ in range(2):
         with pytest.raises(HTTPClientError):
             client.list_buckets()
+
+
+def test_lambda_says_what_the_account_allows(server: Server) -> None:
+    functions: Any = SESSION.client("lambda", endpoint_url=server.url)
+    assert functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 1000

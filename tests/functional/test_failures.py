@@ -297,7 +297,7 @@ class TestFunctionsThatDie:
         assert len(stage.handle(stage.processor()).failed) == 1
         assert len(stage.marks) == 0
 
-    def test_what_is_done_is_acknowledged_before_a_run_that_kills_the_function(
+    def test_messages_that_are_done_are_acknowledged_before_a_run_that_kills_the_function(
         self, stage: Stage, deadly: list[bytes]
     ) -> None:
         stage.publish(parcel("kill", Failures="1"), parcel("too", "large", start=50))
@@ -307,7 +307,7 @@ class TestFunctionsThatDie:
         counts = stage.input.counts()
         assert (counts.visible, counts.in_flight) == (2, 1)  # both parts can be pulled, and only the killer is left
 
-    def test_where_marks_cannot_be_put_messages_are_not_run(
+    def test_messages_are_not_run_where_their_marks_cannot_be_put(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refused(*_: object, **__: object) -> str:
@@ -321,7 +321,7 @@ class TestFunctionsThatDie:
             "its mark could not be written: PutObject failed with SlowDown: please"
         ]
 
-    def test_where_marks_cannot_be_read_only_messages_received_before_wait(
+    def test_only_messages_that_were_received_before_wait_where_marks_cannot_be_read(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refused(*_: object) -> Iterator[str]:

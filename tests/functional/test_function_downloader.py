@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from function_world import ALIKE, BUCKET, MOLECULES, Stack, event
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.errors import ParcelqError, TopicNotFoundError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
@@ -196,7 +196,7 @@ def test_the_status_of_very_many_holes_fits_into_an_answer(stack: Stack) -> None
         source = str(Source.of_object(BUCKET, f"inbox/{name}", etag="e", put=str(number)))
         tombs = [Piece(f"{at}-{at + 1}/100000", b"", 1, reason) for at in range(0, 2000, 2)]
         when = datetime(2026, 11, 23, tzinfo=UTC)
-        write_segment(store, "parcelq-output", Job(source), tombs, [], when, when)
+        write_segment(store, "parcelq-output", JobKey(source), tombs, [], when, when)
     answer = stack.call("topic_admin", {"action": "status", "source": name})
     assert [(one["hole_count"], one["death_count"]) for one in answer["sources"]] == [(1000, 1000)] * 2
     assert len(json.dumps(answer)) / 2 * sys.modules["actions"].MOST_SOURCES < 6_000_000

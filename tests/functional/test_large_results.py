@@ -193,7 +193,7 @@ class TestParts:
 
     def test_a_plan_whose_bytes_do_not_add_up_is_not_written(self) -> None:
         store = Objects()
-        wanted = Wanted("results/x", {}, None, 12, ["a"], lambda: iter([Extent(0, 0, 11)]))
+        wanted = Wanted("results/x", {}, None, 12, ["a"], [Extent(0, 0, 11)])
         with pytest.raises(ParcelqError, match="11 bytes"):
             freeze(store, store, wanted, wanted.plan_key("segments/t/j/"))
         assert store.uploads == {}
@@ -302,9 +302,7 @@ class TestOvertaken:
     def test_of_two_plans_that_are_made_at_once_one_counts(self) -> None:
         store = Objects()
         store.put("a", RESULT)
-        wanted = Wanted(
-            "results/x", {"state": "s"}, None, len(RESULT), ["a"], lambda: iter([Extent(0, 0, len(RESULT))])
-        )
+        wanted = Wanted("results/x", {"state": "s"}, None, len(RESULT), ["a"], [Extent(0, 0, len(RESULT))])
         key = wanted.plan_key("segments/t/j/")
         first, second = (freeze(store, store, wanted, key) for _ in range(2))
         assert first == second
@@ -413,7 +411,7 @@ def test_several_stacks_of_work_write_one_exact_result_together() -> None:
 def test_a_plan_that_was_dropped_just_now_is_begun_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Objects()
     store.put("a", RESULT)
-    wanted = Wanted("results/x", {}, None, len(RESULT), ["a"], lambda: iter([Extent(0, 0, len(RESULT))]))
+    wanted = Wanted("results/x", {}, None, len(RESULT), ["a"], [Extent(0, 0, len(RESULT))])
     key = wanted.plan_key("segments/t/j/")
     freeze(store, store, wanted, key)
     monkeypatch.setattr("parcelq.collect.plans.read_plan", lambda *_: None)

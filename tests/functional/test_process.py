@@ -58,7 +58,7 @@ class TestOutput:
         (output,) = stage.outputs
         assert (output.body, output.entries) == (b"x\0\n\xff\nunended", 3)
 
-    def test_without_a_workflow_the_output_names_none(self, stage: Stage) -> None:
+    def test_output_of_a_message_without_a_workflow_names_none(self, stage: Stage) -> None:
         stage.publish(parcel("a"))
         stage.handle(stage.processor(workflow=""))
         assert WORKFLOW not in stage.outputs[0].attributes
@@ -315,7 +315,7 @@ def test_processing_no_messages_does_nothing(stage: Stage) -> None:
     assert stage.processor().handle([]) == Outcome()
 
 
-def test_on_lambda_nothing_is_acknowledged_but_a_worker_acknowledges(stage: Stage) -> None:
+def test_a_worker_acknowledges_messages_and_the_processor_on_lambda_leaves_that_to_lambda(stage: Stage) -> None:
     stage.publish(parcel("a"))
     stage.processor().handle(stage.receive(), lambda: 100.0)
     assert stage.input.counts().in_flight == 1

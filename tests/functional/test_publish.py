@@ -198,7 +198,9 @@ class TestFaults:
         assert clock.slept == []
         assert len(requests.asked) == 1
 
-    def test_both_faults_in_one_reply_are_distinguished(self, sqs, topic, requests, clock):
+    def test_faults_of_the_server_and_of_the_sender_in_one_reply_are_treated_separately(
+        self, sqs, topic, requests, clock
+    ):
         messages = numbered(4)
         refused = [failure(3, sender=True), failure(1, sender=False)]
         requests.reply("SendMessageBatch", {"Successful": [{"Id": "0"}, {"Id": "2"}], "Failed": refused})

@@ -15,7 +15,7 @@ EXAMPLES = re.findall(r"```([a-z]+(?:[ =][^\n]*)?)\n(.*?)```\n\n((?:    [^\n]*\n
 ROWS = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", PAGE, re.MULTILINE)
 
 
-def test_there_is_an_example_for_each_format() -> None:
+def test_the_page_about_records_has_an_example_for_each_format() -> None:
     kinds = {re.split("[ =]", name)[0] for name, _, _ in EXAMPLES}
     assert kinds == {re.split("[ =]", name)[0] for name, _ in ROWS}
     assert any(name.startswith("lines=") for name, _, _ in EXAMPLES)

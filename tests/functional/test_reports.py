@@ -216,7 +216,7 @@ class TestPage:
         assert f">{collecting.report()['state']}<" in self.page(collecting)
 
 
-def test_of_one_local_file_uploaded_twice_the_second_result_stays(collecting: Collecting, tmp_path: Any) -> None:
+def test_the_second_result_of_a_local_file_that_is_uploaded_twice_stays(collecting: Collecting, tmp_path: Any) -> None:
     file = tmp_path / "molecules.smi"
     file.write_bytes(DATA)
     for change in (bytes.upper, bytes.title):

@@ -304,9 +304,7 @@ sys.exit(1)
 
 class TestTime:
     def test_a_step_is_killed_when_its_time_is_up(self, shell):
-        began = time.monotonic()
         error = failure_of(shell("echo busy >&2; exec sleep 600"), timeout=0.5)
-        assert time.monotonic() - began < 20
         assert (error.timed_out, error.exit_code, error.stderr_tail) == (True, None, "busy\n")
         assert error.reason == "timed out after 0.5 s and was killed"
 
@@ -331,9 +329,7 @@ class TestTime:
 
     def test_processes_that_a_step_leaves_running_are_not_waited_for_and_are_killed(self, shell, tmp_path):
         pid = tmp_path / "pid"
-        began = time.monotonic()
         assert output_of(shell(f'sleep 600 & echo $! > {pid}; echo done > "$4"')) == b"done\n"
-        assert time.monotonic() - began < 20
         assert is_gone(int(pid.read_text()))
 
     def test_an_interruption_of_the_caller_ends_a_run(self, shell, tmp_path):

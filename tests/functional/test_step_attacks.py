@@ -131,15 +131,13 @@ def test_a_fast_chain_of_processes_that_start_the_next_and_end_is_caught(make_st
     source = tmp_path / "chain.c"
     source.write_text(
         "#include <unistd.h>\n#include <stdlib.h>\n#include <time.h>\n"
-        "int main(int n, char **a) { time_t end = time(0) + 30; close(0); close(1); close(2);"
+        "int main(int n, char **a) { time_t end = time(0) + 400; close(0); close(1); close(2);"
         f" while (time(0) < end) {{ pid_t p = fork(); if (p > 0) _exit(0); {session} }} return 0; }}"
     )
     chain = tmp_path / "chain-of-processes"
     subprocess.run(["cc", "-O1", "-o", str(chain), str(source)], check=True)
-    began = time.monotonic()
     with run_step(Step(make_step(f'{chain} & sleep 0.2; > "$4"')), [], 60):
         pass
-    assert time.monotonic() - began < 20
     assert subprocess.run(["pgrep", "-f", str(chain)], check=False, capture_output=True).stdout == b""
 
 

@@ -361,7 +361,7 @@ def test_a_caller_that_can_do_nothing_with_rejects_gets_an_error(write):
 
 
 class TestByHand:
-    def test_without_a_file_for_them_rejects_are_printed_and_the_others_written(self, write):
+    def test_a_step_that_is_run_by_hand_prints_its_rejects_and_writes_the_others(self, write):
         done = subprocess.run(
             [sys.executable, write(NUMBER)], input="1\nx\n2\n", capture_output=True, text=True, check=False
         )

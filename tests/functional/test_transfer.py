@@ -136,7 +136,7 @@ def test_several_files_go_one_after_another_and_each_is_reported(sqs, topic, con
     assert len({one.attributes[SOURCE] for one in contents(topic)}) == 2
 
 
-def test_of_several_files_none_is_uploaded_if_one_is_not_there(sqs, topic, requests, tmp_path):
+def test_upload_of_several_files_refuses_all_if_one_is_not_there(sqs, topic, requests, tmp_path):
     (tmp_path / "a").write_bytes(b"x\n")
     with pytest.raises(ParcelqError, match="no such file"):
         upload_files(SqsTopic(sqs, topic), [tmp_path / "a", tmp_path / "none"])

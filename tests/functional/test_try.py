@@ -164,3 +164,12 @@ def test_try_prints_no_text_that_could_change_the_terminal(tmp_path):
     done = tried("--step", "./step", cwd=tmp_path, given=b"\x1b[31mred\n")
     assert "\x1b" not in done.stdout
     assert r"\x1b[31mred" in done.stdout
+
+
+def test_a_full_disk_is_a_fault_of_stdout_and_not_of_the_file_that_is_read(tmp_path):
+    (tmp_path / "numbers.txt").write_text("1\n")
+    with open("/dev/full", "wb") as full:
+        command = [*PROGRAM, "numbers.txt", "--step", "cat"]
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == b"parcelq: stdout cannot be written: No space left on device\n"

@@ -121,7 +121,7 @@ class TestKept:
             first = threads.submit(output_of, runner).result()
         assert output_of(runner) == first
 
-    def test_what_a_run_prints_to_stdout_is_given_and_is_not_that_of_another_run(self, warm):
+    def test_text_that_a_warm_run_prints_is_given_and_is_not_that_of_another_run(self, warm):
         runner = warm(
             "@step\ndef run(entries):\n    for one in entries:\n        print('saw', one)\n        yield one\n"
         )

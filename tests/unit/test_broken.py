@@ -25,20 +25,20 @@ def test_single_entries_are_taken_from_all_of_them_in_turn() -> None:
 
 
 @pytest.mark.parametrize("bodies", [[b"one\n", b"two\n", b"three"], [b"\n\n", b"\r\n", b"x"], [b"x\n" * 1000] * 50])
-def test_there_are_eight_samples_at_the_most(bodies: list[bytes]) -> None:
+def test_a_suspicion_is_tested_with_eight_samples_at_the_most(bodies: list[bytes]) -> None:
     samples = sample(bodies)
     assert len(samples) == min(MOST_SAMPLES, sum(body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies))
     assert all(one.count(b"\n") <= 1 for one in samples)
 
 
-def test_where_every_single_entry_fails_too_the_step_is_broken() -> None:
+def test_a_step_is_broken_where_every_single_entry_of_the_sample_fails_too() -> None:
     runs, verdict = all_failed(*BODIES).judged(["no module 'x'"] * 8)
     assert verdict == BrokenStep("no module 'x'", 8)
     assert str(verdict) == "the step failed on each of 8 single entries, so it is broken: no module 'x'"
     assert runs.is_over
 
 
-def test_where_one_single_entry_succeeds_the_step_works_however_many_fail_later() -> None:
+def test_a_step_works_where_one_single_entry_succeeds_however_many_fail_later() -> None:
     runs, verdict = all_failed(*BODIES).judged(["bad"] * 7 + [None])
     assert (verdict, runs.works) == (None, True)
     for _ in range(10):
@@ -46,7 +46,7 @@ def test_where_one_single_entry_succeeds_the_step_works_however_many_fail_later(
     assert not runs.are_suspicious
 
 
-def test_where_one_message_succeeded_nothing_is_suspicious_any_more() -> None:
+def test_nothing_is_suspicious_any_more_when_one_message_succeeded() -> None:
     runs = all_failed(*BODIES[:2]).after(b"good\n", succeeded=True)
     assert not all_failed(*BODIES[:2]).works
     assert not runs.after(b"bad\n", succeeded=False).after(b"bad\n", succeeded=False).are_suspicious

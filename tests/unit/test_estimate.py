@@ -337,7 +337,7 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much_where_the_job_is_large
     concurrency=st.integers(1, 1000),
     out=st.floats(0, 10_000),
 )
-def test_no_numbers_break_the_estimate(
+def test_the_estimate_is_finite_and_positive_whatever_the_numbers(
     failing: float, memory: int, parcel: int, batch: int, concurrency: int, out: float
 ) -> None:
     known = replace(KNOWN, failing=failing, out_bytes=out, out_entries=out / 100)

@@ -10,7 +10,7 @@ from memory_store import Objects
 from parcelq.collect import runs, seeing
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
-from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
+from parcelq.collect.segments import JobKey, index_size, segment_keys, segments_among, write_segment
 from parcelq.errors import NotFoundError
 from parcelq.jobs.changes import Found, Next, after
 from parcelq.jobs.record import new_record
@@ -129,11 +129,11 @@ class TestLargeJobs:
     def write(self, store: Store, first: int, after: int, count: int) -> None:
         messages = [output(number, count, TEXT.format("a", 1)) for number in range(first, after)]
         pieces = [Piece(one.attributes[LINEAGE], one.body, 1) for one in messages]
-        write_segment(store, "out", Job(TEXT.format("a", 1)), pieces, [], WHEN, WHEN)
+        write_segment(store, "out", JobKey(TEXT.format("a", 1)), pieces, [], WHEN, WHEN)
 
     def test_a_look_reads_only_what_is_new_until_that_may_be_the_rest(self) -> None:
         store, count = Objects(), 20_000
-        job = Job(TEXT.format("a", 1))
+        job = JobKey(TEXT.format("a", 1))
 
         def write(first: int, after: int) -> None:
             pieces = [Piece(f"{4 * one}-{4 * one + 4}/{4 * count}", b"abc\n", 1) for one in range(first, after)]
@@ -154,7 +154,7 @@ class TestLargeJobs:
         assert (state.result, store.read("results/a.txt")) == ("results/a.txt", b"abc\n" * count)
         assert list(store.keys("segments/")) == []
 
-    def test_there_is_a_logarithmic_number_of_index_runs(self) -> None:
+    def test_the_number_of_index_runs_is_logarithmic_in_the_number_of_looks(self) -> None:
         store = Objects()
         for number in range(64):
             self.write(store, number, number + 1, 100)

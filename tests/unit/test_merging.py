@@ -16,7 +16,7 @@ from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record, tidy
-from parcelq.collect.segments import Job, segment_keys, write_segment
+from parcelq.collect.segments import JobKey, segment_keys, write_segment
 from parcelq.lineage.lineage import Lineage, Span, digest, joined
 from parcelq.records import LINES as PLAIN_LINES
 from parcelq.topics.pieces import Piece
@@ -53,7 +53,7 @@ class Bodies:
         store = Objects()
         for at in range(0, len(self.pieces), self.in_segment):
             some = self.pieces[at : at + self.in_segment]
-            write_segment(store, "topic", Job(SOURCE), some, [], WHEN, WHEN + timedelta(microseconds=at))
+            write_segment(store, "topic", JobKey(SOURCE), some, [], WHEN, WHEN + timedelta(microseconds=at))
             for keys in segment_keys(store, "topic").values():
                 tidy(store, "topic", keys, WHEN)
         keys = [key for some in segment_keys(store, "topic").values() for key in some]
@@ -318,7 +318,7 @@ class TestAnyDelivery:
 class TestSegments:
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.integers(0, 2), st.booleans())
-    def test_it_makes_no_difference_how_messages_lie_in_segments(
+    def test_the_result_is_the_same_however_messages_lie_in_segments(
         self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int, total_known: bool
     ) -> None:
         source = b"".join(lines)

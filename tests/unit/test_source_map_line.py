@@ -8,7 +8,7 @@ from memory_store import Objects
 from parcelq.collect import source_map
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.collect.source_map import LINE_CELLS, SourceMap, source_map_of
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.topics.pieces import Piece
@@ -28,12 +28,12 @@ def collected_of(
         for start, stop in done
     ]
     pieces += [Piece(str(Lineage(Span(start, stop, whole))), b"bad\n", 1, dead="why") for start, stop in dead]
-    write_segment(store, "output", Job(SOURCE), pieces, [], WHEN, WHEN)
+    write_segment(store, "output", JobKey(SOURCE), pieces, [], WHEN, WHEN)
     return Collected(store, open_indexes(store, list(store.keys(""))))
 
 
 def line_of(collected: Collected, total: int | None = None) -> str:
-    return map_line(source_map.line_of(source_map_of(collected, collected.resolve(), total, 10))).plain
+    return map_line(source_map.line_of(source_map_of(collected, collected.resolve().up_to(total), 10))).plain
 
 
 def test_each_part_of_a_map_line_shows_the_worst_of_it():

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from parcelq.collect.page.amounts import size
-from parcelq.collect.page.charts import Line, Point, lines
 from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
+from parcelq_cli.estimate.lines import Line, Point, lines
 from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.report import dollars, seconds
 from parcelq_cli.estimate.setups import cheapest, grid, warnings

@@ -14,7 +14,7 @@ from typing import Final
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.held import Held, Room
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import workflow_name
@@ -58,7 +58,7 @@ class Drained:
     entries: int = 0
     segments: int = 0
     exhausted: bool = True
-    jobs: set[Job] = field(default_factory=set)
+    jobs: set[JobKey] = field(default_factory=set)
 
 
 class _Pace:
@@ -110,7 +110,7 @@ class Drainer:
         if not (self.keeps_headers and HEADER in attributes and ">" in attributes.get(LINEAGE, ">")):
             return
         header = Headers().read(attributes[HEADER])
-        job = Job(attributes.get(SOURCE, ""), workflow_name(attributes.get(WORKFLOW, "")))
+        job = JobKey(attributes.get(SOURCE, ""), workflow_name(attributes.get(WORKFLOW, "")))
         key = key_of_stage(job.id, self.topic.name)
         if key not in self._kept:
             with suppress(ConflictError):
@@ -240,7 +240,7 @@ class _Receiver:
             self.on_progress(len(held.pulled), entries)
         self._hold_nothing()
 
-    def _write(self, topic: str, held: tuple[Job, list[Piece]]) -> None:
+    def _write(self, topic: str, held: tuple[JobKey, list[Piece]]) -> None:
         job, pieces = held
         store, versions, now = self.drainer.store, self.held.versions.get(job, ()), self.drainer.now()
         cost = self.held.costs.get(job, NOTHING)

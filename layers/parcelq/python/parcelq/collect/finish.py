@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from parcelq.collect.assembly import Extent, SegmentReader, parts_of
+from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted, digest_of
@@ -23,7 +23,7 @@ from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
 from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
-from parcelq.collect.segments import Job, folder, segment_keys, segments_among
+from parcelq.collect.segments import JobKey, folder, segment_keys, segments_among
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
@@ -104,22 +104,22 @@ class Finisher:
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
-    def finish_job(self, job: Job) -> SourceState | None:
-        """Look at one job, and write its result if the job is finished; None if it has no messages."""
+    def finish_job(self, job: JobKey) -> SourceState | None:
+        """Look at one job, and write its result if it is finished; None if it has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
-        """Write the messages that cannot be part of a result; see `finish_all`."""
-        keys = self.keys_of(Job(NO_SOURCE))
+        """Write the messages that cannot be part of a result, if there are any; see `finish_all`."""
+        keys = self.keys_of(JobKey(NO_SOURCE))
         return list(self._look(keys)) if keys else []
 
-    def keys_of(self, job: Job) -> list[str]:
+    def keys_of(self, job: JobKey) -> list[str]:
         """The keys in a job's folder."""
         return list(self.store.keys(folder(self.topic, job.id)))
 
-    def job_of(self, job_id: str) -> Job | None:
-        """Return the job whose messages are in the folder of an id; None if there are none."""
+    def job_of(self, job_id: str) -> JobKey | None:
+        """The job whose messages are in the folder of an id; None if there are none."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
@@ -148,9 +148,9 @@ class Finisher:
             of a large result are missing; the next look continues.
         """
         collected, resolution = seen.collected, seen.resolution
-        if collected is None or resolution is None:
+        if collected is None:
             return seen.state
-        name = seen.state.source
+        name = seen.source
         source = Source.parse(name)
         key = self._names(source).result
         present = self.out.stat(key)
@@ -213,8 +213,7 @@ class Finisher:
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
 
     def _is_large(self, seen: Seen) -> bool:
-        size = seen.resolution.size if seen.resolution else 0
-        return self.large is not None and self.large.takes(size)
+        return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
         source = keys[0]  # while its name is unknown
@@ -223,8 +222,8 @@ class Finisher:
                 self.store.delete(keys)
                 return
             seen = self.see(keys)
-            source = seen.state.source or keys[0]
-            if seen.state.source:
+            source = seen.source or keys[0]
+            if seen.source:
                 state = self.finish(seen)
                 self.settle(seen, state)
                 yield state
@@ -260,16 +259,12 @@ class Finisher:
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
-        segments, _ = collected.with_header(header, iter(()))
-
-        def extents() -> Iterator[Extent]:
-            return collected.with_header(header, collected.extents())[1]
-
+        segments, extents = collected.with_header(header, collected.extents())
         if self.large and self.large.takes(size):
             etag = present.etag if present else None
             return size if self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys) else None
         part = self.out.part_bytes(size)
-        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents(), part)
+        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents, part)
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:

@@ -26,41 +26,30 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
         empty: whether the topics that it uses are empty; None if not counted.
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)
+    resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
     found = Found(
         now,
         len(segments_among(seen.keys)) if seen else 0,
-        total=noted,
+        total=resolution.total,
+        covered=resolution.covered,
+        dead=resolution.dead,
+        dead_bytes=resolution.dead_bytes,
+        missing=resolution.missing,
+        holes=resolution.holes[:MOST_HOLES],
+        hole_count=resolution.hole_count,
+        complete=seen is not None and seen.is_complete,
         empty=empty,
         uploaded=noted is not None and entries_in(notes, 0, noted, noted) is not None,
         problem=next((note.problem for note in notes if note.problem), ""),
     )
-    if seen is None:
-        return found._replace(**_all_of(noted))
-    state = seen.state
-    found = found._replace(
-        total=noted if state.total is None else state.total,
-        covered=state.covered,
-        dead=state.dead,
-        dead_bytes=seen.dead_bytes,
-        missing=seen.missing,
-        holes=seen.holes[:MOST_HOLES],
-        hole_count=state.holes,
-        complete=seen.is_complete,
-    )
-    if seen.collected and seen.resolution:
-        found = found._replace(**_drawn(record, seen.collected, seen.resolution, found.total))
-    if state.total is None and noted is not None:  # so no message from the end of the source has arrived
-        at = found.covered + found.dead_bytes + found.missing
-        holes = (*found.holes, (at, noted))
-        found = found._replace(missing=found.missing + noted - at, holes=holes, hole_count=found.hole_count + 1)
-    return found
+    return found._replace(**_drawn(record, seen.collected, resolution)) if seen and seen.collected else found
 
 
-def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, total: int | None) -> dict[str, Any]:
-    """Details of a job for its record: entries, the map, and the reason of the first dead entry."""
+def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> dict[str, Any]:
+    """What a look shows of a job beside its figures: entries, the map, and why the first dead entry failed."""
     drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
-    if total is not None:
-        drawn["map"] = line_of(source_map_of(collected, resolution, total, LINE_CELLS))
+    if resolution.total is not None:
+        drawn["map"] = line_of(source_map_of(collected, resolution, LINE_CELLS))
     if resolution.has_dead and not record.reason:
         drawn["reason"] = next((one.reason for one in dead_of(collected, ())), "")
     if resolution.has_dead and record.redriven_after:
@@ -68,10 +57,3 @@ def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, tota
         old = sum(segments[row.extent.segment] <= record.redriven_after for row in collected.dead())
         drawn["died_again"] = old <= record.left_dead
     return drawn
-
-
-def _all_of(total: int | None) -> dict[str, Any]:
-    """The missing ranges of a source from which no message arrived."""
-    if total is None:
-        return {}
-    return {"missing": total, "holes": ((0, total),), "hole_count": 1}

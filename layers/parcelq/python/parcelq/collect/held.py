@@ -10,7 +10,7 @@ from datetime import datetime
 from threading import Condition
 from typing import Final
 
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
 from parcelq.topics.attributes import SOURCE, WORKFLOW
 from parcelq.topics.cost import COST, Cost
@@ -50,9 +50,9 @@ class Held:
     since: float
     first: datetime
     pulled: list[Pulled] = field(default_factory=list)
-    pieces: defaultdict[Job, list[Piece]] = field(default_factory=lambda: defaultdict(list))
-    versions: defaultdict[Job, set[str]] = field(default_factory=lambda: defaultdict(set))
-    costs: defaultdict[Job, Cost] = field(default_factory=lambda: defaultdict(Cost))
+    pieces: defaultdict[JobKey, list[Piece]] = field(default_factory=lambda: defaultdict(list))
+    versions: defaultdict[JobKey, set[str]] = field(default_factory=lambda: defaultdict(set))
+    costs: defaultdict[JobKey, Cost] = field(default_factory=lambda: defaultdict(Cost))
     size: int = 0
     count: int = 0
 
@@ -62,8 +62,8 @@ class Held:
         pieces = list(pieces_of(message))
         if not Source.is_one(source):
             source = NO_SOURCE
-        job = Job(source, workflow_name(version))
-        nowhere = Job(NO_SOURCE)
+        job = JobKey(source, workflow_name(version))
+        nowhere = JobKey(NO_SOURCE)
         for number, piece in enumerate(pieces):
             if source and piece.lineage:
                 self.pieces[job].append(piece)

@@ -10,7 +10,7 @@ from typing import Final
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.merge import ReadRows
 from parcelq.collect.rows import OFFSET_BITS, WORD, moved, widened, words_of
-from parcelq.collect.segments import RUN_SUFFIX, Job, index_size
+from parcelq.collect.segments import RUN_SUFFIX, JobKey, index_size
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import MAX_DEPTH
@@ -45,7 +45,7 @@ class Index:
     """
 
     key: str
-    job: Job
+    job: JobKey
     versions: tuple[str, ...]
     first: str
     last: str
@@ -114,8 +114,8 @@ def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
         head = json.loads(data[:end])
         count, steps = int(head["rows"]), int(head["steps"])
         if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
-            raise ValueError("the size of its index differs from the size in its name")
-        job = Job(head["source"], head["workflow"])
+            raise ValueError("its index does not have the size that its name says")
+        job = JobKey(head["source"], head["workflow"])
         segments = tuple(head.get("segments", (key,)))
         times = head["first"], head["last"]
         bodies = 0 if "segments" in head else size

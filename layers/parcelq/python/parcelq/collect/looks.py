@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
-from parcelq.collect.segments import Job, segments_among
+from parcelq.collect.segments import JobKey, segments_among
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
@@ -145,7 +145,7 @@ class Looker(NamedTuple):
     def _look(self, record: JobRecord, etag: str) -> SourceState:
         """Look at a job, take the next steps, and write the record; see `take`."""
         began = self.jobs.now()
-        job = Job(record.source, record.workflow)
+        job = JobKey(record.source, record.workflow)
         keys = self.finisher.keys_of(job)
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
             return self._wait(record, etag, began)
@@ -223,7 +223,7 @@ class Looker(NamedTuple):
         late.
         """
         if record.is_whole:
-            keys = self.finisher.keys_of(Job(record.source, record.workflow))
+            keys = self.finisher.keys_of(JobKey(record.source, record.workflow))
             if keys:
                 self.finisher.clean(record.source, keys)
 

@@ -16,7 +16,7 @@ import json
 import struct
 import uuid
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
@@ -71,9 +71,9 @@ class Wanted(NamedTuple):
     """A result to write.
 
     Attributes:
-        seen: the etag of the object that it replaces; None if no object may exist.
-        segments: keys of the objects that contain its bytes.
-        extents: yields the places of the bytes.
+        seen: the etag of the object that it replaces; None if there must be none.
+        segments: keys of the objects that its bytes lie in.
+        extents: yields where they lie, once.
     """
 
     key: str
@@ -81,7 +81,7 @@ class Wanted(NamedTuple):
     seen: str | None
     size: int
     segments: Sequence[str]
-    extents: Callable[[], Iterator[Extent]]
+    extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
         """The key of the result's plan: equal keys mean equal bytes under equal conditions."""
@@ -190,7 +190,7 @@ def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
     """Yield the extents of all parts as bytes, and note in `ends` the number of extents up to the end of each part."""
     held: list[bytes] = []
     held_bytes = count = found = 0
-    for extents in extents_of_parts(wanted.extents(), size):
+    for extents in extents_of_parts(wanted.extents, size):
         held += [_EXTENT.pack(*extent) for extent in extents]
         held_bytes += len(extents) * _EXTENT.size
         count, found = count + len(extents), found + sum(extent.size for extent in extents)

@@ -71,15 +71,13 @@ class Reporter:
     ) -> Mapping[str, Any] | None:
         """Write list, page and report, unless another result has replaced this one; then its writer writes them.
 
+        See `report_of` for what the report is made of.
+
         Args:
-            collected: the job's messages.
-            resolution: their resolution; the result must have its state.
+            resolution: what they make; the result must be of its state.
             key: key of the result.
-            healings: how often missing records were published again.
-            notes: the notes of the source's uploads.
-            looks: the cost of looks at the job so far.
-            created: bytes of the result if it was just created. Then the result is not read again: a process that has
-                replaced it writes a report too.
+            created: bytes of the result if it was just created. The result is not read again then: a process that
+                replaced it since writes a report of its own.
 
         Returns:
             The report; None if it is not written.

@@ -32,7 +32,7 @@ from parcelq.collect.rows import (
     Columns,
     words_of,
 )
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
@@ -124,8 +124,8 @@ class Collected:
     indexes: Sequence[Index]
 
     @property
-    def job(self) -> Job:
-        """The job of the messages."""
+    def job(self) -> JobKey:
+        """Whose messages they are."""
         return self.indexes[0].job
 
     @property

@@ -19,7 +19,7 @@ from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
 from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
-from parcelq.collect.segments import RUN_SUFFIX, Job, costs_in_head, folder, head_of, key_in, segments_among
+from parcelq.collect.segments import RUN_SUFFIX, JobKey, costs_in_head, folder, head_of, key_in, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Store, part_bytes
@@ -94,8 +94,8 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
         raise ParcelqError(f"{key!r} is not a record of a job: {error}") from None
 
 
-def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
-    """Replace the record of index runs that was read.
+def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
+    """Write what is kept of a job, in place of the record that was read.
 
     Raises:
         ConflictError, NotFoundError: another process wrote or deleted it in the meantime.

@@ -55,26 +55,26 @@ class Seen(NamedTuple):
 
     Attributes:
         keys: the keys in the job's folder.
-        state: the progress of the source.
-        missing: bytes of the source that are neither covered nor dead.
-        holes: the first ranges of the missing bytes.
-        dead_bytes: bytes of the source in messages with dead entries.
-        collected: the job's messages; None for a large job with few new messages.
-        resolution: their resolution; None for such a job.
+        source: the attribute `Source`; empty for messages without lineage.
+        resolution: the state of the job; of a large one in which little is new, what the last look at all of it found.
+        collected: the job's messages; None for such a job.
     """
 
     keys: Sequence[str]
-    state: SourceState
-    missing: int = 0
-    holes: tuple[tuple[int, int], ...] = ()
-    dead_bytes: int = 0
+    source: str
+    resolution: Resolution
     collected: Collected | None = None
-    resolution: Resolution | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether every entry is processed or dead."""
-        return self.resolution is not None and self.resolution.finished
+        """Whether every entry has a result or is dead."""
+        return self.collected is not None and self.resolution.finished
+
+    @property
+    def state(self) -> SourceState:
+        """How far the source is."""
+        found = self.resolution
+        return SourceState(self.source, found.covered, found.total, found.dead, found.hole_count)
 
 
 def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
@@ -96,10 +96,9 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
     collected = Collected(store, indexes_of(store, keys, record))
     source = collected.job.source
     resolution = collected.resolve() if source else Resolution(None)
-    state = SourceState(source, resolution.covered, resolution.total, resolution.dead, resolution.hole_count)
     if source and not resolution.finished and collected.count >= LARGE:
         _note_looked(topic, collected, resolution, record)
-    return Seen(keys, state, resolution.missing, resolution.holes, resolution.dead_bytes, collected, resolution)
+    return Seen(keys, source, resolution, collected)
 
 
 def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None:
@@ -116,8 +115,8 @@ def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None
     is_much = len(new) > 0 and collected.count * MUCH > looked.count
     if is_much or (new and collected.total != looked.total) or (new and collected.touched() >= looked.missing):
         return None
-    state = SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)
-    return Seen(keys, state, looked.missing)
+    found = Resolution(looked.total, looked.covered, looked.dead, missing=looked.missing, hole_count=looked.holes)
+    return Seen(keys, collected.job.source, found)
 
 
 def _note_looked(topic: str, collected: Collected, resolution: Resolution, record: Record) -> None:

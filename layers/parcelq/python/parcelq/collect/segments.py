@@ -31,8 +31,8 @@ RUN_SUFFIX: Final = ".run"
 _TIME: Final = "%Y%m%dT%H%M%S%f"
 
 
-class Job(NamedTuple):
-    """The job of a segment's messages.
+class JobKey(NamedTuple):
+    """Whose messages a segment holds.
 
     Attributes:
         source: the attribute `Source`; empty for messages without lineage.
@@ -70,7 +70,7 @@ def folder(topic: str, job: str = "") -> str:
 def write_segment(
     store: Store,
     topic: str,
-    job: Job,
+    job: JobKey,
     pieces: Iterable[Piece],
     versions: Iterable[str],
     first: datetime,
@@ -111,7 +111,7 @@ def write_segment(
     return key
 
 
-def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
+def head_of(job: JobKey, versions: Iterable[str], **about: Any) -> bytes:
     """Return the head of an index."""
     head = {"source": job.source, "workflow": job.workflow, "versions": sorted(set(versions)), **about}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
@@ -165,7 +165,7 @@ def read_notes(data: bytes) -> tuple[str, str, bytes]:
     return str(reason), str(first), entry
 
 
-def _told(job: Job, piece: Piece) -> _Told:
+def _told(job: JobKey, piece: Piece) -> _Told:
     if not job.source:
         return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)

@@ -108,24 +108,17 @@ def line_of(cells: Iterable[Cell]) -> str:
     return "".join(_LETTERS[cell.kind] for cell in cells)
 
 
-def missing_of(collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS) -> SourceMap:
-    """Draw the map of a job, with its dead and missing parts.
-
-    Args:
-        total: bytes of the source, if known from elsewhere than its messages.
-    """
-    known = resolution.up_to(total)
-    drawn = SourceMap(known.total or 0, cells)
-    for start, end in collected.holes(known):
+def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> SourceMap:
+    """Draw the map of a job with what is missing; see `Resolution.up_to` where no message says the source's size."""
+    drawn = SourceMap(resolution.total or 0, cells)
+    for start, end in collected.holes(resolution):
         drawn.add_missing(start, end)
     return drawn
 
 
-def source_map_of(
-    collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS
-) -> tuple[Cell, ...]:
-    """Draw the map of a job without reading its dead entries; see `missing_of`."""
-    drawn = missing_of(collected, resolution, total, cells)
+def source_map_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> tuple[Cell, ...]:
+    """Draw the map of a job, without reading what failed and why; see `missing_of`."""
+    drawn = missing_of(collected, resolution, cells)
     if resolution.has_dead:
         for row in collected.dead():
             drawn.add_dead(row.start, row.end, row.entries)

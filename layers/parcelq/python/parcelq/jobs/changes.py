@@ -34,19 +34,12 @@ SHARE: Final = 4.0
 
 
 class Found(NamedTuple):
-    """The findings of a look.
+    """What a look found. Attributes that a record has too mean the same here.
 
     Attributes:
         now: the time, in seconds since the epoch.
-        segments: number of segments of the job.
-        total: bytes of the source; None if not known yet.
-        covered: bytes of it whose results were collected.
-        dead: entries that failed for good.
-        dead_bytes: bytes of the source in messages with dead entries.
-        missing: bytes that are neither covered nor dead.
-        holes: the first ranges of the missing bytes.
-        hole_count: number of all holes.
-        complete: whether every entry is processed or dead.
+        segments: how many segments the job has.
+        complete: whether nothing is missing but what is dead.
         empty: whether all topics of the stack were empty; None if they were not counted.
         uploaded: whether all of the source is published; False if the look did not check.
         problem: why the source can never be uploaded; empty if no such reason is known.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.errors import JobError, ParcelqError
 from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.lineage.source import workflow_name
@@ -66,15 +66,15 @@ class LocalJob:
         return self.report is not None
 
     @property
-    def job(self) -> Job:
-        """The job of its messages, as segments name it."""
-        return Job(self.record.source, self.record.workflow)
+    def job(self) -> JobKey:
+        """Whose messages its messages are."""
+        return JobKey(self.record.source, self.record.workflow)
 
 
 def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> LocalRecord:
     """The record of a new job."""
     workflow = workflow_name(options.workflow)
-    job = Job(str(source.source), workflow)
+    job = JobKey(str(source.source), workflow)
     present = kept.results.stat(source.names.result)
     return LocalRecord(
         job.id,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from parcelq.collect.page.amounts import size
 from parcelq.errors import ParcelqError
+from parcelq.limits import MIB
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.jobs.version import Version
-    from parcelq.limits import MIB
 from parcelq.stack.lookup import Stack
 
 Note = Callable[[str], None]

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import length_hint
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from parcelq.steps.fault import print_error, reason_of_entry
 
@@ -27,11 +27,8 @@ Rejects = list[tuple[int, int | None, str]]
 """Number of the entry, number of output entries before it (if known), and the reason."""
 
 
-class Writable(Protocol):
-    """An interface for writing output."""
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> object:
-        """Write all of `data`."""
+Write = Callable[["bytes | bytearray | memoryview"], object]
+"""Writes all of its argument."""
 
 
 class RejectedError(Exception):
@@ -49,7 +46,7 @@ class _Entries:
         self._yields = False
         self._rejects: dict[int, tuple[int | None, str]] = {}
 
-    def run(self, function: Callable[..., Any], more: dict[str, Any], out: Writable) -> None:
+    def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         entries = function(self._given, **more)
         if not isinstance(entries, Iterable) or isinstance(entries, str | bytes):
             raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
@@ -58,10 +55,10 @@ class _Entries:
         for entry in entries:
             made.append(entry)
             if len(made) == _BLOCK:
-                out.write(_text(made).encode(*_LINES))
+                write(_text(made).encode(*_LINES))
                 self._written += _BLOCK
                 made.clear()
-        out.write(_text(made).encode(*_LINES))
+        write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
         """Note a bad entry; if several entries are equal, the one that the function read last."""
@@ -100,14 +97,14 @@ class _Each:
         self._written = 0
         self._rejects: Rejects = []
 
-    def run(self, function: Callable[..., Any], more: dict[str, Any], out: Writable) -> None:
+    def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         from inspect import isgeneratorfunction
 
         call = partial(function, **more) if more else function
         if isgeneratorfunction(function):
             call = _listed(call)
         for start in range(0, len(self._lines), _BLOCK):
-            out.write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
+            write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
 
     def reject(self, _entry: str | int, reason: str) -> None:
         """End the function, which has only one entry."""
@@ -166,7 +163,7 @@ _one_line = True
 
 
 def run_function(
-    function: Callable[..., Any], data: bytes, about: dict[str, Any], out: Writable, more: dict[str, Any], *, each: bool
+    function: Callable[..., Any], data: bytes, about: dict[str, Any], write: Write, more: dict[str, Any], *, each: bool
 ) -> Rejects:
     """Run a function over the entries of an input, and write its output.
 
@@ -182,8 +179,8 @@ def run_function(
     del data
     _current = run = _Each(entries) if each else _Entries(entries)
     try:
-        out.write(header)
-        run.run(function, more, out)
+        write(header)
+        run.run(function, more, write)
     finally:
         _current = None
     return run.rejects()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, Par
 from parcelq.steps.entries import (
     FORMAT_SUFFIX,
     Rejects,
-    Writable,
+    Write,
     print_rejects,
     reject,
     rejects_text,
@@ -102,7 +102,7 @@ class StepFunction(Generic[Given, More, Made]):
         with open(source, "rb") as file:
             data = file.read()
         with open(target, "wb") as out:
-            return self._run(data, about, out, more)
+            return self._run(data, about, out.write, more)
 
     def _serve(self, control: int, more: Callable[[], dict[str, Any]]) -> None:
         """Run the function over one input after another, until the socket is closed.
@@ -125,7 +125,7 @@ class StepFunction(Generic[Given, More, Made]):
                 _begin(request["folder"] + "/work", {**environment, "TMPDIR": request["tmpdir"]})
                 data = _read(home + "/input", request["start"], request["end"])
                 with contextlib.closing(Part(home + "/output", at)) as out:
-                    rejects = self._run(data, request["about"] or {}, out, more())
+                    rejects = self._run(data, request["about"] or {}, out.write, more())
                 with contextlib.closing(Part(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
@@ -133,14 +133,14 @@ class StepFunction(Generic[Given, More, Made]):
                 at, named = out.end, bad.end
                 _end(work)
 
-    def _run(self, data: bytes, about: dict[str, Any], out: Writable, more: dict[str, Any]) -> Rejects:
+    def _run(self, data: bytes, about: dict[str, Any], write: Write, more: dict[str, Any]) -> Rejects:
         function = cast("Callable[..., Any]", self._function)
         if not self._raw:
-            return run_function(function, data, about, out, more, each=self._each)
+            return run_function(function, data, about, write, more, each=self._each)
         made = function(data, **more)
         if not isinstance(made, bytes | bytearray | memoryview):
             raise TypeError(f"{function.__name__} must return bytes, not {type(made).__name__}")
-        out.write(made)
+        write(made)
         return []
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from math import floor, log2
+from operator import add
 from threading import Lock
 from time import monotonic
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 COST: Final = "Cost"
 """The name of the attribute."""
@@ -25,9 +26,8 @@ _FREE: Final = ("Delete", "Abort")
 """Prefixes of the requests that are free in S3: https://aws.amazon.com/s3/pricing/"""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Resources used.
+class Cost(NamedTuple):
+    """What was spent.
 
     Attributes:
         invocations: invocations of functions.
@@ -49,7 +49,7 @@ class Cost:
     puts: int = 0
     gets: int = 0
     run_ms: int = 0
-    runs: Mapping[int, int] = field(default_factory=dict)
+    runs: Mapping[int, int] = MappingProxyType({})
 
     @classmethod
     def of_run(cls, seconds: float) -> Cost:
@@ -64,9 +64,9 @@ class Cost:
         """
         try:
             *numbers, runs = json.loads(told) if isinstance(told, str) else told  # type: ignore[misc]
-            members: Any = dict(zip(_PLAIN, numbers, strict=True))
-            if all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs)):
-                return cls(**members, runs=dict(zip(runs[::2], runs[1::2], strict=True)))
+            is_whole = len(numbers) == len(cls._fields) - 1
+            if is_whole and all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs)):
+                return cls._make([*numbers, dict(zip(runs[::2], runs[1::2], strict=True))])
         except (ValueError, TypeError, RecursionError):
             pass
         return NOTHING
@@ -74,31 +74,20 @@ class Cost:
     def numbers(self) -> list[Any]:
         """The members in order, as JSON values."""
         runs = [number for pair in sorted(self.runs.items()) for number in pair]
-        return [*(getattr(self, name) for name in _PLAIN), runs]
+        return [*self[:-1], runs]
 
     def __str__(self) -> str:
         return json.dumps(self.numbers(), separators=(",", ":"))
 
-    def __add__(self, other: Cost) -> Cost:
-        if other is NOTHING or self is NOTHING:  # called once for each message
+    def __add__(self, other: Cost) -> Cost:  # type: ignore[override] # costs are added, not joined as tuples
+        if other is NOTHING or self is NOTHING:  # there is one addition a message
             return self if other is NOTHING else other
         runs = dict(self.runs)
         for number, count in other.runs.items():
             runs[number] = runs.get(number, 0) + count
-        return Cost(
-            self.invocations + other.invocations,
-            self.ms + other.ms,
-            self.mb_ms + other.mb_ms,
-            self.requests + other.requests,
-            self.sqs + other.sqs,
-            self.puts + other.puts,
-            self.gets + other.gets,
-            self.run_ms + other.run_ms,
-            runs,
-        )
+        return Cost._make([*map(add, self[:-1], other[:-1]), runs])
 
 
-_PLAIN: Final = ("invocations", "ms", "mb_ms", "requests", "sqs", "puts", "gets", "run_ms")
 NOTHING: Final = Cost()
 
 

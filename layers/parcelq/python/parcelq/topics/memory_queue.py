@@ -53,13 +53,7 @@ class Item:
 class Queue:
     """The messages of a topic. Every message is in one state; the counts are updated with each change.
 
-    Args:
-        deadline_seconds: see `MemoryTopic.create`, also for the other arguments.
-        max_bytes: see there.
-        max_receive_count: see there.
-        dead_letters: the queue of the dead-letter topic.
-        clock: see there.
-        wait: see there.
+    See `MemoryTopic.create` for what it is created with.
     """
 
     def __init__(

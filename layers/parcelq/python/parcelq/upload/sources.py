@@ -198,10 +198,7 @@ def upload_stream(
             parts.add(len(parcel.data), parcel.entries)
             yield parcel
 
-    def is_end() -> bool:
-        return rest is None and ends()
-
-    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=is_end)
+    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=lambda: rest is None and ends())
     published, failed = topic.publish(messages)
     # guard[False]: an upload fails if not all of it was published
     if failed:
