@@ -125,7 +125,7 @@ class Collected:
 
     @property
     def job(self) -> JobKey:
-        """Whose messages they are."""
+        """The job of the messages."""
         return self.indexes[0].job
 
     @property

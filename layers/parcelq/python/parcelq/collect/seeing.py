@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every entry has a result or is dead."""
+        """Whether every entry is processed or dead."""
         return self.collected is not None and self.resolution.finished
 
     @property

@@ -34,12 +34,12 @@ SHARE: Final = 4.0
 
 
 class Found(NamedTuple):
-    """What a look found. Attributes that a record has too mean the same here.
+    """The findings of a look. Attributes that a record has too mean the same here.
 
     Attributes:
         now: the time, in seconds since the epoch.
-        segments: how many segments the job has.
-        complete: whether nothing is missing but what is dead.
+        segments: number of segments of the job.
+        complete: whether every entry is processed or dead.
         empty: whether all topics of the stack were empty; None if they were not counted.
         uploaded: whether all of the source is published; False if the look did not check.
         problem: why the source can never be uploaded; empty if no such reason is known.
