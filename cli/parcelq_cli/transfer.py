@@ -86,7 +86,7 @@ def download(
 
     check_folder(file.parent, "the folder of FILE")
     if file.is_dir():
-        raise ParcelqError("the folder of FILE")
+        raise ParcelqError(f"FILE is {str(file)!r}, but must not be a folder")
     if len(os.fsencode(file.name)) > MAX_FILE_NAME_BYTES - len(PIECES):
         longest = MAX_FILE_NAME_BYTES - len(PIECES)
         raise ParcelqError(f"FILE is {str(file)!r}, but its name must have at most {longest} bytes")

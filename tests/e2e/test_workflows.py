@@ -185,7 +185,7 @@ def test_run_with_detach_prints_the_name_with_which_wait_brings_the_result(cloud
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     (come_back,) = (line for line in told.splitlines() if "waits for the results and downloads them" in line)
-    words = shlex.split(come_back[come_back.index("parcelq wait") : come_back.index(" waits for it")])[1:]
+    words = shlex.split(come_back[come_back.index("parcelq wait") : come_back.index(" waits for the results")])[1:]
     assert printed(cloud(*words, cwd=tmp_path)) == ["results/lines.txt"]
     assert (tmp_path / "results/lines.txt").read_text() == lines.read_text()
 

@@ -139,7 +139,7 @@ def test_parcelq_without_a_command_shows_its_help_and_ends_with_wrong_usage(
         (("publish", "t", "a", "--file", "f"), "--file"),
         (("publish", "t", "a", "--attribute", "lonely"), "--attribute is 'lonely', but must be NAME=VALUE"),
         (("run", "", "--step", "cat"), "no FILE may be empty"),
-        (("status",), "give --stack or --bucket, one of them"),
+        (("status",), "give either --stack or --bucket"),
         (("publish", "t", "a", "--attribute", "a=1", "--attribute", "a=2"), "'a' twice"),
         (("upload", "t"), "FILE"),
         (("upload", "t", "f", "--parcel-size", "0"), "--parcel-size"),

@@ -204,7 +204,7 @@ class TestRepair:
         assert one["missing"] == {"bytes": None, "percent": None, "entries": None}
         done = cli.ok("repair", "m.smi", "--bucket", BUCKET)
         assert done.text == "published 0 messages again\n"
-        assert "the size of m.smi is not known" in done.err
+        assert "the size of m.smi is unknown" in done.err
         assert world.take() == []
 
     @pytest.mark.parametrize(("lost", "repaired"), [((2, 5), [2]), ((1, 3, 4), [1, 3, 4])])
@@ -378,7 +378,7 @@ class TestStatus:
         world.store.put("segments/parcelq-output/000/x-5.seg", b"hello")
         done = cli.ok("status", "--bucket", BUCKET, "--json")
         assert len(done.documents) == 1
-        assert "is no segment" in done.err
+        assert "is not a segment" in done.err
 
     def test_status_says_that_there_is_no_unfinished_source(self, cli: Cli, world: World) -> None:
         done = cli.ok("status", "--bucket", BUCKET)
