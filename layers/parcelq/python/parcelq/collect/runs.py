@@ -95,7 +95,7 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
 
 
 def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
-    """Write what is kept of a job, in place of the record that was read.
+    """Replace the record of index runs that was read.
 
     Raises:
         ConflictError, NotFoundError: another process wrote or deleted it in the meantime.

@@ -72,7 +72,7 @@ class Seen(NamedTuple):
 
     @property
     def state(self) -> SourceState:
-        """How far the source is."""
+        """The progress of the source."""
         found = self.resolution
         return SourceState(self.source, found.covered, found.total, found.dead, found.hole_count)
 
