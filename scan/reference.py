@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -133,13 +132,14 @@ def parameters() -> str:
 
 
 def keys(described: type, hidden: Collection[str] = ()) -> str:
-    """Describe the keys of a file as a table, from the fields of its dataclass."""
+    """Describe the keys of a file as a table, from the arguments of its class, a dataclass or a named tuple."""
     text = re.sub(r"\n {8,}", " ", (inspect.getdoc(described) or "").partition("Attributes:\n")[2])
     meanings = dict(re.findall(r"^    (\w+): (.*)$", text, re.M))
     rows = []
-    for one in fields(described):
+    for one in inspect.signature(described).parameters.values():
         if one.name not in hidden:
-            default = "" if one.default in (MISSING, None, "", ()) else f"`{str(one.default).lower()}`"
+            is_shown = isinstance(one.default, str | bool | int | float) and one.default != ""
+            default = f"`{str(one.default).lower()}`" if is_shown else ""
             rows.append(f"| `{one.name}` | {meanings[one.name]} | {default} |")
     return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows]) + "\n"
 
