@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from parcelq.collect.page.amounts import dollars
 from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
 from parcelq_cli.estimate.bill import priced, total, usd
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Estimate
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 from parcelq_cli.estimate.stack import Setup
 
 from benchmarks.harness import MissingToolError

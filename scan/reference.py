@@ -132,15 +132,14 @@ def parameters() -> str:
 
 
 def keys(described: type, hidden: Collection[str] = ()) -> str:
-    """Describe the keys of a file as a table, from the arguments of its class, a dataclass or a named tuple."""
+    """Describe the keys of a file as a table, from the fields of the class that the file is read into."""
     text = re.sub(r"\n {8,}", " ", (inspect.getdoc(described) or "").partition("Attributes:\n")[2])
     meanings = dict(re.findall(r"^    (\w+): (.*)$", text, re.M))
     rows = []
-    for one in inspect.signature(described).parameters.values():
-        if one.name not in hidden:
-            is_shown = isinstance(one.default, str | bool | int | float) and one.default != ""
-            default = f"`{str(one.default).lower()}`" if is_shown else ""
-            rows.append(f"| `{one.name}` | {meanings[one.name]} | {default} |")
+    for name, one in inspect.signature(described).parameters.items():
+        if name not in hidden:
+            has_default = one.default not in (one.empty, None, "", ()) and str(one.default) != "<factory>"
+            rows.append(f"| `{name}` | {meanings[name]} | {f'`{str(one.default).lower()}`' * has_default} |")
     return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows]) + "\n"
 
 

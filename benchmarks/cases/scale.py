@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from parcelq.collect.page.amounts import dollars
 from parcelq_cli.estimate.bill import usd
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 
 from benchmarks.harness import Bench, Figure, Spread, at_most
 from benchmarks.scale import CASES, simulated

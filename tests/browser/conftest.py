@@ -46,6 +46,21 @@ class Opened:
         self.page.locator(f'#map button[data-part="{part}"]').click()
         return self.text("#chosen")
 
+    def wait_for(self, selector: str, text: str) -> None:
+        """Wait until an element shows a text."""
+        self.page.wait_for_function(
+            "([selector, text]) => document.querySelector(selector)?.innerText.includes(text)",
+            arg=[selector, text],
+            timeout=120_000,
+        )
+
+    def press(self, button: str, answer: str = "Yes") -> str:
+        """Press a button and answer what it asks; return the question."""
+        self.page.locator(button).first.click()
+        question = self.text("dialog p")
+        self.page.get_by_role("button", name=answer, exact=True).click()
+        return question
+
     def violations(self) -> list[str]:
         """What axe finds wrong with the page, in both colour schemes."""
         from axe_playwright_python.sync_playwright import Axe

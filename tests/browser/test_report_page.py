@@ -71,7 +71,7 @@ class TestReportsOfRealRuns:
         assert "ValueError: cannot parse" in shown
         assert r"bad \x1b[31mtwo" in opened.choose(239)
         (row,) = opened.page.locator("#reasons tbody tr").all_inner_texts()
-        assert row.split("\t")[0] == "2"
+        assert row.split("\t")[1] == "2"
         assert "ValueError: cannot parse …" in row
         opened.page.locator("#reasons summary").click()
         assert "Record 2,991" in opened.text("#reasons")
@@ -114,7 +114,7 @@ class TestOtherReports:
         assert len(opened.kinds()) == 240
         first = f"{records[0]:,}"
         assert first in opened.choose(0)
-        groups = [row.split("\t")[0] for row in opened.page.locator("#reasons tbody tr").all_inner_texts()]
+        groups = [row.split("\t")[1] for row in opened.page.locator("#reasons tbody tr").all_inner_texts()]
         assert sum(int(one.replace(",", "")) for one in groups) == 100_000
         assert opened.page.locator("#rate svg .bar").count() == 60
         assert "125,000 records a second on average" in opened.text("#rate")
@@ -184,6 +184,29 @@ class TestKeyboard:
         assert "1 record failed" in opened.text("#chosen")
         assert page.get_attribute('#map button[data-part="23"]', "aria-pressed") == "true"
 
+    def test_tab_goes_down_the_page_and_every_stop_is_seen(self, show):
+        dead, holes = [dead_at(100), dead_at(900)], ((5_000, 6_000),)
+        page = show(
+            report_page(report_of(10_000, dead, read=1000, holes=holes), figures_from(10_000, dead, holes))
+        ).page
+        stops = []
+        for _ in range(6):
+            page.keyboard.press("Tab")
+            stops.append(
+                page.evaluate(
+                    """() => {
+                        const one = document.activeElement, style = getComputedStyle(one);
+                        const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+                        const top = one.getBoundingClientRect().top + scrollY;
+                        return [one.closest("[id]")?.id ?? one.tagName, seen, top];
+                    }"""
+                )
+            )
+        assert [one for one, _, _ in stops] == ["map", "reasons", "reasons", "A", "holes", "BODY"]
+        assert all(seen for _, seen, _ in stops[:-1])
+        places = [top for _, _, top in stops[:-1]]
+        assert places == sorted(places)
+
     def test_what_is_chosen_is_read_aloud(self, show):
         opened = show(report_page(report_of(100, read=10), figures_from(100, [])))
         assert opened.page.get_attribute("#chosen", "aria-live") == "polite"
@@ -194,6 +217,8 @@ def test_it_prints_on_paper_without_losing_its_map(show):
     opened = show(report_page(report_of(10_000, dead, read=1000), figures_from(10_000, dead)))
     opened.page.emulate_media(media="print")
     assert opened.page.locator("#map").is_visible()
+    assert opened.page.locator("#reasons li").is_visible()
+    assert not opened.page.get_by_text("Arrow keys move").is_visible()
     assert len(opened.page.pdf()) > 10_000
 
 

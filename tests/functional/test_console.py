@@ -7,14 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from parcelq.errors import ParcelqError
 from parcelq.local.manage import LocalJobs
 from parcelq_cli.console.local import LocalConsole
-from parcelq_cli.console.view import JobView, Which
+from parcelq_cli.console.pages import job_page
+from parcelq_cli.console.view import JobView, Which, act
 from parcelq_cli.console.web import Console
 
+ID = "a" * 24
 PROGRAM = [sys.executable, "-P", "-c", "from parcelq_cli.main import main; main()"]
 STEP = """import os
 from parcelq.step import step
@@ -73,7 +77,7 @@ class TestLocalJobs:
         (view,) = console.views()
         (results.parent / "mended").touch()
         (first, *_) = LocalJobs(results).dead(view.id)
-        console.act(view.id, "redrive", Which(span=(first.start, first.end)))
+        act(console, view.id, "redrive", Which(span=(first.start, first.end)))
         left = ended(console, view.id)
         assert left is not None
         assert left.dead == 3
@@ -84,24 +88,24 @@ class TestLocalJobs:
         console = LocalConsole(results)
         (view,) = console.views()
         (results.parent / "mended").touch()
-        page = console.main(view.id)
+        page = job_page(console, view.id)
         kind = next(part.partition('"')[0] for part in page.split('data-kind="') if part.startswith("ValueError"))
-        console.act(view.id, "redrive", Which(kind=kind))
+        act(console, view.id, "redrive", Which(kind=kind))
         left = ended(console, view.id)
         assert left is not None
         assert [one.record for one in LocalJobs(results).dead(view.id)] == [5]
-        console.act(view.id, "redrive", Which())
+        act(console, view.id, "redrive", Which())
         whole = ended(console, view.id)
         assert whole is not None
         assert (whole.state, whole.dead, whole.actions) == ("whole", 0, ())
         assert (results / "lines.txt").read_bytes() == b"".join(ENTRIES).upper()
-        assert "All 500 records are in the result." in console.main(view.id)
+        assert "All 500 records are in the result." in job_page(console, view.id)
 
     def test_records_that_fail_again_in_the_console_are_dead_once_and_the_result_stays(self, results: Path) -> None:
         console = LocalConsole(results)
         (view,) = console.views()
         before = (results / "lines.txt").read_bytes()
-        console.act(view.id, "redrive", Which())
+        act(console, view.id, "redrive", Which())
         left = ended(console, view.id)
         assert left is not None
         assert (left.state, left.dead, left.problem) == ("finished", 4, "")
@@ -111,15 +115,15 @@ class TestLocalJobs:
         console = LocalConsole(results)
         (view,) = console.views()
         for action in ("resume", "cancel"):
-            with pytest.raises(Exception, match="it is finished, so this action is not possible now"):
-                console.act(view.id, action, Which())
+            with pytest.raises(Exception, match="it is finished, so that cannot be done now"):
+                act(console, view.id, action, Which())
         with pytest.raises(Exception, match="there is no such job"):
-            console.act("0" * 24, "redrive", Which())
-        console.act(view.id, "redrive", Which(kind="something else"))
+            act(console, "0" * 24, "redrive", Which())
+        act(console, view.id, "redrive", Which(kind="something else"))
         left = ended(console, view.id)
         assert left is not None
         assert "the chosen entries are no longer dead" in left.problem
-        assert "the chosen entries are no longer dead" in console.main(view.id)
+        assert "the chosen entries are no longer dead" in job_page(console, view.id)
 
     def test_a_job_whose_source_changed_is_never_called_whole(self, results: Path) -> None:
         console = LocalConsole(results)
@@ -135,21 +139,18 @@ class TestLocalJobs:
         assert not (tmp_path / "none").exists()
 
 
-class Few:
-    """Jobs for tests of who may ask; it notes what is done."""
+class Few(LocalConsole):
+    """Jobs for tests of who may ask; it notes which records were to run again."""
 
     def __init__(self) -> None:
-        self.done: list[tuple[str, str, Which]] = []
+        super().__init__(Path("none"))
+        self.done: list[tuple[str, Any]] = []
 
     def views(self) -> list[JobView]:
-        return [JobView("a" * 24, "<script>alert(1)</script>\x1b[31m", "running", None, 7)]
+        return [JobView(ID, "<script>alert(1)</script>\x1b[31m", "running", None, 7, actions=("redrive",))]
 
-    def main(self, job: str) -> str:
-        return LocalConsole(Path("none")).main(job)
-
-    def act(self, job: str, action: str, which: Which) -> str:
-        self.done.append((job, action, which))
-        return "done"
+    def redrive(self, job: str, only: Any) -> None:
+        self.done.append((job, only))
 
 
 class TestWhoMayAsk:
@@ -180,8 +181,11 @@ class TestWhoMayAsk:
         assert len(console.url.split("/")[3]) > 40
 
     def test_the_page_of_the_console_may_start_an_action(self, console: Console, jobs: Few) -> None:
-        assert self.ask(console, "job/abc/act", "POST", **self.good(console)).json == {"said": "done"}
-        assert jobs.done == [("abc", "redrive", Which(span=(3, 9)))]
+        reply = self.ask(console, f"job/{ID}/act", "POST", **self.good(console))
+        assert reply.json == {"said": "Failed records run again."}
+        ((job, only),) = jobs.done
+        assert job == ID
+        assert [only(SimpleNamespace(start=3, end=end)) for end in (9, 10)] == [True, False]
 
     @pytest.mark.parametrize(
         ("header", "value"),
@@ -199,7 +203,7 @@ class TestWhoMayAsk:
     def test_the_page_of_another_site_may_not_start_an_action(
         self, console: Console, jobs: Few, header: str, value: str
     ) -> None:
-        reply = self.ask(console, "job/abc/act", "POST", **{**self.good(console), header: value})
+        reply = self.ask(console, f"job/{ID}/act", "POST", **{**self.good(console), header: value})
         assert reply.status_code in {403, 421}
         assert jobs.done == []
 
@@ -225,7 +229,7 @@ class TestWhoMayAsk:
             assert reply.headers["Cache-Control"] == "no-store"
 
     def test_a_get_request_to_the_console_changes_nothing(self, console: Console, jobs: Few) -> None:
-        assert self.ask(console, "job/abc/act", **self.good(console)).status_code in {404, 405}
+        assert self.ask(console, f"job/{ID}/act", **self.good(console)).status_code in {404, 405}
         assert jobs.done == []
 
     @pytest.mark.parametrize(
@@ -242,7 +246,7 @@ class TestWhoMayAsk:
     )
     def test_the_console_refuses_a_request_that_is_no_action(self, console: Console, jobs: Few, body: bytes) -> None:
         headers = {"Host": console.host, **{name.replace("_", "-"): one for name, one in self.good(console).items()}}
-        path = f"/{console._secret}/job/abc/act"
+        path = f"/{console._secret}/job/{ID}/act"
         reply = console.app.test_client().post(path, headers=headers, data=body, content_type="application/json")
         assert 400 <= reply.status_code < 500
         assert jobs.done == []
@@ -256,6 +260,26 @@ class TestWhoMayAsk:
         reply = self.ask(console, "job/abc")
         assert reply.status_code == 404
         assert "there is no such job" in reply.text
+
+    @pytest.mark.parametrize(
+        ("error", "sentence"),
+        [
+            (ParcelqError("the request failed: AWS does not answer"), "the request failed: AWS does not answer"),
+            (PermissionError(13, "Permission denied", "results/.parcelq"), "results/.parcelq: Permission denied"),
+        ],
+    )
+    def test_what_cannot_be_read_now_is_said_in_a_sentence(
+        self, console: Console, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+    ) -> None:
+        def refused(_jobs: Few) -> list[JobView]:
+            raise error
+
+        monkeypatch.setattr(Few, "views", refused)
+        assert self.ask(console, f"job/{ID}/act", "POST", **self.good(console)).json == {"error": sentence}
+        for path in ("", f"job/{ID}"):
+            reply = self.ask(console, path)
+            assert (reply.status_code, reply.mimetype) == (503, "text/plain")
+            assert reply.text.strip() == sentence
 
 
 class TestCommand:
@@ -283,7 +307,7 @@ class TestCommand:
         url = json.loads(process.stdout.readline())["url"]
         import urllib.request
 
-        assert b"All jobs are complete" in urllib.request.urlopen(url, timeout=20).read()
+        assert b"No job lacks anything" in urllib.request.urlopen(url, timeout=20).read()
         process.send_signal(2)
         out, err = process.communicate(timeout=20)
         assert out == ""

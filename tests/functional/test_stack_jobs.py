@@ -16,8 +16,9 @@ from parcelq.stack.jobs import StackJobs
 from parcelq.stack.kept import all_jobs
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
+from parcelq_cli.console.pages import job_page
 from parcelq_cli.console.remote import StackConsole
-from parcelq_cli.console.view import Which
+from parcelq_cli.console.view import Which, act
 
 LINES = b"".join(b"line %d\n" % number for number in range(60))
 FAILS = '#!/bin/sh\necho "ValueError: nothing works" >&2\nexit 1\n'
@@ -263,20 +264,20 @@ class TestConsole:
         console = StackConsole(world.jobs)
         (view,) = console.views()
         assert (view.id, view.title, view.state, view.actions) == (job.id, "shout/lines.txt", "running", ("cancel",))
-        assert "The job has just begun" in console.main(job.id)
+        assert "It has just begun" in job_page(console, job.id)
         assert world.run(job).dead == 1
         (view,) = console.views()
         assert (view.state, view.share, view.dead, view.actions) == ("finished", 1.0, 1, ("redrive",))
-        page = console.main(job.id)
+        page = job_page(console, job.id)
         assert "bad 7" in page
         assert 'data-action="redrive"' in page
-        with pytest.raises(JobError, match="it is finished, so this action is not possible now"):
-            console.act(job.id, "cancel", Which())
-        with pytest.raises(JobError, match="the chosen entries are no longer dead"):
-            console.act(job.id, "redrive", Which(kind="another reason"))
+        with pytest.raises(JobError, match="it is finished, so that cannot be done now"):
+            act(console, job.id, "cancel", Which())
+        with pytest.raises(JobError, match="it has none of these dead entries"):
+            act(console, job.id, "redrive", Which(kind="another reason"))
         put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
         (dead,) = world.jobs.dead(job.id)
-        assert console.act(job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
+        assert act(console, job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
         assert world.jobs.find(job.id).generation == 1
 
     def test_the_console_of_a_stack_cancels_and_resumes_a_job_and_its_page_says_so(self, world: World, put) -> None:
@@ -285,13 +286,13 @@ class TestConsole:
         world.process()
         world.look()
         console = StackConsole(world.jobs)
-        assert console.act(job.id, "cancel", Which()) == "The job is cancelled; finished work is kept."
+        assert act(console, job.id, "cancel", Which()) == "It stops; what is done stays."
         (view,) = console.views()
         assert (view.state, view.actions) == ("cancelled", ("resume",))
-        assert "it was cancelled" in console.main(job.id)
-        assert console.act(job.id, "resume", Which()) == "The job continues with what is missing."
+        assert "it was cancelled" in job_page(console, job.id)
+        assert act(console, job.id, "resume", Which()) == "It goes on with what is missing."
         assert world.run(job).is_whole
-        assert "All 60 records are in the result" in console.main(job.id)
+        assert "All 60 records are in the result" in job_page(console, job.id)
         assert [view.state for view in console.views()] == ["whole"]
 
     def test_the_console_of_a_stack_does_not_read_again_what_did_not_change(self, world: World, monkeypatch) -> None:

@@ -256,7 +256,7 @@ class TestPage:
         report = replace(report_of(0, read=None, complete=False), bytes_read=None)
         shown = Reader(report_page(report, figures_from(0, []))).text
         assert "empty" not in shown
-        assert "needs the size of the source" in shown
+        assert "when the size of the source is known" in shown
 
     def test_the_page_cuts_names_of_any_length(self):
         report = report_of(100, read=10, name="x" * 100_000, warnings=("y" * 10**6,) * 500)
@@ -265,6 +265,7 @@ class TestPage:
 
 def test_amounts_read_well_and_never_round_to_nothing_or_everything():
     assert [size(one) for one in (1, 999, 1000, 40_000_000_000)] == ["1 byte", "999 bytes", "1.0 kB", "40.0 GB"]
-    assert [duration(one) for one in (0.42, 59.4, 60, 7_800)] == ["0.42 s", "59 s", "1 min 00 s", "2 h 10 min"]
+    assert [duration(one) for one in (0, 0.0018, 0.0994, 0.42)] == ["0 s", "1.8 ms", "99 ms", "0.42 s"]
+    assert [duration(one) for one in (59.4, 60, 7_800)] == ["59 s", "1 min 00 s", "2 h 10 min"]
     shares = [percent(0, 9), percent(1, 10**9), percent(10**9 - 1, 10**9), percent(9, 9), percent(1, 3)]
     assert shares == ["0 %", "almost 0 %", "almost 100 %", "100 %", "33.3 %"]

@@ -59,7 +59,7 @@ def patched(at: int, value: bytes) -> bytes:
         (b"\xef\xbb\xbf#!/bin/sh\n", "names its interpreter, such as #!/bin/sh"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "neither ELF nor a text"),
         (b"MZ\x90\0\3\0\0\0", "neither ELF nor a text"),
-        (ELF[:20], "cut off"),
+        (ELF[:20], "truncated"),
         (patched(18, b"\xb7\0"), "built for another processor (aarch64)"),
         (patched(18, b"\x08\0"), "built for another processor (MIPS)"),
         (patched(16, b"\x01\0"), "not a program"),

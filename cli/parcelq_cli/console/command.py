@@ -15,8 +15,7 @@ from parcelq_cli.options import AnyStack
 from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
-    from parcelq_cli.console.local import LocalConsole
-    from parcelq_cli.console.remote import StackConsole
+    from parcelq_cli.console.view import Jobs
 
 
 @with_output
@@ -39,7 +38,7 @@ def console(
         raise ParcelqError(
             f"console needs more packages ({error.name}); install them with: pip install 'parcelq[console]'"
         ) from None
-    jobs: LocalConsole | StackConsole
+    jobs: Jobs
     if stack:
         from parcelq.stack.lookup import look_up
 

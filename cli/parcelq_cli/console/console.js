@@ -3,31 +3,46 @@
   const token = document.querySelector("meta[name=parcelq-token]").content;
   const dialog = document.getElementById("ask");
   const said = document.getElementById("said");
+  let problem = "";
+  let silence = 0;
   let shown = document.querySelector("main").outerHTML;
 
   function say(text) {
     said.textContent = text;
+    clearTimeout(silence);
+    silence = setTimeout(() => (said.textContent = ""), 20000);
   }
 
   async function refresh() {
     const reply = await fetch(location.href, { cache: "no-store" });
     const html = await reply.text();
+    if (!reply.ok) throw new Error(html.trim());
     const fresh = new DOMParser().parseFromString(html, "text/html").querySelector("main");
-    if (!reply.ok || !fresh) throw new Error("the console answered " + reply.status);
+    if (problem && said.textContent === problem) say("");
     if (fresh.outerHTML === shown || dialog.open) return;
     const old = document.querySelector("main");
     const part = old.querySelector("#map button[aria-pressed=true]");
     const opened = Array.from(old.querySelectorAll("details"), (one) => one.open);
-    const inside = document.activeElement && old.contains(document.activeElement) ? document.activeElement : null;
-    const focused = inside && inside.dataset.part;
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
     shown = fresh.outerHTML;
     old.replaceWith(document.adoptNode(fresh));
     fresh.querySelectorAll("details").forEach((one, at) => (one.open = Boolean(opened[at])));
+    const live = old.querySelector("#chosen");
+    if (part && live && fresh.querySelector("#chosen")) fresh.querySelector("#chosen").replaceWith(live);
     window.startReport();
-    const again = (name) => fresh.querySelector('#map button[data-part="' + name + '"]');
-    if (part && again(part.dataset.part)) again(part.dataset.part).click();
-    if (focused && again(focused)) again(focused).focus({ preventScroll: true });
-    else if (document.activeElement && fresh.contains(document.activeElement)) document.activeElement.blur();
+    const again = part && fresh.querySelector('#map button[data-part="' + part.dataset.part + '"]');
+    if (again) again.click();
+    const same = focused && Array.from(fresh.querySelectorAll(focused.tagName)).find((one) => alike(one, focused));
+    if (same) same.focus({ preventScroll: true });
+    else if (fresh.contains(document.activeElement)) document.activeElement.blur();
+    const state = (main) => main.querySelector("#verdict strong")?.textContent;
+    if (state(fresh) !== state(old)) say(fresh.querySelector("#verdict p").textContent);
+  }
+
+  // Whether two elements are the same for somebody who uses the keyboard, before and after a refresh.
+  function alike(one, other) {
+    const name = (of) => [of.id, of.dataset.part, of.dataset.action, of.dataset.kind, of.dataset.range].join("|");
+    return name(one) === name(other) && (one.dataset.part || one.textContent === other.textContent || one.id);
   }
 
   async function act(button) {
@@ -60,7 +75,8 @@
       try {
         await refresh();
       } catch (error) {
-        say("The console does not answer. It may have been stopped.");
+        problem = error instanceof TypeError ? "The console does not answer. It may have been stopped." : error.message;
+        if (said.textContent !== problem) say(problem);
       }
     }
   })();

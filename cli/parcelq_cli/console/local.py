@@ -13,58 +13,22 @@ from pathlib import Path
 from typing import Final
 
 from parcelq.collect.deaths import Dead
-from parcelq.collect.page.figures import figures_of
-from parcelq.collect.page.render import content
-from parcelq.collect.page.verdict import verdict
-from parcelq.collect.report import report_of
-from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.runs import indexes_of, read_record
-from parcelq.errors import JobError, NotFoundError, ParcelqError
-from parcelq.local.jobs import source_of
+from parcelq.collect.page.figures import Figures, figures_of
+from parcelq.collect.report import Report, report_of
+from parcelq.errors import JobError, ParcelqError
 from parcelq.local.kept import Kept
-from parcelq.local.manage import LocalJobs
+from parcelq.local.manage import JobStatus, LocalJobs
 from parcelq.local.state import LocalRecord
-from parcelq.result_names import COMPRESSED, DEAD, PAGE, REPORT
+from parcelq.result_names import DEAD, PAGE, REPORT
 from parcelq.upload.notes import notes_of
 
-from parcelq_cli.console.view import JobView, Which, banner, chosen, main_of
+from parcelq_cli.console.view import JobView, sentence_of
 
-_TRIES: Final = 5
-"""How often to retry reading a job while its segments are being merged."""
 _RATE_SECONDS: Final = 30.0
 """A rate is the average of the last `_RATE_SECONDS` seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """The files of a job, as read at one moment.
-
-    Attributes:
-        record: the job's record.
-        total: bytes of its source; None if unknown.
-        collected: its collected messages; None if there are none.
-        resolution: their resolution: the result, the dead entries and the holes.
-    """
-
-    record: LocalRecord
-    total: int | None
-    collected: Collected | None
-    resolution: Resolution
-
-    @property
-    def missing(self) -> int | None:
-        """Bytes that are neither collected nor dead; None if unknown."""
-        if self.total is None:
-            return None
-        return self.total - self.resolution.covered - self.resolution.dead_bytes
-
-    @property
-    def share(self) -> float | None:
-        """The share of the source that is done, dead entries included."""
-        return None if self.missing is None or not self.total else 1 - self.missing / self.total
-
-
-@dataclass(slots=True)
 class _Began:
     """An action that this console runs on a job: its thread, and the event that stops it."""
 
@@ -85,48 +49,56 @@ class LocalConsole:
     clock: Callable[[], float] = time.monotonic
     _began: dict[str, _Began] = field(default_factory=dict)
     _problems: dict[str, str] = field(default_factory=dict)
-    _known: dict[str, LocalRecord] = field(default_factory=dict)
+    _known: dict[str, JobStatus] = field(default_factory=dict)
+    _records: dict[str, LocalRecord] = field(default_factory=dict)
     _seen: dict[str, list[tuple[float, int, int]]] = field(default_factory=dict)
-    _cache: dict[str, tuple[tuple[str, ...], Collected, Resolution]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
         """Return the progress of all jobs; those completed while the console runs are last."""
         with self._lock:
-            records = self._records()
-            there = {record.id for record in records}
-            views = [self._view(self._read(record)) for record in records]
-            gone = [record for name, record in self._known.items() if name not in there]
-            return [*views, *(_whole(record) for record in gone if self._is_whole(record))]
+            there = LocalJobs(self.results).all(self._known) if self.results.is_dir() else []
+            self._records |= {one.record.id: one.record for one in there}
+            gone = [one for name, one in self._records.items() if name not in self._known and self._is_whole(one)]
+            return [*map(self._view, there), *(JobView(one.id, one.result, "whole", 1.0, 0) for one in gone)]
 
-    def main(self, job: str) -> str:
-        """Return the main element of a job's page."""
-        with self._lock:
-            records = {record.id: record for record in self._records()}
-            if job in records:
-                read = self._read(records[job])
-                return self._page(read, self._view(read))
-            if job in self._known and self._is_whole(self._known[job]):
-                return self._whole_page(self._known[job])
+    def view(self, job: str) -> JobView:
+        """Return how far a job is."""
+        for view in self.views():
+            if view.id == job:
+                return view
         raise JobError(job, "there is no such job; the list shows all jobs")
 
-    def act(self, job: str, action: str, which: Which) -> str:
-        """Begin an action on a job."""
-        with self._lock:
-            view = next((one for one in self.views() if one.id == job), None)
-            if view is None or action not in view.actions:
-                state = (
-                    "there is no such job"
-                    if view is None
-                    else f"it is {view.state}, so this action is not possible now"
-                )
-                raise JobError(job, state)
-            if action == "cancel":
-                self._began[job].cancelled.set()
-                return "The job stops; finished work is kept."
-            only = chosen(which) if action == "redrive" else None
-            self._begin(job, redrive=action == "redrive", only=only)
-            return "Failed records run again." if action == "redrive" else "The job continues with what is missing."
+    def written(self, job: str) -> str:
+        """Return the page beside the whole result of a job."""
+        path = self.results / f"{self._records[job].result}{PAGE}"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def drawn(self, job: str) -> tuple[Report, Figures] | None:
+        """Return the report of a job that is not whole, and its figures."""
+        status = self._known.get(job)
+        if status is None or status.collected is None:
+            return None
+        record, resolution = status.record, status.resolution
+        notes = notes_of(Kept.beside(self.results).store, record.source)
+        listed = record.result + DEAD if (self.results / (record.result + DEAD)).exists() else ""
+        about = (record.source, status.collected, resolution, notes, record.result)
+        report = report_of(*about, written=resolution.size, dead_list=listed, listed=0)
+        recipe = {name: value for name, value in record.recipe.items() if value}
+        report = replace(report, workflows=record.versions, recipe=recipe)
+        return report, figures_of(status.collected, resolution, notes)
+
+    def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
+        """Begin to run dead entries again."""
+        self._begin(job, redrive=True, only=only)
+
+    def resume(self, job: str) -> None:
+        """Begin to go on with what is missing."""
+        self._begin(job, redrive=False, only=None)
+
+    def cancel(self, job: str) -> None:
+        """Stop what this console began with a job."""
+        self._began[job].cancelled.set()
 
     def close(self) -> None:
         """Stop all actions that this console began, and wait until they have stopped."""
@@ -141,91 +113,18 @@ class LocalConsole:
         def run() -> None:
             try:
                 LocalJobs(self.results).run_again(job, redrive=redrive, only=only, go_on=True, cancelled=cancelled)
-            except ParcelqError as error:
+            except (ParcelqError, OSError) as error:
                 if not cancelled.is_set():
-                    self._problems[job] = str(error)
+                    self._problems[job] = sentence_of(error)
 
-        self._problems.pop(job, None)
-        self._seen.pop(job, None)
-        thread = threading.Thread(target=run, name=f"parcelq-{job}", daemon=True)
-        self._began[job] = _Began(thread, cancelled)
-        thread.start()
-
-    def _records(self) -> list[LocalRecord]:
-        if not self.results.is_dir():
-            return []
-        records = Kept.beside(self.results).state.records()
-        self._known |= {record.id: record for record in records}
-        return records
-
-    def _read(self, record: LocalRecord) -> _Read:
-        """Read a job without changing it: a command may run it at the same time."""
-        kept = Kept.beside(self.results)
-        for _ in range(_TRIES):
-            keys = kept.segments(record.id)
-            if not keys:
-                break
-            if self._cache.get(record.id, ((),))[0] == tuple(keys):
-                _, collected, resolution = self._cache[record.id]
-                return _Read(record, _size(record, resolution, self.results), collected, resolution)
-            try:
-                collected = Collected(kept.store, indexes_of(kept.store, keys, read_record(kept.store, keys)))
-                resolution = collected.resolve()
-            except NotFoundError:
-                continue
-            self._cache[record.id] = tuple(keys), collected, resolution
-            return _Read(record, _size(record, resolution, self.results), collected, resolution)
-        return _Read(record, _size(record, Resolution(None), self.results), None, Resolution(None))
-
-    def _view(self, read: _Read) -> JobView:
-        job = read.record.id
-        began = self._began.get(job)
-        is_own = began is not None and began.thread.is_alive()
-        is_running = is_own or Kept.beside(self.results).state.is_running(read.record)
-        if is_running:
-            state, actions = "running", ("cancel",) if is_own else ()
-        else:
-            state = "finished" if read.missing == 0 else "stopped"
-            actions = (*(("redrive",) if read.resolution.has_dead else ()), *(("resume",) if read.missing != 0 else ()))
-        rate, left = self._rate(read) if is_running else (None, None)
-        problem = self._problems.get(job, "")
-        title, dead = read.record.result, read.resolution.dead
-        return JobView(job, title, state, read.share, dead, rate, left, actions, problem)
-
-    def _rate(self, read: _Read) -> tuple[float | None, float | None]:
-        """Entries of the result per second, and the remaining seconds, calculated from earlier views."""
-        seen = self._seen.setdefault(read.record.id, [])
-        done = read.resolution.covered + read.resolution.dead_bytes
-        seen.append((self.clock(), done, read.resolution.entries))
-        while len(seen) > 2 and seen[-1][0] - seen[0][0] > _RATE_SECONDS:
-            seen.pop(0)
-        seconds, gained = seen[-1][0] - seen[0][0], seen[-1][1] - seen[0][1]
-        if seconds < 1 or gained <= 0:
-            return None, None
-        left = None if read.missing is None else read.missing * seconds / gained
-        return max(0, seen[-1][2] - seen[0][2]) / seconds, left
-
-    def _page(self, read: _Read, view: JobView) -> str:
-        if read.collected is None:
-            return f"<main>{banner(view, 'It has no results yet.')}</main>"
-        notes = notes_of(Kept.beside(self.results).store, read.record.source)
-        result, resolution = read.record.result, read.resolution
-        listed = result + DEAD if (self.results / (result + DEAD)).exists() else ""
-        report = report_of(
-            read.record.source,
-            read.collected,
-            resolution,
-            notes,
-            result,
-            written=resolution.size,
-            dead_list=listed,
-            listed=0,
-        )
-        recipe = {name: value for name, value in read.record.recipe.items() if value}
-        report = replace(report, workflows=read.record.versions, recipe=recipe)
-        figures = figures_of(read.collected, resolution.up_to(read.total), notes)
-        shown = banner(view, verdict(report).sentence)
-        return content(report, figures, shown, redrivable="redrive" in view.actions)
+        with self._lock:
+            if self._is_own(job):
+                raise JobError(job, "it runs already")
+            self._problems.pop(job, None)
+            self._seen.pop(job, None)
+            thread = threading.Thread(target=run, name=f"parcelq-{job}", daemon=True)
+            self._began[job] = _Began(thread, cancelled)
+            thread.start()
 
     def _is_whole(self, record: LocalRecord) -> bool:
         """Whether a job without state has a complete result, which the report beside the result says."""
@@ -235,19 +134,30 @@ class LocalConsole:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def _whole_page(self, record: LocalRecord) -> str:
-        """The main element of the page beside a complete result."""
-        page = (self.results / f"{record.result}{PAGE}").read_text(encoding="utf-8")
-        return main_of(page)
+    def _is_own(self, job: str) -> bool:
+        """Whether this console runs a job now."""
+        return job in self._began and self._began[job].thread.is_alive()
 
+    def _view(self, status: JobStatus) -> JobView:
+        job, dead = status.record.id, status.dead
+        is_own = self._is_own(job)
+        if is_own or status.is_running:
+            state, actions, (rate, left) = "running", ("cancel",) * is_own, self._rate(status)
+        else:
+            state, rate, left = status.state, None, None
+            actions = ("redrive",) * bool(dead) + ("resume",) * (status.missing != 0)
+        problem = self._problems.get(job, "")
+        return JobView(job, status.record.result, state, status.share, dead, rate, left, actions, problem)
 
-def _whole(record: LocalRecord) -> JobView:
-    return JobView(record.id, record.result, "whole", 1.0, 0)
-
-
-def _size(record: LocalRecord, resolution: Resolution, results: Path) -> int | None:
-    """Bytes of a job's source, from its messages, or else from its files; None if these are compressed."""
-    if resolution.total is not None:
-        return resolution.total
-    is_compressed = any(one.state.path.name.lower().endswith(COMPRESSED) for one in record.files)
-    return None if is_compressed else source_of(record, results).size
+    def _rate(self, status: JobStatus) -> tuple[float | None, float | None]:
+        """Entries of the result a second, and the seconds that the rest takes, from what was seen before."""
+        seen = self._seen.setdefault(status.record.id, [])
+        resolution = status.resolution
+        seen.append((self.clock(), resolution.covered + resolution.dead_bytes, resolution.entries))
+        while len(seen) > 2 and seen[-1][0] - seen[0][0] > _RATE_SECONDS:
+            seen.pop(0)
+        seconds, gained = seen[-1][0] - seen[0][0], seen[-1][1] - seen[0][1]
+        if seconds < 1 or gained <= 0:
+            return None, None
+        left = None if status.missing is None else status.missing * seconds / gained
+        return max(0, seen[-1][2] - seen[0][2]) / seconds, left

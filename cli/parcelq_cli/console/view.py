@@ -1,4 +1,4 @@
-"""The pages of the console: a list of jobs, and for each job its progress and buttons above its report."""
+"""What the console knows of jobs and does with them, whether they are on this machine or on a stack."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from parcelq.collect.deaths import Dead, kind_of
-from parcelq.collect.page.amounts import amount, duration
-from parcelq.collect.page.html import element, text
+from parcelq.collect.page.figures import Figures
+from parcelq.collect.report import Report
+from parcelq.errors import JobError, ParcelqError
 from parcelq.escaping import one_line
 
-ACTIONS: Final = ("redrive", "resume", "cancel")
-"""The actions that are possible on a job."""
-_ASKS: Final = {
-    "redrive": ("Run failed records again", "Run the failed records again ({dead})?"),
-    "resume": ("Resume", "Continue with what is missing?"),
-    "cancel": ("Stop", "Stop this job? Finished work is kept, and you can resume it."),
+ACTIONS: Final = {
+    "redrive": "Failed records run again.",
+    "resume": "It goes on with what is missing.",
+    "cancel": "It stops; what is done stays.",
 }
+"""What can be done with a job, and what is said when it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,6 @@ class Which:
 
     kind: str = ""
     span: tuple[int, int] | None = None
-
-
-def chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return a function that says whether a dead entry is selected; None if all are."""
-    if which.span:
-        return lambda dead: (dead.start, dead.end) == which.span
-    if which.kind:
-        return lambda dead: one_line(kind_of(dead.reason)) == which.kind
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,96 +60,63 @@ class JobView:
     problem: str = ""
 
 
-class JobsView(Protocol):
-    """The jobs that a console shows. Several threads may call its methods."""
+class Jobs(Protocol):
+    """The jobs that a console shows. All methods may be called from several threads, and raise ParcelqError."""
 
     def views(self) -> Sequence[JobView]:
         """Return the progress of all jobs."""
 
-    def main(self, job: str) -> str:
-        """Return the main element of a job's page.
+    def view(self, job: str) -> JobView:
+        """Return how far a job is. Raises JobError if there is no such job."""
 
-        Raises:
-            JobError: there is no such job.
-        """
+    def written(self, job: str) -> str:
+        """Return the page beside the whole result of a job; empty if somebody deleted it."""
 
-    def act(self, job: str, action: str, which: Which) -> str:
-        """Begin an action on a job, and return a sentence that confirms it.
+    def drawn(self, job: str) -> tuple[Report, Figures] | None:
+        """Return the report of a job that is not whole, and its figures; None if it has no results yet."""
 
-        Raises:
-            ParcelqError: the action is not possible; the sentence says why.
-        """
+    def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
+        """Run dead entries again: those that `only` says, or all."""
 
+    def resume(self, job: str) -> None:
+        """Go on with what is missing."""
 
-def listing(views: Sequence[JobView], place: str) -> str:
-    """Return the main element of the list of jobs."""
-    heads = ("Job", "State", "Done", "Records a second", "Time left", "Failed")
-    head = element("tr", *(element("th", text(one), scope="col") for one in heads))
-    rows = [element("tr", *(element("td", cell) for cell in _cells(one)), data_job=one.id) for one in views]
-    shown = element("table", element("thead", head), element("tbody", *rows))
-    nothing = element("p", "All jobs are complete. A job is listed here until all its records are in its result.")
-    return element(
-        "main",
-        element("h1", "Jobs"),
-        element("p", text(place), class_="soft"),
-        element("div", shown, class_="scroll", id="jobs", tabindex="0", role="region", aria_label="Jobs")
-        if views
-        else nothing,
-    )
+    def cancel(self, job: str) -> None:
+        """Stop it."""
+
+    def close(self) -> None:
+        """End what ends with the console."""
 
 
-def main_of(page: str) -> str:
-    """Return the main element of a report's page."""
-    start, end = page.find("<main>"), page.rfind("</main>")
-    return page[start : end + len("</main>")]
+def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
+    """Begin an action on a job, and return a sentence that says so.
 
-
-def banner(view: JobView, sentence: str) -> str:
-    """Return the part above a job's report: its progress and its buttons.
-
-    Args:
-        view: its progress.
-        sentence: the verdict.
+    Raises:
+        ParcelqError: that cannot be done; the sentence says why.
     """
-    parts = [
-        element("p", element("strong", f"{text(view.state.capitalize())}."), f" {text(_progress(view, sentence))}")
-    ]
-    if view.share is not None and view.state == "running":
-        parts.append(element("progress", value=f"{view.share:.4f}", max="1", aria_label="How much is done"))
-    if view.problem:
-        parts.append(element("p", text(view.problem), class_="problem", id="problem"))
-    buttons = [_button(action, view) for action in view.actions]
-    if buttons:
-        parts.append(element("p", *buttons))
-    kind = {"running": "running", "whole": "whole", "finished": "dead"}.get(view.state, "missing")
-    return element("div", *parts, class_=f"verdict {kind}", id="verdict")
+    view = jobs.view(job)
+    if action not in view.actions:
+        raise JobError(job, f"it is {view.state}, so that cannot be done now")
+    if action == "redrive":
+        jobs.redrive(view.id, _chosen(which))
+    elif action == "resume":
+        jobs.resume(view.id)
+    else:
+        jobs.cancel(view.id)
+    return ACTIONS[action]
 
 
-def _button(action: str, view: JobView) -> str:
-    label, ask = _ASKS[action]
-    question = ask.format(dead=amount(view.dead, "record"))
-    return element("button", text(label), type="button", class_="act", data_action=action, data_ask=question)
+def sentence_of(error: ParcelqError | OSError) -> str:
+    """Return what to tell people of an error: its sentence, or what the system refused to do with which file."""
+    if isinstance(error, ParcelqError):
+        return str(error)
+    return f"{error.filename or 'this machine'}: {error.strerror or error}"
 
 
-def _progress(view: JobView, sentence: str) -> str:
-    if view.state != "running":
-        return sentence
-    parts = [] if view.share is None else [f"{view.share:.1%} done"]
-    if view.rate is not None:
-        parts.append(f"{view.rate:,.0f} records a second")
-    if view.seconds_left is not None:
-        parts.append(f"about {duration(view.seconds_left)} left")
-    if view.dead:
-        parts.append(f"{amount(view.dead, 'record')} failed so far")
-    return ", ".join(parts) + "." if parts else "The job has just begun."
-
-
-def _cells(one: JobView) -> list[str]:
-    return [
-        element("a", text(one.title), href=f"job/{one.id}"),
-        text(one.state),
-        "unknown" if one.share is None else f"{one.share:.1%}",
-        "" if one.rate is None else f"{one.rate:,.0f}",
-        "" if one.seconds_left is None else text(duration(one.seconds_left)),
-        f"{one.dead:,}",
-    ]
+def _chosen(which: Which) -> Callable[[Dead], bool] | None:
+    """Return what says whether a dead entry is to be run again; None if all are."""
+    if which.span:
+        return lambda dead: (dead.start, dead.end) == which.span
+    if which.kind:
+        return lambda dead: one_line(kind_of(dead.reason)) == which.kind
+    return None

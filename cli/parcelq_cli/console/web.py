@@ -23,7 +23,8 @@ from parcelq.errors import JobError, ParcelqError
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from parcelq_cli.console.view import ACTIONS, JobsView, Which, listing
+from parcelq_cli.console.pages import job_page, listing
+from parcelq_cli.console.view import ACTIONS, Jobs, Which, act, sentence_of
 
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
@@ -52,7 +53,7 @@ class Console:
         OSError: the port is taken.
     """
 
-    def __init__(self, jobs: JobsView, place: str, port: int = 0) -> None:
+    def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
         self._jobs = jobs
         self._place = place
         self._secret = secrets.token_urlsafe(32)
@@ -90,6 +91,8 @@ class Console:
         app.before_request(self._check)
         app.after_request(_with_headers)
         app.register_error_handler(HTTPException, _refusal)
+        app.register_error_handler(ParcelqError, _problem)
+        app.register_error_handler(OSError, _problem)
         app.add_url_rule("/<secret>/", view_func=self._list, methods=["GET"])
         app.add_url_rule("/<secret>/job/<job>", view_func=self._job, methods=["GET"])
         app.add_url_rule("/<secret>/job/<job>/act", view_func=self._act, methods=["POST"])
@@ -115,19 +118,17 @@ class Console:
         return self._page("Jobs", listing(self._jobs.views(), self._place), back="")
 
     def _job(self, job: str) -> Response:
-        try:
-            return self._page(f"Job {job}", self._jobs.main(job), back="../")
-        except JobError as error:
-            abort(404, str(error))
+        return self._page(f"Job {job}", job_page(self._jobs, job), back="../")
 
     def _act(self, job: str) -> tuple[dict[str, str], int]:
         try:
             action, which = _order(request.get_json())
-            return {"said": self._jobs.act(job, action, which)}, 200
-        except ParcelqError as error:
-            return {"error": str(error)}, 409
         except (ValueError, TypeError, KeyError, AttributeError):
-            return {"error": "the request is not valid"}, 400
+            return {"error": "the request is not one of this console's"}, 400
+        try:
+            return {"said": act(self._jobs, job, action, which)}, 200
+        except (ParcelqError, OSError) as error:
+            return {"error": sentence_of(error)}, 409
 
     def _page(self, title: str, main: str, back: str) -> Response:
         nav = element("nav", element("a", "All jobs", href=back)) if back else ""
@@ -177,6 +178,10 @@ def _with_headers(response: Response) -> Response:
 
 def _refusal(error: HTTPException) -> Response:
     return Response(f"{error.description}\n", error.code, mimetype="text/plain")
+
+
+def _problem(error: ParcelqError | OSError) -> Response:
+    return Response(f"{sentence_of(error)}\n", 404 if isinstance(error, JobError) else 503, mimetype="text/plain")
 
 
 @cache

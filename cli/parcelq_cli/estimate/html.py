@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from parcelq.collect.page.amounts import size
+from parcelq.collect.page.amounts import dollars, size
 from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text
 
@@ -13,7 +13,7 @@ from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.lines import Line, Point, lines
 from parcelq_cli.estimate.model import Estimate
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 from parcelq_cli.estimate.setups import cheapest, grid, warnings
 
 _PARCELS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
@@ -84,4 +84,4 @@ def _numbers(rows: Sequence[Sequence[Estimate]]) -> str:
 
     heads = ["Parcel", *(f"{one.setup.memory:,} MB" for one in rows[0])]
     cells = [[f"{row[0].setup.parcel_size:,}", *map(cell, row)] for row in rows]
-    return table(heads, cells, class_="scroll", tabindex="0", role="region", aria_label="The numbers")
+    return table("numbers", "The numbers", heads, cells, texts=())

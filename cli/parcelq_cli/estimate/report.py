@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from parcelq.collect.page.amounts import amount, size
+from parcelq.collect.page.amounts import amount, dollars, size
 
 from parcelq_cli.estimate.bill import Row, bill, idle, keeping, total, usd
 from parcelq_cli.estimate.model import Estimate
@@ -56,14 +56,6 @@ In addition, per month: {dollars(total(keeping(job)))} for storing file and resu
 
 List prices of {job.prices.region}{dated}, without the free tier; docs/costs.md lists what is not included.\
 {"".join(f"{_GAP}Mind: {one}." for one in warnings(job))}"""
-
-
-def dollars(usd: float) -> str:
-    """An amount, with at least two significant digits."""
-    if usd >= 1:
-        return f"${usd:,.2f}"
-    places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
-    return f"${usd:.{places}f}"
 
 
 def seconds(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,7 +57,10 @@ class Kept(NamedTuple):
         Raises:
             NotFoundError: another command finished the job in the meantime.
         """
-        keys = self.segments(job)
+        return self.opened(self.segments(job), tidies=tidies)
+
+    def opened(self, keys: Sequence[str], *, tidies: bool = False) -> Collected | None:
+        """The messages under some keys of `segments`; see `collected`."""
         if not keys:
             return None
         from parcelq.collect.runs import collected_of, tidy

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.lineage.source import is_job_id
@@ -18,7 +18,11 @@ from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
 from parcelq.local.state import LocalRecord
+from parcelq.records.compression import begins_compressed
 from parcelq.upload.notes import notes_of
+
+_TRIES: Final = 5
+"""How often a job is read whose segments are merged at the same moment."""
 
 
 class JobStatus(NamedTuple):
@@ -27,20 +31,43 @@ class JobStatus(NamedTuple):
     Attributes:
         record: the job's record.
         is_running: whether a command runs it now.
-        total: bytes of its source; None if unknown.
-        covered: bytes of it whose results are stored.
-        missing: bytes of it that are neither covered nor dead; None if unknown.
-        dead: entries that failed for good.
-        map: the states of equal parts of its source, a letter for each; empty if its size is unknown.
+        keys: of what is stored of its messages.
+        collected: its messages; None if there are none.
+        resolution: what they make.
     """
 
     record: LocalRecord
     is_running: bool
-    total: int | None
-    covered: int
-    missing: int | None
-    dead: int
-    map: str = ""
+    keys: tuple[str, ...]
+    collected: Collected | None
+    resolution: Resolution
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the source; None if that is not known."""
+        return self.resolution.total
+
+    @property
+    def covered(self) -> int:
+        """Bytes of the source whose results are stored."""
+        return self.resolution.covered
+
+    @property
+    def dead(self) -> int:
+        """Entries that failed for good."""
+        return self.resolution.dead
+
+    @property
+    def missing(self) -> int | None:
+        """Bytes of the source that are neither there nor dead; None if that is not known."""
+        return None if self.total is None else self.resolution.missing
+
+    @property
+    def map(self) -> str:
+        """What became of equal parts of the source, a letter for each; empty if that is not known."""
+        if self.collected is None or self.total is None:
+            return ""
+        return line_of(source_map_of(self.collected, self.resolution, cells=LINE_CELLS))
 
     @property
     def state(self) -> str:
@@ -66,14 +93,18 @@ class LocalJobs(NamedTuple):
 
     results: Path
 
-    def all(self) -> list[JobStatus]:
-        """Return the progress of all incomplete jobs, sorted by the names of their results."""
+    def all(self, known: dict[str, JobStatus] | None = None) -> list[JobStatus]:
+        """Return how far all jobs are that are not whole, in the order of their results.
+
+        Args:
+            known: what an earlier call has read, by ids. What has not changed since is not read again.
+        """
+        cache = {} if known is None else known
         kept = Kept.beside(self.results)
-        found = []
-        for record in kept.state.records():
-            with suppress(NotFoundError):  # it has just finished
-                found.append(_status(record, kept))
-        return found
+        found = [_status(record, kept, cache.get(record.id)) for record in kept.state.records()]
+        cache.clear()
+        cache.update((one.record.id, one) for one in found if one)
+        return list(cache.values())
 
     def find(self, job: str) -> LocalRecord:
         """Return the record of a job.
@@ -141,7 +172,7 @@ class LocalJobs(NamedTuple):
             recipe = recipe._replace(steps=tuple(steps), settings=settings)
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
-        if redrive and not _status(record, kept).dead:
+        if redrive and next(self.dead(record.id), None) is None:
             raise JobError(record.id, "it has no dead entries; parcelq resume runs what is missing")
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
@@ -156,12 +187,27 @@ class LocalJobs(NamedTuple):
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
 
 
-def _status(record: LocalRecord, kept: Kept) -> JobStatus:
+def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:
+    """How far a job is; None if it has just been finished."""
     running = kept.state.is_running(record)
-    collected = kept.collected(record.id, tidies=False)
-    if collected is None:
-        return JobStatus(record, running, None, 0, None, 0)
-    found = collected.resolve()
-    missing = None if found.total is None else found.missing
-    line = "" if found.total is None else line_of(source_map_of(collected, found, cells=LINE_CELLS))
-    return JobStatus(record, running, found.total, found.covered, missing, found.dead, line)
+    for _ in range(_TRIES):
+        keys = tuple(kept.segments(record.id))
+        if known and known.keys == keys:
+            return known._replace(record=record, is_running=running)
+        try:
+            collected = kept.opened(keys)
+            resolution = collected.resolve() if collected else Resolution(None)
+        except NotFoundError:  # the command that runs it merges its segments
+            continue
+        total = resolution.total if resolution.total is not None else _size(record, kept)
+        return JobStatus(record, running, keys, collected, resolution.up_to(total))
+    return None
+
+
+def _size(record: LocalRecord, kept: Kept) -> int | None:
+    """Bytes of a job's files, if these are there and not compressed; else None."""
+    try:
+        is_known = all(one.is_unchanged() and not begins_compressed(one.state.path) for one in record.files)
+    except OSError:
+        return None
+    return source_of(record, kept.state.results).size if is_known else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple, Protocol
 
 from parcelq.errors import CompressionError
@@ -83,6 +83,13 @@ class Opened(NamedTuple):
 def is_compressed(name: str) -> bool:
     """Return whether a name says that a file is compressed."""
     return without_suffix(name) != name
+
+
+def begins_compressed(path: Path) -> bool:
+    """Whether a file begins as compressed ones do, whatever its name. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(_MAGIC_BYTES)
+    return any(coding.magic.match(head) for coding in _CODINGS)
 
 
 def without_suffix(name: str) -> str:

@@ -18,8 +18,18 @@ def size(count: float) -> str:
     return amount(int(count), "byte")
 
 
+def dollars(usd: float) -> str:
+    """Return an amount of money, with at least two significant digits."""
+    if usd >= 1:
+        return f"${usd:,.2f}"
+    places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
+    return f"${usd:.{places}f}"
+
+
 def duration(seconds: float) -> str:
-    """Return a duration: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Return a duration: `1.8 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 10:
         return f"{seconds:.2g} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from parcelq.collect.page.html import element, text
 
 _WIDTH, _HEIGHT = 720, 180
-_LEFT, _BOTTOM, _TOP = 64, 28, 12
+_LEFT, _BOTTOM, _TOP = 88, 28, 12
+_NAME_HEIGHT = 14
+_MARKS = 4
+"""Parts of the lower axis between texts, where there are as many bars."""
 
 
-def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str], top: str, label: str) -> str:
+def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], top: str, label: str) -> str:
     """Draw bars from 0 up.
 
     Args:
         labels: the tooltip of each.
-        x_ends: texts below the first and the last bar.
+        edges: texts for where each begins and the last ends; a few of them are shown.
         top: text at the height of the highest.
         label: a description of the chart for screen readers.
     """
@@ -23,7 +26,7 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
     width, height = (_WIDTH - _LEFT) / max(1, len(values)), _HEIGHT - _BOTTOM - _TOP
     drawn = []
     for number, value in enumerate(values):
-        tall = height * value / most
+        tall = max(1.0, height * value / most) if value else 0.0
         shape = element(
             "rect",
             x=f"{_LEFT + number * width:.1f}",
@@ -35,12 +38,11 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
         drawn.append(element("g", shape, element("title", text(labels[number]))))
     base = _TOP + height
     axis = element("path", d=f"M{_LEFT} {_TOP}V{base}H{_WIDTH}", class_="axis")
-    texts = (
-        chart_text(_LEFT - 6, _TOP + 10, top, "end"),
-        chart_text(_LEFT - 6, base, "0", "end"),
-        chart_text(_LEFT, base + 18, x_ends[0], "start"),
-        chart_text(_WIDTH, base + 18, x_ends[1], "end"),
-    )
+    texts = [chart_text(_LEFT - 6, _TOP + 10, top, "end"), chart_text(_LEFT - 6, base, "0", "end")]
+    last = len(edges) - 1
+    for number in sorted({round(mark * last / _MARKS) for mark in range(_MARKS + 1)}):
+        anchor = {0: "start", last: "end"}.get(number, "middle")
+        texts.append(chart_text(_LEFT + number * width, base + 18, edges[number], anchor))
     content = [axis, *drawn, *texts]
     return element("svg", *content, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label, class_="chart")
 

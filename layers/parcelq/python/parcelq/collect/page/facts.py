@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from parcelq.collect.page.amounts import amount, duration
+from parcelq.collect.page.amounts import amount, dollars, duration
 from parcelq.collect.page.charts import bars
 from parcelq.collect.page.figures import cut
 from parcelq.collect.page.html import element, section, table, text
@@ -26,10 +26,11 @@ def rate_chart(rate: Rate) -> str:
     ]
     whole = rate.seconds * len(each)
     mean = sum(rate.entries) / whole
-    told = f"{mean:,.0f} records a second on average over {duration(whole)}, at most {max(each):,.0f}"
-    chart = bars(each, labels, ("0 s", duration(whole)), f"{max(each):,.0f}/s", f"Rate over time: {told}")
-    words = "Records of the result that were collected per second, since the first one."
-    return section("Rate over time", chart, words=f"{told[0].upper()}{told[1:]}. {words}", id="rate")
+    summary = f"{mean:,.0f} records a second on average over {duration(whole)}, at most {max(each):,.0f}"
+    edges = [duration(number * rate.seconds) for number in range(len(each) + 1)]
+    chart = bars(each, labels, edges, f"{max(each):,.0f}/s", f"Rate over time: {summary}")
+    words = "Records of the result that were collected in each second, since the first came."
+    return section("Rate over time", chart, words=f"{summary}. {words}", id="rate")
 
 
 def run_durations(report: Report) -> str:
@@ -47,11 +48,11 @@ def run_durations(report: Report) -> str:
     ]
     most = max(count for _, count in counts)
     mean = runs["seconds"] / runs["count"]
-    told = f"{amount(runs['count'], 'run')} took {duration(mean)} on average, {duration(runs['seconds'])} together"
-    ends = duration(begins[0]), duration(counts[-1][0])
-    chart = bars([count for _, count in counts], labels, ends, f"{most:,}", f"Durations of runs: {told}")
-    words = "Successful runs of a step, by duration; two bars for each doubling."
-    return section("Durations of runs", chart, words=f"{told}. {words}", id="durations")
+    summary = f"{amount(runs['count'], 'run')} took {duration(mean)} on average, {duration(runs['seconds'])} together"
+    edges = [duration(begins[0]), *(duration(end) for end, _ in counts)]
+    chart = bars([count for _, count in counts], labels, edges, f"{most:,}", f"Durations of runs: {summary}")
+    words = "In a run, a step gets a batch of records. Bars count the runs that succeeded; two bars for each doubling."
+    return section("Durations of runs", chart, words=f"{summary}. {words}", id="durations")
 
 
 def costs(report: Report) -> str:
@@ -70,20 +71,18 @@ def costs(report: Report) -> str:
         )
         rows.append([text(name), *map(text, numbers)])
     words = (
-        f"About ${usd['total']:,.4f} at the list prices of {usd['region']}: Lambda ${usd['lambda']:,.4f}, "
-        f"SQS ${usd['sqs']:,.4f}, S3 ${usd['s3']:,.4f}. "
-        ""
-        "It covers the work for collected messages and the looks at the job."
+        f"About {dollars(usd['total'])} at the list prices of {usd['region']}: Lambda {dollars(usd['lambda'])}, "
+        f"SQS {dollars(usd['sqs'])}, S3 {dollars(usd['s3'])}."
     )
-    head = ["Function", "Time", "Invocations", "GB-seconds", "Requests"]
-    return section("Cost", table(head, rows), words=words, id="cost")
+    heads = ["Function", "Invocations", "Time", "GB-seconds", "Requests"]
+    return section("Cost", table("costs", "Cost of each function", heads, rows), words=words, id="cost")
 
 
 def facts(report: Report) -> str:
     """Return the section with the steps, settings and files of the job."""
     facts = [
         ("Source", report.source),
-        ("Version", report.version),
+        ("Version of the source", report.version),
         ("Result", report.result),
         ("Format", _format(report)),
         ("Read as one stream", report.one_stream),
@@ -95,7 +94,7 @@ def facts(report: Report) -> str:
         ("Last result collected", _time(report.last)),
         ("Between them", _between(report.first, report.last)),
         ("Repeated messages dropped", f"{report.duplicates:,}"),
-        ("State", report.state),
+        ("Digest of the result", report.state),
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, LONG))) for name, value in facts if value)
     return section("About this job", element("dl", *shown, class_="facts", id="facts"))

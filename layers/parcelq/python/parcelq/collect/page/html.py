@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from parcelq.escaping import one_line
@@ -30,12 +31,24 @@ def element(name: str, *content: str, **attributes: object) -> str:
     return start if name == "br" else f"{start}{''.join(content)}</{name}>"
 
 
-def table(heads: list[str], rows: list[list[str]], caption: str = "", **attributes: object) -> str:
-    """Return a table in a box that scrolls if it is too wide. Its heads are texts, its cells HTML."""
-    head = element("tr", *(element("th", text(one), scope="col") for one in heads))
-    body = (element("tr", *(element("td", cell) for cell in row)) for row in rows)
-    title = element("caption", text(caption)) if caption else ""
-    return element("div", element("table", title, element("thead", head), element("tbody", *body)), **attributes)
+def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *, texts: Collection[int] = (0,)) -> str:
+    """Return a table in a box that scrolls if it is too wide, also by keyboard.
+
+    Args:
+        name: the box's id.
+        label: what the table shows, for those who do not see it.
+        heads: texts above the columns.
+        rows: HTML of the cells.
+        texts: columns that hold texts; those of numbers are aligned to the right.
+    """
+    kinds = [None if number in texts else "n" for number in range(len(heads))]
+    head = (element("th", text(one), scope="col", class_=kind) for one, kind in zip(heads, kinds, strict=True))
+    body = (
+        element("tr", *(element("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True)))
+        for row in rows
+    )
+    shown = element("table", element("thead", element("tr", *head)), element("tbody", *body))
+    return element("div", shown, class_="scroll", id=name, tabindex="0", role="region", aria_label=label)
 
 
 def section(title: str, *content: str, words: str = "", **attributes: object) -> str:

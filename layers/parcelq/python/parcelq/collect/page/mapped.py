@@ -15,23 +15,27 @@ from parcelq.collect.source_map import Cell
 def source_map(report: Report, figures: Figures, missing: str) -> str:
     """Return the section with the map of the source."""
     total = figures.cells[-1].end
-    if not total and report.bytes_read is None:
-        unknown = element("p", "The map needs the size of the source, which is not known yet.")
-        return section("Map of the source", unknown)
-    cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
-    each = size(total / len(figures.cells)) if total else "nothing"
-    intro = (
-        f"The source from its first byte to its last, {amount(total, 'byte')}; each part covers about {each}. "
-        "Choose a part to see its records. Arrow keys move; Page Down goes to the next part with a problem."
-    )
+    if not total:
+        unknown = "It can be drawn when the size of the source is known."
+        why = unknown if report.bytes_read is None else "The source is empty."
+        return section("Map of the source", element("p", why))
+    cells = (_cell(number, cell) for number, cell in enumerate(figures.cells))
+    each = size(total / len(figures.cells))
+    intro = f"The source from its first byte to its last, {amount(total, 'byte')}; each part stands for about {each}. "
+    how = "Choose a part to see its records. Arrow keys move; Page Down goes to the next part with a problem."
+    there = {_class(cell) for cell in figures.cells}
     return element(
         "section",
         element("h2", "Map of the source", id="map-title"),
-        element("p", text(intro), class_="soft"),
-        element("ul", *(_legend(one, missing) for one in _KINDS), class_="legend"),
+        element("p", text(intro), element("span", text(how), class_="screen"), class_="soft"),
+        element("ul", *(_legend(one, missing) for one in _KINDS if one[0] in there), class_="legend"),
         element("div", *cells, class_="map", id="map", role="group", aria_labelledby="map-title"),
         element(
-            "div", element("p", _summary(report, figures.cells)), id="chosen", role="region", aria_live="polite",
+            "div",
+            element("p", _summary(report, figures.cells, missing)),
+            id="chosen",
+            role="region",
+            aria_live="polite",
             aria_label="The chosen part",
         ),
     )  # fmt: skip
@@ -63,33 +67,32 @@ def _class(cell: Cell) -> str:
     return "dead much" if much else cell.kind
 
 
-def _cell(number: int, cell: Cell, total: int) -> str:
+def _cell(number: int, cell: Cell) -> str:
     mark = {"done": "", "missing": _MISSING}.get(cell.kind, _FAILED)
     return element(
         "button", text(mark), type="button", class_=f"cell {_class(cell)}", data_part=number, aria_pressed="false",
-        title=_label(cell, total),
+        title=_label(cell),
     )  # fmt: skip
 
 
-def _label(cell: Cell, total: int) -> str:
+def _label(cell: Cell) -> str:
     where = f"Bytes {cell.start:,} to {max(cell.start, cell.end - 1):,}"
-    told = []
+    parts = []
     if cell.dead:
-        told.append(f"{amount(cell.dead, 'record')} failed")
+        parts.append(f"{amount(cell.dead, 'record')} failed")
     elif cell.dead_bytes:
-        told.append("part of a record that failed")
+        parts.append("part of a record that failed")
     if cell.missing_bytes:
-        told.append(f"{amount(cell.missing_bytes, 'byte')} missing")
-    if not total:
-        where = "The whole source, which is empty"
-    return f"{where}: {', '.join(told) or 'all done'}"
+        parts.append(f"{amount(cell.missing_bytes, 'byte')} missing")
+    return f"{where}: {', '.join(parts) or 'all done'}"
 
 
-def _summary(report: Report, cells: Sequence[Cell]) -> str:
+def _summary(report: Report, cells: Sequence[Cell], missing: str) -> str:
     kinds = [cell.kind for cell in cells]
+    done = kinds.count("done")
     parts = [
-        f"{kinds.count('done'):,} of {amount(len(cells), 'part')} are completely done",
-        f"{kinds.count('dead') + kinds.count('both'):,} have records that failed" if report.entries.dead != 0 else "",
-        f"{kinds.count('missing') + kinds.count('both'):,} lack something" if report.holes else "",
+        f"{done:,} of {amount(len(cells), 'part')} {'is' if done == 1 else 'are'} done",
+        f"{kinds.count('dead') + kinds.count('both'):,} with records that failed" if report.entries.dead != 0 else "",
+        f"{kinds.count('missing') + kinds.count('both'):,} with something {missing}" if report.holes else "",
     ]
     return text("; ".join(filter(None, parts)) + ".")

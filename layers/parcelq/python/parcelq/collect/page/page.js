@@ -46,12 +46,15 @@
 
   function show(cell, chosen) {
     const part = data.parts[cell.dataset.part] || {};
-    chosen.replaceChildren(make("h3", cell.title));
-    if (part.missing) chosen.appendChild(make("p", "Missing: bytes " + part.missing.join(", bytes ") + "."));
+    const box = make("div");
+    box.appendChild(make("h3", cell.title));
+    if (part.missing) box.appendChild(make("p", "Missing: bytes " + part.missing.join(", bytes ") + "."));
     const listed = (part.records || []).map((at) => data.records[at]);
-    if (listed.length) chosen.appendChild(recordsTable(listed));
-    if (part.more) chosen.appendChild(make("p", part.more, "soft"));
-    if (!part.missing && !listed.length && !part.more) chosen.appendChild(make("p", "Nothing failed here."));
+    if (listed.length) box.appendChild(recordsTable(listed));
+    if (part.more) box.appendChild(make("p", part.more, "soft"));
+    if (!part.missing && !listed.length && !part.more) box.appendChild(make("p", "Nothing failed here."));
+    // What did not change is not read aloud again.
+    if (chosen.innerHTML !== box.innerHTML) chosen.replaceChildren(...box.childNodes);
   }
 
   function start() {

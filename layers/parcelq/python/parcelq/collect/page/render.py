@@ -42,17 +42,17 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
         banner: HTML at the top, instead of the verdict.
         redrivable: whether dead records have buttons to run them again.
     """
-    found = verdict(report)
+    found, missing = verdict(report), "not done yet" if banner and report.holes else "missing"
     sentence = element("p", element("strong", f"{text(found.word)}."), f" {text(found.sentence)}")
     parts = [
         element("h1", text(_name(report))),
         element("p", text(cut(_address(report), LONG)), class_="soft"),
         banner or element("div", sentence, class_=f"verdict {found.kind}", role="status", id="verdict"),
         _warnings(report.warnings),
-        _tiles(report),
-        source_map(report, figures, "not done yet" if banner else "missing"),
-        _reasons(report, figures, redrivable=redrivable),
-        _holes(report),
+        _tiles(report, missing, unknown="" if banner else "unknown"),
+        source_map(report, figures, missing),
+        _reasons(report, figures, live=bool(banner), redrivable=redrivable),
+        _holes(report, missing),
         rate_chart(figures.rate) if figures.rate else "",
         run_durations(report),
         costs(report),
@@ -70,41 +70,42 @@ def _address(report: Report) -> str:
     return unquote(report.source.partition("?")[0]).removeprefix("file://")
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: Report, missing: str, unknown: str) -> str:
+    """The counts; those that nobody knows are left out where there is no text for that."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
         ("Done", entries.done, None),
         ("Failed", entries.dead, None),
-        ("Missing", entries.missing, None),
+        (missing.capitalize(), entries.missing, None),
         ("Records in the result", entries.written, report.bytes_written),
     ]
     shown = []
     for name, count, bytes_ in tiles:
         below = [element("small", text(size(bytes_)))] if bytes_ is not None else []
-        if count is not None and entries.read and name in {"Done", "Failed", "Missing"}:
+        if count is not None and entries.read and bytes_ is None:
             below = [element("small", text(percent(count, entries.read)))]
-        value = "unknown" if count is None else f"{count:,}"
+        value = unknown if count is None else f"{count:,}"
+        if not value:
+            continue
         shown.append(element("div", element("dt", text(name)), element("dd", text(value), *below)))
     return element("dl", *shown, class_="tiles", id="counts")
 
 
-def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
+def _reasons(report: Report, figures: Figures, *, live: bool, redrivable: bool) -> str:
     if not figures.groups:
         return ""
     rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
-    parts = [table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS)]
+    parts = [table("reasons", "Reasons", ["Reason", "Failed records", "First record", "Last record"], rows)]
     if figures.other_kinds:
         other = (
             f"{amount(figures.other_entries, 'record')} more failed for {figures.other_kinds:,} or more other reasons."
         )
         parts.append(element("p", text(other), class_="soft"))
     if report.dead_list:
-        parts.append(element("p", "All of them, with their content: ", _link(report)))
+        place = element("code", text(cut(report.dead_list, LONG))) if live else _link(report)
+        parts.append(element("p", f"All of them, with their content: {place}"))
     return section("Why records failed", *parts)
-
-
-_SCROLLS: Final = {"tabindex": "0", "role": "region", "aria_label": "Reasons"}
 
 
 def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[str]:
@@ -122,7 +123,7 @@ def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[
                 data_kind=group.kind, data_ask=f"Run the {count} again that failed with: {group.reason}",
             ),
         )  # fmt: skip
-    return [f"{group.entries:,}", shown, text(group.first), text(group.last)]
+    return [shown, f"{group.entries:,}", text(group.first), text(group.last)]
 
 
 def _example(one: Listed) -> str:
@@ -150,7 +151,7 @@ def _link(report: Report) -> str:
     return element("a", text(cut(name, LONG)), href=f"./{quote(name)}")
 
 
-def _holes(report: Report) -> str:
+def _holes(report: Report, missing: str) -> str:
     if not report.holes:
         return ""
     total = report.bytes_read or report.holes[-1][1]
@@ -160,8 +161,8 @@ def _holes(report: Report) -> str:
     ]
     more = len(report.holes) - _HOLES
     return section(
-        "What is missing",
-        table(["Bytes of the source", "How many", "Of the source"], rows, class_="scroll", id="holes"),
+        f"What is {missing}",
+        table("holes", f"What is {missing}", ["Bytes of the source", "How many", "Share"], rows),
         element("p", text(f"And {amount(more, 'part')} more."), class_="soft") if more > 0 else "",
     )
 

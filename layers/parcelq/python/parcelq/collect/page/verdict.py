@@ -54,7 +54,7 @@ def verdict(report: Report) -> Verdict:
         )
     sentence = listed(problems or ["the result is not finished"])
     if report.problem:
-        sentence = f"the job was stopped, because {report.problem}; {sentence}"
+        sentence = f"the job was stopped: {report.problem}; {sentence}"
     if entries.done is not None and not report.holes:
         rest = f"the other {entries.done:,} are" if entries.done != 1 else "the other one is"
         sentence += f"; {rest} in the result" if entries.done else "; none is in the result"
