@@ -16,7 +16,7 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     """Return the section with the map of the source."""
     total = figures.cells[-1].end
     if not total:
-        unknown = "It can be drawn when the size of the source is known."
+        unknown = "The map needs the size of the source, which is not known yet."
         why = unknown if report.bytes_read is None else "The source is empty."
         return section("Map of the source", element("p", why))
     cells = (_cell(number, cell) for number, cell in enumerate(figures.cells))
