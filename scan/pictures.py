@@ -154,7 +154,7 @@ def started(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def printed_by(process: subprocess.Popen[bytes]) -> str:
-    """What a command leaves on its terminal, with colours; a line that was drawn over shows what was drawn last."""
+    """Return the final content of a command's terminal, with colours."""
     out, _ = process.communicate(timeout=600)
     text = re.sub(r"\x1b\[\d*[AKJ]|\x1b\[\?25[lh]", "", out.decode().replace("\r\n", "\n"))
     return "\n".join(line.rpartition("\r")[2] for line in text.split("\n")).strip()

@@ -27,7 +27,8 @@ def upload(
 ) -> None:
     """Publish the records of files as parcels.
 
-    The file's name decides what a record is: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is a
+    The file's name determines the record format: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is
+    a
     line. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a file changes
     while it is read, the command fails.
     """

@@ -307,7 +307,7 @@ class TestCommand:
         url = json.loads(process.stdout.readline())["url"]
         import urllib.request
 
-        assert b"No job lacks anything" in urllib.request.urlopen(url, timeout=20).read()
+        assert b"All jobs are complete" in urllib.request.urlopen(url, timeout=20).read()
         process.send_signal(2)
         out, err = process.communicate(timeout=20)
         assert out == ""

@@ -273,7 +273,7 @@ class TestConsole:
         assert 'data-action="redrive"' in page
         with pytest.raises(JobError, match="it is finished, so this action is not possible now"):
             act(console, job.id, "cancel", Which())
-        with pytest.raises(JobError, match="it has none of these dead entries"):
+        with pytest.raises(JobError, match="the chosen entries are no longer dead"):
             act(console, job.id, "redrive", Which(kind="another reason"))
         put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
         (dead,) = world.jobs.dead(job.id)

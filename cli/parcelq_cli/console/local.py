@@ -61,7 +61,7 @@ class LocalConsole:
             return [*map(self._view, there), *(JobView(one.id, one.result, "whole", 1.0, 0) for one in gone)]
 
     def view(self, job: str) -> JobView:
-        """Return how far a job is."""
+        """Return the progress of a job."""
         for view in self.views():
             if view.id == job:
                 return view
@@ -91,7 +91,7 @@ class LocalConsole:
         self._begin(job, redrive=True, only=only)
 
     def resume(self, job: str) -> None:
-        """Begin to go on with what is missing."""
+        """Begin to continue with what is missing."""
         self._begin(job, redrive=False, only=None)
 
     def cancel(self, job: str) -> None:
@@ -148,7 +148,7 @@ class LocalConsole:
         return JobView(job, status.record.result, state, status.share, dead, rate, left, actions, problem)
 
     def _rate(self, status: JobStatus) -> tuple[float | None, float | None]:
-        """Entries of the result a second, and the seconds that the rest takes, from what was seen before."""
+        """Entries of the result per second, and the remaining seconds, calculated from earlier views."""
         seen = self._seen.setdefault(status.record.id, [])
         resolution = status.resolution
         seen.append((self.clock(), resolution.covered + resolution.dead_bytes, resolution.entries))

@@ -1,4 +1,4 @@
-"""The console's pages: a list of jobs, and above each job's report its progress and its buttons."""
+"""The pages of the console: a list of jobs, and for each job its progress and buttons above its report."""
 
 from __future__ import annotations
 

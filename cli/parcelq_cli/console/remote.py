@@ -42,7 +42,7 @@ class StackConsole:
         return [view_of(one) for one in sorted(records, key=lambda one: one.is_whole)[:MOST_SHOWN]]
 
     def view(self, job: str) -> JobView:
-        """Return how far a job is."""
+        """Return the progress of a job."""
         return view_of(self.jobs.find(job))
 
     def written(self, job: str) -> str:
@@ -69,7 +69,7 @@ class StackConsole:
         self.jobs.redrive(job, only=only)
 
     def resume(self, job: str) -> None:
-        """Go on with what is missing."""
+        """Continue with the missing records."""
         self.jobs.resume(job)
 
     def cancel(self, job: str) -> None:
@@ -81,7 +81,7 @@ class StackConsole:
 
 
 def view_of(record: JobRecord) -> JobView:
-    """Return how far a job is, by its record."""
+    """Return the progress of a job from its record."""
     state, rate, left = "whole" if record.is_whole else str(record.state), None, None
     actions = ("redrive",) * bool(record.dead)
     if not record.state.is_ended:

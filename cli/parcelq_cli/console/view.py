@@ -67,7 +67,7 @@ class Jobs(Protocol):
         """Return how far all jobs are."""
 
     def view(self, job: str) -> JobView:
-        """Return how far a job is. Raises JobError if there is no such job."""
+        """Return the progress of a job. Raises JobError if there is no such job."""
 
     def written(self, job: str) -> str:
         """Return the page beside the whole result of a job; empty if somebody deleted it."""
@@ -79,7 +79,7 @@ class Jobs(Protocol):
         """Run dead entries again: those that `only` says, or all."""
 
     def resume(self, job: str) -> None:
-        """Go on with what is missing."""
+        """Continue with the missing records."""
 
     def cancel(self, job: str) -> None:
         """Stop it."""
@@ -89,10 +89,10 @@ class Jobs(Protocol):
 
 
 def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
-    """Begin an action on a job, and return a sentence that says so.
+    """Begin an action on a job, and return a sentence that confirms it.
 
     Raises:
-        ParcelqError: that cannot be done; the sentence says why.
+        ParcelqError: the action is not possible; the sentence says why.
     """
     view = jobs.view(job)
     if action not in view.actions:
@@ -114,7 +114,7 @@ def sentence_of(error: ParcelqError | OSError) -> str:
 
 
 def _chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return what says whether a dead entry is to be run again; None if all are."""
+    """Return a function that says whether a dead entry is selected; None if all are."""
     if which.span:
         return lambda dead: (dead.start, dead.end) == which.span
     if which.kind:

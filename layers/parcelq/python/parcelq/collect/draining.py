@@ -73,8 +73,8 @@ class Draining:
 
         Args:
             drained: the outcome of this invocation's draining.
-            numbers: numbers of the looks that only drain. Somebody who published messages without a job sends the
-                first. Each is followed by another until all topics were empty a few times in a row.
+            numbers: numbers of the looks that only drain. A program that published messages without a job sends the
+                first such look. Each is followed by another until all topics were empty a few times in a row.
         """
         send = self.looker.jobs.send
         if not drained.exhausted:

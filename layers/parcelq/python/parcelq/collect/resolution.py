@@ -124,7 +124,7 @@ class Collected:
 
     @property
     def job(self) -> JobKey:
-        """Whose messages they are."""
+        """The job of the messages."""
         return self.indexes[0].job
 
     @property

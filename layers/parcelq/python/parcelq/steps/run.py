@@ -123,7 +123,7 @@ class Runner:
             slot.abort()
 
     def close(self) -> None:
-        """End all kept processes, and delete their files."""
+        """End all warm processes and supervisors, and delete their files."""
         _close(self._idle, self._folders, self._opened)
         self._ready = None
 
