@@ -1,4 +1,6 @@
-"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those that became whole since."""
+"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the console
+started.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,12 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView, sentence_of
 
 _RATE_SECONDS: Final = 30.0
-"""A rate is that of the last `_RATE_SECONDS` seconds at most."""
+"""A rate is the average of the last `_RATE_SECONDS` seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Began:
-    """An action that this console began with a job: its thread, and the event that stops it."""
+    """An action that this console runs on a job: its thread, and the event that stops it."""
 
     thread: threading.Thread
     cancelled: threading.Event
@@ -36,7 +38,7 @@ class _Began:
 
 @dataclass(slots=True)
 class LocalConsole:
-    """The jobs whose results go to one folder.
+    """The jobs of one folder of results.
 
     Attributes:
         results: the folder.
@@ -53,7 +55,7 @@ class LocalConsole:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
-        """Return how far all jobs are; those that became whole while the console runs are last."""
+        """Return the progress of all jobs; those completed while the console runs are last."""
         with self._lock:
             there = LocalJobs(self.results).all(self._known) if self.results.is_dir() else []
             self._records |= {one.record.id: one.record for one in there}
@@ -99,7 +101,7 @@ class LocalConsole:
         self._began[job].cancelled.set()
 
     def close(self) -> None:
-        """Stop all that this console began, and wait until it has stopped."""
+        """Stop all actions that this console began, and wait until they have stopped."""
         for began in self._began.values():
             began.cancelled.set()
         for began in self._began.values():
@@ -125,7 +127,7 @@ class LocalConsole:
             thread.start()
 
     def _is_whole(self, record: LocalRecord) -> bool:
-        """Whether the result of a job is whole whose state is deleted, as the report beside it says."""
+        """Whether a job without state has a complete result, which the report beside the result says."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True

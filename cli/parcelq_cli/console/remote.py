@@ -1,4 +1,4 @@
-"""The jobs of a stack in the console: the same as `parcelq jobs --stack` lists, live."""
+"""The jobs of a stack in the console: those that `parcelq jobs --stack` lists, live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView
 
 MOST_SHOWN: Final = 500
-"""Jobs of the list: those that are not whole come first, and of each kind the newest."""
+"""Jobs shown in the list: incomplete jobs first, and the newest first within each kind."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class StackConsole:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def views(self) -> Sequence[JobView]:
-        """Return how far jobs are. Only records that changed since the last time are read."""
+        """Return the progress of jobs. Only records that changed since the last call are read."""
         with self._lock:
             records = self.jobs.all(self._known)
         return [view_of(one) for one in sorted(records, key=lambda one: one.is_whole)[:MOST_SHOWN]]
@@ -77,7 +77,7 @@ class StackConsole:
         self.jobs.cancel(job)
 
     def close(self) -> None:
-        """Do nothing: the stack goes on without the console."""
+        """Do nothing: the stack continues without the console."""
 
 
 def view_of(record: JobRecord) -> JobView:
