@@ -204,7 +204,7 @@ class TestRepair:
         assert one["missing"] == {"bytes": None, "percent": None, "entries": None}
         done = cli.ok("repair", "m.smi", "--bucket", BUCKET)
         assert done.text == "published 0 messages again\n"
-        assert "the size of m.smi is not known" in done.err
+        assert "the size of m.smi is unknown" in done.err
         assert world.take() == []
 
     @pytest.mark.parametrize(("lost", "repaired"), [((2, 5), [2]), ((1, 3, 4), [1, 3, 4])])
@@ -256,7 +256,7 @@ class TestRepair:
         assert "file:///a/x.txt cannot be repaired: it is a file of the machine that uploaded it" in error
 
     def test_repair_refuses_a_name_that_status_does_not_list(self, cli: Cli, world: World) -> None:
-        assert "must be one that is not whole" in cli.fails("repair", "m.smi", "--bucket", BUCKET)
+        assert "must be an incomplete source" in cli.fails("repair", "m.smi", "--bucket", BUCKET)
 
     def test_a_source_is_never_taken_for_another_with_a_similar_name(self, cli: Cli, world: World) -> None:
         world.upload(world.put(gzip.compress(DATA), "m n.smi.gz"))
@@ -301,7 +301,7 @@ class TestStatus:
 
     def test_a_file_in_the_inbox_that_nothing_was_uploaded_of_is_said_to_be_there(self, cli: Cli, world: World) -> None:
         world.put(name="new.smi")
-        assert "It is in the inbox, but was not uploaded" in cli.fails("status", "new.smi", "--bucket", BUCKET)
+        assert "It is in the inbox, but has not been uploaded" in cli.fails("status", "new.smi", "--bucket", BUCKET)
 
     def test_a_name_with_a_line_end_stays_within_its_line(self, cli: Cli, world: World) -> None:
         source = Source.of_object(BUCKET, "inbox/two\nlines\x1b[31m.smi", etag="e", put="1")
@@ -378,7 +378,7 @@ class TestStatus:
         world.store.put("segments/parcelq-output/000/x-5.seg", b"hello")
         done = cli.ok("status", "--bucket", BUCKET, "--json")
         assert len(done.documents) == 1
-        assert "is no segment" in done.err
+        assert "is not a segment" in done.err
 
     def test_status_says_that_there_is_no_unfinished_source(self, cli: Cli, world: World) -> None:
         done = cli.ok("status", "--bucket", BUCKET)

@@ -156,7 +156,7 @@ class TestSegments:
     @pytest.mark.parametrize("key", ["segments/topic/id/what.seg", "segments/topic/id/what-9999.seg"])
     def test_an_object_that_is_no_segment_is_named(self, collecting: Collecting, key: str) -> None:
         collecting.store.put(key, b"no json")
-        with pytest.raises(ParcelqError, match=r"what.* is no segment"):
+        with pytest.raises(ParcelqError, match=r"what.* is not a segment"):
             open_indexes(collecting.store, [key])
 
 
@@ -284,7 +284,7 @@ class TestWhatCannotBeCollected:
         states = collecting.finish()
         (problem,) = (state for state in states if state.problem)
         assert problem.source == "segments/topic/0/broken-9.seg"
-        assert "is no segment" in problem.problem
+        assert "is not a segment" in problem.problem
         assert caplog.records[-1].levelname == "ERROR"
         assert collecting.result() == RESULT
         assert self.apart(collecting) == [b"by hand"]

@@ -105,11 +105,11 @@ class TestDownloader:
         self, stack: Stack, upper: None
     ) -> None:
         stack.s3.put_object(Bucket=BUCKET, Key="segments/parcelq-output/0/broken-9.seg", Body=b"no json")
-        with pytest.raises(ParcelqError, match=r"1 source\(s\) have a problem; the first, segments/.*is no segment"):
+        with pytest.raises(ParcelqError, match=r"1 source\(s\) have a problem; the first, segments/.*is not a segment"):
             self.pipeline(stack)
         assert stack.get("results/molecules.smi") == MOLECULES.upper()
         assert json.loads(stack.get("results/molecules.smi.report.json"))["complete"]
-        with pytest.raises(ParcelqError, match="is no segment"):  # until somebody looks after it
+        with pytest.raises(ParcelqError, match="is not a segment"):  # until somebody looks after it
             stack.call("downloader", event("download"))
 
     def test_results_go_to_a_folder_that_is_asked_for(self, stack: Stack, upper: None) -> None:
