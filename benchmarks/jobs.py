@@ -145,7 +145,7 @@ def celery(job: Job, broker: str) -> Path:
 def celery_python() -> str:
     """Path of an interpreter that has Celery and its Redis client.
 
-    \n Raises:
+    Raises:
         MissingToolError: Redis or Celery is not installed.
     """
     program("redis-server")

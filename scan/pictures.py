@@ -24,7 +24,7 @@ EXAMPLES: Final = ROOT / "examples"
 PICTURES: Final = ROOT / "docs" / "pictures"
 _COMMAND: Final = Path(sys.executable).with_name("parcelq")
 _COPIES: Final = 4
-"""How often the molecules are repeated in the file, so that the run takes long enough to be seen."""
+"""How often the molecules are in the file, so that the run takes long enough to be seen."""
 _BROKEN: Final = {1_203: "c1ccccc(=O", 1_204: "CC(=O)Oc1ccccc1C(=O)(=O)O", 5_810: "C1CC", 12_007: "not a molecule"}
 _PROTEINS: Final = {"yeast.fasta": 3, "human.fasta": 10, "plants.fasta": 400}
 """Files that the stack gets, and how often the proteins of examples are in each."""
@@ -154,7 +154,7 @@ def started(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def printed_by(process: subprocess.Popen[bytes]) -> str:
-    """What a command leaves on its terminal, with colours; a line that was drawn over shows what was drawn last."""
+    """Return the final content of a command's terminal, with colours."""
     out, _ = process.communicate(timeout=600)
     text = re.sub(r"\x1b\[\d*[AKJ]|\x1b\[\?25[lh]", "", out.decode().replace("\r\n", "\n"))
     return "\n".join(line.rpartition("\r")[2] for line in text.split("\n")).strip()
@@ -169,7 +169,7 @@ def draw_terminal(text: str, path: Path) -> None:
         console = Console(record=True, width=110, file=nowhere, force_terminal=True)
         console.print(Text.from_ansi(text))
         drawn = console.export_svg(title="parcelq", unique_id="parcelq")
-    path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # it would be loaded from elsewhere
+    path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # it would be fetched from elsewhere
 
 
 if __name__ == "__main__":

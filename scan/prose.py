@@ -29,13 +29,15 @@ _LEFT_OUT: Final = ("CHANGELOG.md", "scan/prose.yaml", "LICENSE", "docs/guards.m
 def main(paths: list[str]) -> int:
     """Print the phrases found in files; return the exit code."""
     rules = [
-        (re.compile(rule["avoid"], re.I), str(rule["instead"]))
+        (re.compile(rule["avoid"], re.I), str(rule["instead"]), bool(rule.get("tests", True)))
         for rule in yaml.safe_load((ROOT / "scan" / "prose.yaml").read_text())
     ]
     count = 0
     for path in paths or _files():
         for line, text in prose(Path(path)):
-            for pattern, instead in rules:
+            for pattern, instead, in_tests in rules:
+                if not in_tests and path.startswith("tests/"):
+                    continue
                 for found in pattern.finditer(text):
                     count += 1
                     at = line + text.count("\n", 0, found.start())

@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a job. Times are seconds from the put until the last message was there, or the result.
+    """The outcome of a job. Times are seconds from the put until the last message or the result exists.
 
     Attributes:
         sqs: requests to SQS, as it bills them.

@@ -84,7 +84,7 @@ class Collector:
             taken()
 
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
-        """Drain until nothing comes or time is up. Of `drained` messages so far, `held` are in no segment yet.
+        """Drain until the topic is empty or time is up. Of `drained` messages so far, `held` are in no segment yet.
 
         `drained` messages are drained so far; `held` of them are not in a segment yet.
 

@@ -85,7 +85,7 @@ def _without_single_failures(out: Output) -> Iterator[None]:
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float, where: str = "") -> None:
-    """Print what became of files in a folder of results; raises ParcelqError if a result is incomplete.
+    """Print the outcome of files in a folder of results; raises ParcelqError if a result is incomplete.
 
     `where` has the options with which other commands find the jobs, if these are not on this machine.
     """

@@ -24,7 +24,7 @@ def list_jobs(out: Output, stack: Stack, *, every: bool, name: str = "") -> None
         out: prints messages.
         stack: the stack.
         every: whether to list complete jobs too.
-        name: what the names of their files must contain.
+        name: a text that the names of their files must contain.
 
     Raises:
         ParcelqError: no file of that name is known.

@@ -1,4 +1,4 @@
-"""`parcelq status` and `parcelq repair`: show the progress of sources, and publish again what is missing."""
+"""`parcelq status` and `parcelq repair`: show the progress of sources, and publish missing records again."""
 
 from __future__ import annotations
 

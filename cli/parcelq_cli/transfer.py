@@ -27,7 +27,8 @@ def upload(
 ) -> None:
     """Publish the records of files as parcels.
 
-    The file's name decides what a record is: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is a
+    The file's name determines the record format: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is
+    a
     line. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a file changes
     while it is read, the command fails.
     """
@@ -85,7 +86,7 @@ def download(
 
     check_folder(file.parent, "the folder of FILE")
     if file.is_dir():
-        raise ParcelqError("the folder of FILE")
+        raise ParcelqError(f"FILE is {str(file)!r}, but must not be a folder")
     if len(os.fsencode(file.name)) > MAX_FILE_NAME_BYTES - len(PIECES):
         longest = MAX_FILE_NAME_BYTES - len(PIECES)
         raise ParcelqError(f"FILE is {str(file)!r}, but its name must have at most {longest} bytes")

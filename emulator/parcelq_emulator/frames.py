@@ -81,7 +81,7 @@ class Frames:
         self._free: list[IO[bytes]] = []
 
     def install(self, session: Any) -> None:
-        """Have all clients that a session of boto3 or botocore makes from now on send their requests this way."""
+        """Make all future clients of a boto3 or botocore session send their requests this way."""
         session.events.register_first("choose-signer.*.*", _choose_signer)
         session.events.register("before-sign.*.*", _name_service)
         session.events.register_last("before-send.*.*", self.send)

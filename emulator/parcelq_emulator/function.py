@@ -55,7 +55,7 @@ class FunctionSpec:
         handler: `module.function`.
         environment: its variables, in addition to Lambda's own.
         timeout: seconds.
-        memory: MB; the handler sees the number, but it is not enforced here.
+        memory: MB; reported to the handler, but not enforced here.
         library: the folder of the layer's library.
         scratch: the instance's own folder for temporary files; its path identifies all processes that it started.
     """

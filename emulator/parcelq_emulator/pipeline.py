@@ -119,7 +119,7 @@ class Pipeline:
 
         A job that has not ended always has one, because its look is a message.
 
-        \n Raises:
+        Raises:
             ParcelqError: the pump failed.
         """
         self.pump.check()

@@ -1,6 +1,4 @@
-"""The event pump: does what Lambda's event source mappings do, between the local server and the functions'
-processes.
-"""
+"""The event pump: does what Lambda's event source mappings do, between the local server and the functions."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify()
 
     def _place(self, number: int) -> float:
-        """What visible messages are given out in the order of: as they came, but groups take turns."""
+        """The order in which visible messages are delivered: by arrival, but groups take turns."""
         group = self._stored[number].message.system_attributes.get("MessageGroupId")
         return number if group is None else self._turns.next(group, self._visible.first_key())
 

@@ -112,7 +112,7 @@ class TestOneMachine:
 
     def test_without_jobs_it_says_so(self, console, visit):
         opened = visit(console)
-        assert "No job lacks anything" in opened.text("main")
+        assert "All jobs are complete" in opened.text("main")
         opened.check("http://127.0.0.1")
 
 

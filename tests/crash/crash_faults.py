@@ -67,7 +67,7 @@ class Fault:
     Attributes:
         strike: what happens then.
         at: k, from 1; 0 for never.
-        lasts: at how many calls it goes wrong; beyond that, and in every later invocation, all is well.
+        lasts: at how many calls it goes wrong; beyond that, and in every later invocation, no fault is injected.
         concerns: which operations count; empty for all.
         seen: calls so far.
         hits: calls that went wrong so far.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from functools import cache
 
 import pytest
 from mutants import DOCS, NOTICED_BY, ROOT, Guard, guards, table
@@ -22,12 +23,17 @@ def test_a_guard_can_be_broken_and_the_result_compiles(guard: Guard) -> None:
     compile(mutant, str(guard.path), "exec")
 
 
+@cache
+def parsed(path: str) -> list[ast.stmt]:
+    return ast.parse((ROOT / path).read_text()).body
+
+
 @pytest.mark.parametrize(
     "test", sorted({test for tests in NOTICED_BY.values() for test in tests}), ids=lambda test: test.rpartition("/")[2]
 )
 def test_every_test_that_a_guard_names_exists(test: str) -> None:
     path, *names = test.partition("[")[0].split("::")
-    body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
+    body = parsed(path)
     for name in names:
         found = [one for one in body if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name == name]
         assert found, name

@@ -185,7 +185,7 @@ def test_run_with_detach_prints_the_name_with_which_wait_brings_the_result(cloud
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     (come_back,) = (line for line in told.splitlines() if "waits for the results and downloads them" in line)
-    words = shlex.split(come_back[come_back.index("parcelq wait") : come_back.index(" waits for it")])[1:]
+    words = shlex.split(come_back[come_back.index("parcelq wait") : come_back.index(" waits for the results")])[1:]
     assert printed(cloud(*words, cwd=tmp_path)) == ["results/lines.txt"]
     assert (tmp_path / "results/lines.txt").read_text() == lines.read_text()
 
@@ -330,7 +330,10 @@ def test_a_python_program_gets_the_same_from_both_and_dead_entries_run_again_wit
         (("workflows", "put", "many", "--stack", "parcelq"), "steps[2] is 7, but must be a mapping of keys to values"),
         (("workflows", "put", "staged", "--stack", "parcelq"), "stage is 'heavy', but must be one of step"),
         (("workflows", "put", "large", "--stack", "parcelq"), "deploy it with ProcessorStorage="),
-        (("workflows", "put", "staged", "--name", "parcelq-x", "--stack", "parcelq"), "those of the stack's topics"),
+        (
+            ("workflows", "put", "staged", "--name", "parcelq-x", "--stack", "parcelq"),
+            "reserved for the stack's topics",
+        ),
         (("workflows", "show", "nothing", "--stack", "parcelq"), "there is no workflow 'nothing'"),
         (("workflows", "delete", "nothing", "--yes", "--stack", "parcelq"), "there is no workflow 'nothing'"),
         (("wait", "nothing/x", "--stack", "parcelq"), "parcelq run --detach prints the names"),

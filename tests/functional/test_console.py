@@ -115,7 +115,7 @@ class TestLocalJobs:
         console = LocalConsole(results)
         (view,) = console.views()
         for action in ("resume", "cancel"):
-            with pytest.raises(Exception, match="it is finished, so that cannot be done now"):
+            with pytest.raises(Exception, match="it is finished, so this action is not possible now"):
                 act(console, view.id, action, Which())
         with pytest.raises(Exception, match="there is no such job"):
             act(console, "0" * 24, "redrive", Which())
@@ -307,7 +307,7 @@ class TestCommand:
         url = json.loads(process.stdout.readline())["url"]
         import urllib.request
 
-        assert b"No job lacks anything" in urllib.request.urlopen(url, timeout=20).read()
+        assert b"All jobs are complete" in urllib.request.urlopen(url, timeout=20).read()
         process.send_signal(2)
         out, err = process.communicate(timeout=20)
         assert out == ""

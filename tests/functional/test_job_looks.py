@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +43,26 @@ class TestTheWayOfAJob:
         assert [kind for kind, _ in cloud.told] == ["Parcelq job finished"]
         assert cloud.report()["healings"] == 0
         assert not [key for key in cloud.store.objects if key.startswith("segments/")]
+
+    def test_a_look_at_a_small_job_asks_the_store_for_no_object_twice(self, cloud: Cloud) -> None:
+        job = cloud.begin()
+        cloud.came(output(0, len(LINES)))
+        cloud.drain()
+        cloud.store.calls.clear()
+        cloud.looker.take(Look(job, 1))
+        calls = list(cloud.store.calls)
+        assert Counter(call for call, _ in calls) == {"read": 3, "list": 1, "stat": 2, "put": 5, "delete": 4}
+        assert max(Counter(key for call, key in calls if call in {"read", "list", "stat"}).values()) == 1
+        assert cloud.record().state is State.FINISHED
+
+    def test_a_report_or_page_that_somebody_left_is_replaced(self, cloud: Cloud) -> None:
+        for ending in (".report.json", ".report.html", ".dead.jsonl"):
+            cloud.store.put(f"results/a.txt{ending}", b"old")
+        cloud.begin()
+        cloud.came(output(0, len(LINES)))
+        cloud.run()
+        assert cloud.report()["bytes_written"] == len(cloud.result() or b"") == len(DATA)
+        assert b"old" not in [cloud.store.objects.get(f"results/a.txt{one}") for one in (".report.html", ".dead.jsonl")]
 
     def test_looks_are_seconds_apart_near_the_end_and_minutes_in_the_middle(self, cloud: Cloud) -> None:
         cloud.begin()

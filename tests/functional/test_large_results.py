@@ -203,7 +203,7 @@ class TestParts:
         "text", ['{"plan":1,"first":1,"last":1}', '{"plan":"p"}', '{"plan":"p","first":2,"last":1}']
     )
     def test_a_task_with_impossible_numbers_is_refused(self, text: str) -> None:
-        with pytest.raises(MessageError, match="is no task"):
+        with pytest.raises(MessageError, match="is not a task"):
             PartTask.parse(text)
 
     @pytest.mark.parametrize("text", ['{"job":"a","number":1}', "[]", "nonsense"])
@@ -415,6 +415,6 @@ def test_a_plan_that_was_dropped_just_now_is_begun_again_later(monkeypatch: pyte
     key = wanted.plan_key("segments/t/j/")
     freeze(store, store, wanted, key)
     monkeypatch.setattr("parcelq.collect.plans.read_plan", lambda *_: None)
-    with pytest.raises(NotFoundError, match="dropped just now"):
+    with pytest.raises(NotFoundError, match="deleted just now"):
         freeze(store, store, wanted, key)
     assert len(store.uploads) == 1

@@ -160,7 +160,7 @@ def test_a_broken_pointer_is_a_message_error_that_shows_it(overflow, text):
     ],
 )
 def test_a_pointer_to_nothing_is_a_message_error(overflow, target):
-    with pytest.raises(MessageError, match="nothing is there"):
+    with pytest.raises(MessageError, match="this object does not exist"):
         overflow.load(pulled(pointer(**target), {"ExtendedPayloadSize": "5"}))
 
 

@@ -1,4 +1,4 @@
-"""Success is what a reply confirms: replies that are cut off, or that something else than AWS sends."""
+"""Success is what a reply confirms: replies that are cut off, or that something other than AWS sends."""
 
 from __future__ import annotations
 

@@ -205,9 +205,7 @@ class TestChanges:
         (job,) = world.jobs.all()
         done = world.run(second, *options)
         assert done.returncode == 1
-        assert (
-            f"job {job.record.id}: it is not finished, and its result has the same name 'lines.txt' too" in done.stderr
-        )
+        assert f"job {job.record.id}: it is not finished, and its result has the same name 'lines.txt'" in done.stderr
         assert [one.record.id for one in world.jobs.all()] == [job.record.id]
         assert world.run(second, *options, "--name", "second.txt").returncode == 0
         assert world.run(second, *options, "--fresh").returncode == 0
@@ -309,7 +307,7 @@ class TestChanges:
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130, said
-        assert "the same command continues from here" in said
+        assert "run the same command again to continue" in said
         step.write_text('#!/bin/sh\nsed s/line/other/ "$2" > "$4"\n')
         done = world.run(*arguments, "--continue")
         assert done.returncode == 0, done.stderr

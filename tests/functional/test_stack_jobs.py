@@ -264,16 +264,16 @@ class TestConsole:
         console = StackConsole(world.jobs)
         (view,) = console.views()
         assert (view.id, view.title, view.state, view.actions) == (job.id, "shout/lines.txt", "running", ("cancel",))
-        assert "It has just begun" in job_page(console, job.id)
+        assert "The job has just begun" in job_page(console, job.id)
         assert world.run(job).dead == 1
         (view,) = console.views()
         assert (view.state, view.share, view.dead, view.actions) == ("finished", 1.0, 1, ("redrive",))
         page = job_page(console, job.id)
         assert "bad 7" in page
         assert 'data-action="redrive"' in page
-        with pytest.raises(JobError, match="it is finished, so that cannot be done now"):
+        with pytest.raises(JobError, match="it is finished, so this action is not possible now"):
             act(console, job.id, "cancel", Which())
-        with pytest.raises(JobError, match="it has none of these dead entries"):
+        with pytest.raises(JobError, match="the chosen entries are no longer dead"):
             act(console, job.id, "redrive", Which(kind="another reason"))
         put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
         (dead,) = world.jobs.dead(job.id)
@@ -286,11 +286,11 @@ class TestConsole:
         world.process()
         world.look()
         console = StackConsole(world.jobs)
-        assert act(console, job.id, "cancel", Which()) == "It stops; what is done stays."
+        assert act(console, job.id, "cancel", Which()) == "The job stops; finished work is kept."
         (view,) = console.views()
         assert (view.state, view.actions) == ("cancelled", ("resume",))
         assert "it was cancelled" in job_page(console, job.id)
-        assert act(console, job.id, "resume", Which()) == "It goes on with what is missing."
+        assert act(console, job.id, "resume", Which()) == "The job continues with what is missing."
         assert world.run(job).is_whole
         assert "All 60 records are in the result" in job_page(console, job.id)
         assert [view.state for view in console.views()] == ["whole"]

@@ -172,4 +172,4 @@ def test_a_full_disk_is_a_fault_of_stdout_and_not_of_the_file_that_is_read(tmp_p
         command = [*PROGRAM, "numbers.txt", "--step", "cat"]
         done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == b"parcelq: stdout cannot be written: No space left on device\n"
+    assert done.stderr == b"parcelq: cannot write to stdout: No space left on device\n"

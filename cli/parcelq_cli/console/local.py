@@ -1,6 +1,4 @@
-"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the console
-started.
-"""
+"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those that became whole since."""
 
 from __future__ import annotations
 
@@ -25,12 +23,12 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView, sentence_of
 
 _RATE_SECONDS: Final = 30.0
-"""A rate is the average of the last `_RATE_SECONDS` seconds."""
+"""A rate is that of the last `_RATE_SECONDS` seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Began:
-    """An action that this console runs on a job: its thread, and the event that stops it."""
+    """An action that this console began with a job: its thread, and the event that stops it."""
 
     thread: threading.Thread
     cancelled: threading.Event
@@ -38,7 +36,7 @@ class _Began:
 
 @dataclass(slots=True)
 class LocalConsole:
-    """The jobs of one folder of results.
+    """The jobs whose results go to one folder.
 
     Attributes:
         results: the folder.
@@ -55,7 +53,7 @@ class LocalConsole:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
-        """Return the progress of all jobs; those completed while the console runs are last."""
+        """Return how far all jobs are; those that became whole while the console runs are last."""
         with self._lock:
             there = LocalJobs(self.results).all(self._known) if self.results.is_dir() else []
             self._records |= {one.record.id: one.record for one in there}
@@ -63,7 +61,7 @@ class LocalConsole:
             return [*map(self._view, there), *(JobView(one.id, one.result, "whole", 1.0, 0) for one in gone)]
 
     def view(self, job: str) -> JobView:
-        """Return how far a job is."""
+        """Return the progress of a job."""
         for view in self.views():
             if view.id == job:
                 return view
@@ -93,7 +91,7 @@ class LocalConsole:
         self._begin(job, redrive=True, only=only)
 
     def resume(self, job: str) -> None:
-        """Begin to go on with what is missing."""
+        """Begin to continue with what is missing."""
         self._begin(job, redrive=False, only=None)
 
     def cancel(self, job: str) -> None:
@@ -101,7 +99,7 @@ class LocalConsole:
         self._began[job].cancelled.set()
 
     def close(self) -> None:
-        """Stop all actions that this console began, and wait until they have stopped."""
+        """Stop all that this console began, and wait until it has stopped."""
         for began in self._began.values():
             began.cancelled.set()
         for began in self._began.values():
@@ -127,7 +125,7 @@ class LocalConsole:
             thread.start()
 
     def _is_whole(self, record: LocalRecord) -> bool:
-        """Whether a job without state has a complete result, which the report beside the result says."""
+        """Whether the result of a job is whole whose state is deleted, as the report beside it says."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True
@@ -150,7 +148,7 @@ class LocalConsole:
         return JobView(job, status.record.result, state, status.share, dead, rate, left, actions, problem)
 
     def _rate(self, status: JobStatus) -> tuple[float | None, float | None]:
-        """Entries of the result a second, and the seconds that the rest takes, from what was seen before."""
+        """Entries of the result per second, and the remaining seconds, calculated from earlier views."""
         seen = self._seen.setdefault(status.record.id, [])
         resolution = status.resolution
         seen.append((self.clock(), resolution.covered + resolution.dead_bytes, resolution.entries))

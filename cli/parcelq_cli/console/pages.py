@@ -1,4 +1,4 @@
-"""The console's pages: a list of jobs, and above each job's report its progress and its buttons."""
+"""The pages of the console: a list of jobs, and for each job its progress and buttons above its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parcelq_cli.console.view import Jobs, JobView
 _ASKS: Final = {
     "redrive": ("Run failed records again", "Run the failed records again ({dead})?"),
     "resume": ("Resume", "Continue with what is missing?"),
-    "cancel": ("Stop", "Stop this job? What is done stays, and you can resume it."),
+    "cancel": ("Stop", "Stop this job? Finished work is kept, and you can resume it."),
 }
 _TRIES: Final = 5
 """How often a job is read that changes at the same moment."""
@@ -26,7 +26,7 @@ def listing(views: Sequence[JobView], place: str) -> str:
     """Return the main element of the list of jobs."""
     heads = ["Job", "State", "Done", "Records a second", "Time left", "Failed records"]
     shown = table("jobs", "Jobs", heads, map(_cells, views), texts=(0, 1))
-    nothing = element("p", "No job lacks anything. A job is listed here until all its records are in its result.")
+    nothing = element("p", "All jobs are complete. A job is listed here until all its records are in its result.")
     title, soft = element("h1", "Jobs"), element("p", text(place), class_="soft")
     return element("main", title, soft, shown if views else nothing)
 
@@ -43,7 +43,9 @@ def job_page(jobs: Jobs, job: str) -> str:
         if view.state == "whole":
             page = jobs.written(view.id)
             start, end = page.find("<main>"), page.rfind("</main>")
-            return page[start : end + len("</main>")] or _bare(view, "Its result is whole, but its page was deleted.")
+            return page[start : end + len("</main>")] or _bare(
+                view, "Its result is complete, but its report was deleted."
+            )
         try:
             drawn = jobs.drawn(view.id)
         except NotFoundError:  # its segments were merged, or it has just become whole
@@ -89,7 +91,7 @@ def _progress(view: JobView) -> str:
         parts.append(f"about {duration(view.seconds_left)} left")
     if view.dead:
         parts.append(f"{amount(view.dead, 'record')} failed so far")
-    return ", ".join(parts) + "." if parts else "It has just begun."
+    return ", ".join(parts) + "." if parts else "The job has just begun."
 
 
 def _bar(share: float) -> str:

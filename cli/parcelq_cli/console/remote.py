@@ -1,4 +1,4 @@
-"""The jobs of a stack in the console: those that `parcelq jobs --stack` lists, live."""
+"""The jobs of a stack in the console: the same as `parcelq jobs --stack` lists, live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView
 
 MOST_SHOWN: Final = 500
-"""Jobs shown in the list: incomplete jobs first, and the newest first within each kind."""
+"""Jobs of the list: those that are not whole come first, and of each kind the newest."""
 
 
 @dataclass(slots=True)
@@ -36,13 +36,13 @@ class StackConsole:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def views(self) -> Sequence[JobView]:
-        """Return the progress of jobs. Only records that changed since the last call are read."""
+        """Return how far jobs are. Only records that changed since the last time are read."""
         with self._lock:
             records = self.jobs.all(self._known)
         return [view_of(one) for one in sorted(records, key=lambda one: one.is_whole)[:MOST_SHOWN]]
 
     def view(self, job: str) -> JobView:
-        """Return how far a job is."""
+        """Return the progress of a job."""
         return view_of(self.jobs.find(job))
 
     def written(self, job: str) -> str:
@@ -69,7 +69,7 @@ class StackConsole:
         self.jobs.redrive(job, only=only)
 
     def resume(self, job: str) -> None:
-        """Go on with what is missing."""
+        """Continue with the missing records."""
         self.jobs.resume(job)
 
     def cancel(self, job: str) -> None:
@@ -77,11 +77,11 @@ class StackConsole:
         self.jobs.cancel(job)
 
     def close(self) -> None:
-        """Do nothing: the stack continues without the console."""
+        """Do nothing: the stack goes on without the console."""
 
 
 def view_of(record: JobRecord) -> JobView:
-    """Return how far a job is, by its record."""
+    """Return the progress of a job from its record."""
     state, rate, left = "whole" if record.is_whole else str(record.state), None, None
     actions = ("redrive",) * bool(record.dead)
     if not record.state.is_ended:

@@ -14,19 +14,19 @@ from parcelq.escaping import one_line
 
 ACTIONS: Final = {
     "redrive": "Failed records run again.",
-    "resume": "It goes on with what is missing.",
-    "cancel": "It stops; what is done stays.",
+    "resume": "The job continues with what is missing.",
+    "cancel": "The job stops; finished work is kept.",
 }
 """What can be done with a job, and what is said when it begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """The dead entries to run again; by default all.
+    """Which dead entries to run again; by default all of them.
 
     Attributes:
-        kind: only those with this kind of reason, as `kind_of` returns it, escaped.
-        span: only those in these bytes of the source: the first, and the one just after the last.
+        kind: those whose reasons are of this kind, as `kind_of` gives it, escaped.
+        span: those in these bytes of the source, from the first to just after the last.
     """
 
     kind: str = ""
@@ -35,18 +35,18 @@ class Which:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """The progress of a job.
+    """How far a job is.
 
     Attributes:
         id: its id.
-        title: its title for people.
+        title: what people call it.
         state: `running`, `stopped`, `cancelled`, `finished` where only dead entries are left, or `whole`.
-        share: the share of the source that is done, from 0 to 1; None if unknown.
+        share: how much of the source is done, from 0 to 1; None if that is not known.
         dead: entries that failed.
-        rate: entries of the result per second; None if unknown.
-        seconds_left: how long the rest takes at that rate; None if unknown.
-        actions: the actions that are possible now.
-        problem: why it was stopped, or why the last action failed; empty otherwise.
+        rate: entries of the result a second; None if that is not known.
+        seconds_left: how long the rest takes at that rate; None if that is not known.
+        actions: what can be done with it now.
+        problem: why it was stopped, or why the last action failed; empty if neither is so.
     """
 
     id: str
@@ -64,10 +64,10 @@ class Jobs(Protocol):
     """The jobs that a console shows. All methods may be called from several threads, and raise ParcelqError."""
 
     def views(self) -> Sequence[JobView]:
-        """Return the progress of all jobs."""
+        """Return how far all jobs are."""
 
     def view(self, job: str) -> JobView:
-        """Return how far a job is. Raises JobError if there is no such job."""
+        """Return the progress of a job. Raises JobError if there is no such job."""
 
     def written(self, job: str) -> str:
         """Return the page beside the whole result of a job; empty if somebody deleted it."""
@@ -79,7 +79,7 @@ class Jobs(Protocol):
         """Run dead entries again: those that `only` says, or all."""
 
     def resume(self, job: str) -> None:
-        """Go on with what is missing."""
+        """Continue with the missing records."""
 
     def cancel(self, job: str) -> None:
         """Stop it."""
@@ -89,14 +89,14 @@ class Jobs(Protocol):
 
 
 def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
-    """Begin an action on a job, and return a sentence that says so.
+    """Begin an action on a job, and return a sentence that confirms it.
 
     Raises:
-        ParcelqError: that cannot be done; the sentence says why.
+        ParcelqError: the action is not possible; the sentence says why.
     """
     view = jobs.view(job)
     if action not in view.actions:
-        raise JobError(job, f"it is {view.state}, so that cannot be done now")
+        raise JobError(job, f"it is {view.state}, so this action is not possible now")
     if action == "redrive":
         jobs.redrive(view.id, _chosen(which))
     elif action == "resume":
@@ -114,7 +114,7 @@ def sentence_of(error: ParcelqError | OSError) -> str:
 
 
 def _chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return what says whether a dead entry is to be run again; None if all are."""
+    """Return a function that says whether a dead entry is selected; None if all are."""
     if which.span:
         return lambda dead: (dead.start, dead.end) == which.span
     if which.kind:

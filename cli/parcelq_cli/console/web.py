@@ -124,7 +124,7 @@ class Console:
         try:
             action, which = _order(request.get_json())
         except (ValueError, TypeError, KeyError, AttributeError):
-            return {"error": "the request is not one of this console's"}, 400
+            return {"error": "the request is not valid"}, 400
         try:
             return {"said": act(self._jobs, job, action, which)}, 200
         except (ParcelqError, OSError) as error:

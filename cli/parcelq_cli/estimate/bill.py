@@ -43,7 +43,7 @@ _METRICS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a bill: a service's price times a quantity, and what it is for."""
+    """A row of a bill: a service's price times a quantity, and its purpose."""
 
     service: str
     what: str

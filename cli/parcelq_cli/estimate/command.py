@@ -44,7 +44,9 @@ def estimate(
         int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")
     ] = _DEFAULT.collects,
     timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = _DEFAULT.timeout,
-    slowdown: Annotated[float, typer.Option(help="the prices of us-east-1")] = 1.0,
+    slowdown: Annotated[
+        float, typer.Option(help="How many times slower a vCPU of Lambda is than a processor of this machine.")
+    ] = 1.0,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
     ] = None,

@@ -14,7 +14,7 @@ _NAME_HEIGHT = 14
 
 
 class Point(NamedTuple):
-    """A point of a line.
+    """A point of a line in a chart.
 
     Attributes:
         x: a number above 0.
@@ -38,11 +38,11 @@ class Line(NamedTuple):
 def lines(
     drawn: Sequence[Line], x_text: Callable[[float], str], y_text: Callable[[float], str], label: str, x_label: str
 ) -> str:
-    """Draw at most six lines over two logarithmic axes; each is named where it ends.
+    """Draw at most six lines over two logarithmic axes; each line's name is at its end.
 
     Args:
-        drawn: the lines; all have points.
-        label: what the chart shows, for those who do not see it.
+        drawn: the lines; each has at least one point.
+        label: a description of the chart for screen readers.
     """
     points = [point for line in drawn for point in line.points]
     x_ticks, y_ticks = _ticks([one.x for one in points]), _ticks([one.y for one in points])
@@ -81,7 +81,7 @@ def _dot(point: Point, x: float, y: float, number: int) -> str:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Numbers on a logarithmic axis that hold all values between them: 1, 2, 5, 10, …, or only powers of ten."""
+    """Labels of a logarithmic axis that include all values between them: 1, 2, 5, 10, …, or only powers of ten."""
     low, high = min(values), max(values)
     some = list(_steps(low, high, (1, 2, 5)))
     return some if len(some) <= 7 else list(_steps(low, high, (1,)))

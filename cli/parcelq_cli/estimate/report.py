@@ -41,7 +41,7 @@ def text(job: Estimate, every: Sequence[Estimate]) -> str:
     return f"""\
 {known.name}: {size(known.stored)}, {amount(known.records, "record")} of {known.format} ({counted})
 Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and {seconds(known.wall.each)} a record;
-  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}
+  output for one record: {known.out_entries:.3g} records, {known.out_bytes:.3g} bytes; {failing}
 
 On AWS with {sizes}, {setup.concurrency:,} processors at a time:
   processed after about {seconds(job.processed)}, the result at most {seconds(job.latest)} after the put
@@ -51,10 +51,10 @@ On AWS with {sizes}, {setup.concurrency:,} processors at a time:
 {_table([heads, *(_cells(one, job, best) for one in every)])}
 * chosen  < cheapest  ! a run does not fit into an invocation
 
-In addition, per month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:
+In addition, per month: {dollars(total(keeping(job)))} for storing file and result, and for an idle stack:
 {_by_service(idle(job.stack, job.prices))}
 
-List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out.\
+List prices of {job.prices.region}{dated}, without the free tier; docs/costs.md says what is left out.\
 {"".join(f"{_GAP}Mind: {one}." for one in warnings(job))}"""
 
 

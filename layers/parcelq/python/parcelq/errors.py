@@ -20,7 +20,7 @@ class InvalidValueError(ParcelqError, ValueError):
     """A value from a caller or a file is invalid.
 
     Attributes:
-        name: what the value was for.
+        name: the name of the value.
         value: the value itself.
         wanted: the facts that the archive must match.
     """

@@ -48,7 +48,7 @@ def check_topic(name: str) -> str:
 def check_bucket(name: str) -> str:
     """Return `name` if it is valid for a bucket.
 
-    \n Raises:
+    Raises:
         InvalidValueError: it is not.
     """
     if name.startswith("s3://"):
@@ -62,7 +62,7 @@ def check_bucket(name: str) -> str:
 def check_workflow(name: str) -> str:
     """Return `name` if it is valid for a workflow.
 
-    \n Raises:
+    Raises:
         InvalidValueError: it is not.
     """
     if not _WORKFLOW.fullmatch(name):

@@ -40,7 +40,7 @@ def sqs_client() -> SQSClient:
         AwsError: no region is configured.
     """
     with _configured():
-        # Long polls last 20 s, so the read timeout must be clearly above that.
+        # Long polls last 20 s, so the read timeout must be clearly longer.
         config = Config(
             max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"}, user_agent=_AGENT
         )

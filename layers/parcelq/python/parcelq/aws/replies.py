@@ -38,7 +38,7 @@ def incomplete(operation: str, reason: str) -> AwsError:
 class Confirmed(NamedTuple):
     """The results of the entries of a batch request.
 
-    \n Attributes:
+    Attributes:
         done: ids of the entries that succeeded.
         failed: the other entries, by id, with the reply's `Code`, `Message` and `SenderFault`.
     """

@@ -80,7 +80,7 @@ class SegmentReader:
     Args:
         keys: keys of the segments; a segment's number is its index here.
         used: the number of segments that are read.
-        most: bytes that are read at once at most, and about those of the reads that `read_all` has in flight.
+        most: most bytes of one read, and approximate bytes of all reads that `read_all` has in flight.
         ahead: bytes of segments that were already read, by the segment's number: the offset and the bytes.
     """
 
@@ -101,7 +101,7 @@ class SegmentReader:
         self._fetched: dict[tuple[int, int], bytes] = {}
 
     def read_all(self, extents: Sequence[Extent]) -> Iterator[memoryview]:
-        """Yield the bytes of extents in blocks, with several windows fetched side by side; see `read`."""
+        """Yield the bytes of extents in blocks, fetching several windows in parallel; see `read`."""
         self._fetched.clear()
         self._wanted = deque(self._missing(extents))
         for extent in extents:

@@ -47,11 +47,12 @@ class Draining:
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
         """Drain the output topic, and ensure that other invocations drain the rest and look at the drained jobs.
 
-        \n Args:
+        Args:
             looks: the looks that the invocation took.
             time_left: returns the invocation's remaining seconds.
 
-        \n Returns: The outcome of draining, and the results of messages without lineage.
+        Returns:
+            The outcome of draining, and the results of messages without lineage.
         """
         whole = time_left()
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
@@ -72,8 +73,8 @@ class Draining:
 
         Args:
             drained: the outcome of this invocation's draining.
-            numbers: numbers of the looks that only drain. Somebody who published messages without a job sends the
-                first. Each is followed by another until all topics were empty a few times in a row.
+            numbers: numbers of the looks that only drain. A program that published messages without a job sends the
+                first such look. Each is followed by another until all topics were empty a few times in a row.
         """
         send = self.looker.jobs.send
         if not drained.exhausted:

@@ -105,12 +105,12 @@ class Finisher:
         return sorted(jobs, key=len)
 
     def finish_job(self, job: JobKey) -> SourceState | None:
-        """Look at one job, and write its result if it is finished; None if it has no messages."""
+        """Look at one job, and write its result if the job is finished; None if it has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
-        """Write the messages that cannot be part of a result, if there are any; see `finish_all`."""
+        """Write the messages that cannot be part of a result; see `finish_all`."""
         keys = self.keys_of(JobKey(NO_SOURCE))
         return list(self._look(keys)) if keys else []
 
@@ -119,7 +119,7 @@ class Finisher:
         return list(self.store.keys(folder(self.topic, job.id)))
 
     def job_of(self, job_id: str) -> JobKey | None:
-        """The job whose messages are in the folder of an id; None if there are none."""
+        """Return the job whose messages are in the folder of an id; None if there are none."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 

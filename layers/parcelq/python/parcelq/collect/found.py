@@ -46,7 +46,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
 
 
 def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> dict[str, Any]:
-    """What a look shows of a job beside its figures: entries, the map, and why the first dead entry failed."""
+    """Details of a job for its record: entries, the map, and the reason of the first dead entry."""
     drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
     if resolution.total is not None:
         drawn["map"] = line_of(source_map_of(collected, resolution, LINE_CELLS))

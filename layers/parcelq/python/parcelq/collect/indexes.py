@@ -114,7 +114,7 @@ def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
         head = json.loads(data[:end])
         count, steps = int(head["rows"]), int(head["steps"])
         if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
-            raise ValueError("its index does not have the size that its name says")
+            raise ValueError("the size of its index differs from the size in its name")
         job = JobKey(head["source"], head["workflow"])
         segments = tuple(head.get("segments", (key,)))
         times = head["first"], head["last"]

@@ -78,7 +78,7 @@ class Looker(NamedTuple):
     def take(self, look: Look) -> Taken:
         """Take the look that a message asks for, and publish the next one.
 
-        \n Raises:
+        Raises:
             ParcelqError, OSError: an object cannot be read or written; the look should be delivered again.
         """
         now = self.jobs.now()

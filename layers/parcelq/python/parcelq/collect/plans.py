@@ -71,8 +71,8 @@ class Wanted(NamedTuple):
     """A result to write.
 
     Attributes:
-        seen: the etag of the object that it replaces; None if there must be none.
-        segments: keys of the objects that its bytes lie in.
+        seen: the etag of the object that it replaces; None if no object may exist.
+        segments: keys of the objects that contain its bytes.
         extents: yields where they lie, once.
     """
 

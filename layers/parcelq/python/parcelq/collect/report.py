@@ -19,9 +19,9 @@ from parcelq.upload.notes import Note, entries_in
 class Entries(NamedTuple):
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
-    Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
-    made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
-    entries such a message had, and `done` if either is, unless nothing is done at all.
+    If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if it
+    was not noted how many entries were published. `dead` is None if the notes do not say how
+    many entries such a message had. `done` is None if either is, unless nothing is done at all.
     """
 
     read: int | None

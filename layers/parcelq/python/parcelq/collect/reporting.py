@@ -74,7 +74,7 @@ class Reporter:
         See `report_of` for what the report is made of.
 
         Args:
-            resolution: what they make; the result must be of its state.
+            resolution: their resolution; the result must have its state.
             key: key of the result.
             created: bytes of the result if it was just created. The result is not read again then: a process that
                 replaced it since writes a report of its own.

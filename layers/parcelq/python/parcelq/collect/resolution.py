@@ -107,8 +107,7 @@ class Resolution:
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return the same for a source whose size is known from elsewhere than its messages; then its end is
-        missing."""
+        """Return the same for a source whose size is known only from elsewhere; then its end is missing."""
         if self.total is not None or total is None:
             return self
         at = self.covered + self.dead_bytes + self.missing
@@ -125,7 +124,7 @@ class Collected:
 
     @property
     def job(self) -> JobKey:
-        """Whose messages they are."""
+        """The job of the messages."""
         return self.indexes[0].job
 
     @property

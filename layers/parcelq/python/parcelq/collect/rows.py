@@ -15,7 +15,7 @@ by lineage:
 - `size` is the body's bytes. Its highest bit says that the body lacks its last line end, which the segment has after
   it. `entries` counts entries. Its highest bit says that they are dead; the next bit says that dead entries are of a
   step's output and not of the source.
-- `read` counts the entries of the source that the message was made of. Only the first message of an output has that
+- `read` counts the entries of the source that the message was made from. Only the first message of an output has that
   number; the others have zero.
 """
 

@@ -1,4 +1,4 @@
-"""Index runs: merged indexes that are stored, so that a look at a large job reads little more than what is new.
+"""Index runs: merged indexes that are stored, so that a look at a large job reads little more than new rows.
 
 When a job has many segments, their indexes are merged into an index run, and runs of similar size into a larger one. So
 the number of runs grows only logarithmically. A record beside the segments names the current runs and the findings of
@@ -95,10 +95,10 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
 
 
 def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
-    """Write what is kept of a job, in place of the record that was read.
+    """Replace the record of index runs that was read.
 
     Raises:
-        ConflictError, NotFoundError: someone else wrote or deleted it in the meantime.
+        ConflictError, NotFoundError: another process wrote or deleted it in the meantime.
     """
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()

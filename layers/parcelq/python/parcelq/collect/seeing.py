@@ -67,12 +67,12 @@ class Seen(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every entry has a result or is dead."""
+        """Whether every entry is processed or dead."""
         return self.collected is not None and self.resolution.finished
 
     @property
     def state(self) -> SourceState:
-        """How far the source is."""
+        """The progress of the source."""
         found = self.resolution
         return SourceState(self.source, found.covered, found.total, found.dead, found.hole_count)
 

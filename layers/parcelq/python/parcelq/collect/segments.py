@@ -32,7 +32,7 @@ _TIME: Final = "%Y%m%dT%H%M%S%f"
 
 
 class JobKey(NamedTuple):
-    """Whose messages a segment holds.
+    """The job of a segment's messages.
 
     Attributes:
         source: the attribute `Source`; empty for messages without lineage.

@@ -117,7 +117,7 @@ def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS)
 
 
 def source_map_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> tuple[Cell, ...]:
-    """Draw the map of a job, without reading what failed and why; see `missing_of`."""
+    """Draw the map of a job without reading its dead entries; see `missing_of`."""
     drawn = missing_of(collected, resolution, cells)
     if resolution.has_dead:
         for row in collected.dead():

@@ -148,7 +148,7 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 def object_of(status: Status) -> Source:
     """Return the object of a source, from which it can be repaired.
 
-    \n Raises:
+    Raises:
         ParcelqError: the source is a file of some machine.
     """
     source = Source.parse(status.source)

@@ -24,7 +24,7 @@ _KEYS: Final[Mapping[str, Check]] = {
 
 
 class Request(NamedTuple):
-    """The keys of a request; the schedule's request has none."""
+    """The members of a request; the schedule's request has none."""
 
     topic: str | None = None
     destination: str | None = None
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
     @classmethod
     def parse(cls, event: object) -> Request:
-        """The request in an event. Raises ValueError that names every mistake in it."""
+        """Read the request of an event. Raises ValueError that names all its mistakes."""
         if not isinstance(event, dict):
             raise ValueError(f"request is {shown(event)}, but must be a JSON object")
         values, problems = checked(event, _KEYS)

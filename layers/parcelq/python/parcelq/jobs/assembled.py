@@ -33,7 +33,7 @@ class Assembled(NamedTuple):
     def with_environments(self, progress: Progress) -> list[Step]:
         """Return the steps, with their environments on this machine.
 
-        \n Raises:
+        Raises:
             SettingsError: the dependencies of a step cannot be installed.
         """
         every = zip(self.steps, self.workflow.steps, strict=True)

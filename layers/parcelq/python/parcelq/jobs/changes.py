@@ -13,36 +13,40 @@ SHORTEST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 120.0
 """Delays of later looks; SQS takes up to 900 seconds."""
 STILL_SECONDS: Final = 60.0
-"""The longest delay while nothing moves."""
+"""The longest delay while a job makes no progress."""
 COUNTING_SECONDS: Final = 20.0
-"""Topics are counted when nothing has moved for this many seconds."""
+"""Topics are counted when a job made no progress for this many seconds."""
 QUIET_SECONDS: Final = 90.0
-"""A job makes no progress when no message of it came for this many seconds while its topics were empty."""
+"""A job is stuck when no message of it arrived for this many seconds while its topics were empty."""
 QUIET_LOOKS: Final = 3
-"""This many looks in a row must find the topics empty, since SQS counts them only approximately."""
+"""The topics must be found empty this many times in a row, because SQS counts only approximately."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
-"""On a busy stack a job counts as stuck after the longest deadline of any topic in the template and 15 minutes more."""
+"""On a busy stack, a job counts as stuck after this many seconds: the longest deadline of any topic in the template
+plus 15 minutes.
+"""
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
-"""An upload has failed when no message of it came for this many seconds: Lambda drops an event of S3 after 6 hours."""
+"""An upload has failed when no message of it arrived for this many seconds: Lambda drops an event of S3 after 6
+hours.
+"""
 SHARE: Final = 4.0
-"""The next look comes after this part of the time left."""
+"""The next look comes after this fraction of the remaining time."""
 
 
 class Found(NamedTuple):
-    """What a look found. Attributes that a record has too mean the same here.
+    """The findings of a look. Attributes that a record has too mean the same here.
 
     Attributes:
         now: the time, in seconds since the epoch.
-        segments: how many segments the job has.
-        complete: whether nothing is missing but what is dead.
+        segments: number of segments of the job.
+        complete: whether every entry is processed or dead.
         empty: whether all topics of the stack were empty; None if they were not counted.
-        uploaded: whether all of the source is published, as far as the look asked.
-        problem: why the source can never be uploaded; empty where that is not known.
-        entries: entries of the source that were run with success; None if the look did not count them.
+        uploaded: whether all of the source is published; False if the look did not check.
+        problem: why the source can never be uploaded; empty if no such reason is known.
+        entries: successfully processed entries of the source; None if the look did not count them.
         reason: why one of the dead entries failed; None if the look did not read it.
-        map: what became of the parts of the source; None if the look did not draw it.
-        died_again: whether all that was redriven is done or died again, as far as the look can tell.
+        map: the map of the source; None if the look did not draw it.
+        died_again: whether all redriven entries are done or dead again, as far as the look knows.
     """
 
     now: float
@@ -65,7 +69,7 @@ class Found(NamedTuple):
 
 
 class Next(Enum):
-    """What follows from a look: `LOOK` again later, `FINISH` the job, `HEAL` it, or `STOP` it."""
+    """The next step after a look: `LOOK` again later, `FINISH` the job, `HEAL` it, or `STOP` it."""
 
     LOOK = auto()
     FINISH = auto()
@@ -74,12 +78,12 @@ class Next(Enum):
 
 
 def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
-    """Return the record after a look and what follows from it. The new record names the next look.
+    """Return the record after a look, and the next step. The new record names the next look.
 
     Args:
         record: the record that the look found.
-        found: what it found besides.
-        quiet_seconds: seconds without a message after which a job makes no progress.
+        found: the other findings.
+        quiet_seconds: seconds without a message after which a job counts as stuck.
     """
     new = _seen(record, found)
     # guard[False]: a job that was cancelled or stopped is neither healed nor finished
@@ -87,7 +91,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         kept = replace(new, state=record.state, look=record.look, due=record.due, time_left=None)
         return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
-    # The uploader notes what it published after it did; the report needs that. What was redriven may get more.
+    # The uploader writes its notes after it has published; the report needs them. A redriven job may get more messages.
     is_redriven = found.dead and new.redriven and not found.died_again
     may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
@@ -104,7 +108,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
 def ended(
     record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "", halted: bool = False
 ) -> JobRecord:
-    """Return the record of a job that ended; with `halted`, of one whose messages are not to be run any more."""
+    """Return the record of a job that ended; with `halted`, its remaining messages must not run."""
     new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
     redriven = record.redriven and state is not State.FINISHED
     result = result or record.result
@@ -112,14 +116,14 @@ def ended(
 
 
 def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
-    """Return the record of a job that somebody halts; the next look at it writes the report."""
+    """Return the record of a job that a user halts; the next look at it writes the report."""
     return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
-    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once.
+    """Return the record of an ended job that continues because it got new messages; its next look is due at once.
 
-    They may be of dead entries that are run again. So the job does not end before nothing comes any more.
+    The messages may be dead entries that run again. So the job ends only when no more messages arrive.
     """
     return replace(
         record,
@@ -141,12 +145,12 @@ def woken(record: JobRecord, now: float) -> JobRecord:
 
 
 def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
-    """Whether a look that found this many segments should count the topics."""
+    """Return whether a look that found this many segments should count the messages on the topics."""
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
 
 
 def _seen(record: JobRecord, found: Found) -> JobRecord:
-    """The record with what was found, and the next look."""
+    """Return the record with the findings and the next look."""
     has_moved = found.segments != record.segments
     moved = found.now if has_moved else record.moved
     still = record.still + 1 if found.empty and not has_moved else 0
@@ -183,7 +187,7 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
 
 
 def _stuck(record: JobRecord, now: float, *, is_still: bool) -> str:
-    """Why a job will never go on; empty if it may."""
+    """Return why a job can never continue; empty if it may."""
     if is_still and record.uploaded and record.healings >= MOST_HEALINGS:
         return f"{record.missing} bytes of it are missing after {record.healings} healings"
     if is_still and not record.uploaded and now - record.moved >= UPLOAD_SECONDS:
@@ -192,16 +196,16 @@ def _stuck(record: JobRecord, now: float, *, is_still: bool) -> str:
 
 
 def _limit(record: JobRecord) -> float:
-    """When a job exceeds the time that it may take."""
+    """Return when a job reaches the time limit."""
     most = record.limits.max_seconds
     return math.inf if most is None else max(record.started, record.resumed) + most + SHORTEST_SECONDS
 
 
 def _exceeded(record: JobRecord, now: float) -> str:
-    """Return the limit that a job exceeds, in a sentence; empty if there is none.
+    """Return a sentence about the limit that a job exceeds; empty if it exceeds none.
 
-    Entries are counted in two ways, and the larger number counts: not every run says how many entries it got, and a
-    message that died in a later step stands for more entries than that one.
+    Dead entries are counted in two ways, and the larger number is used: not every run says how many entries it got, and
+    a message that died in a later step may contain several entries of the source.
     """
     by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
     seen = max(record.dead + record.entries, by_bytes)
@@ -209,10 +213,10 @@ def _exceeded(record: JobRecord, now: float) -> str:
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:
-    """Seconds until the next look: a part of the time left, or while nothing moves, of the time since it last did.
+    """Return the seconds until the next look: a fraction of the remaining time or, without progress, of the time since
+    the last progress.
 
-    A young job's time left is a guess: after its first seconds only a header may be done. So no delay is longer than
-    half of the job's age.
+    The remaining time of a young job is a guess, so no delay is longer than half of the job's age.
     """
     if left is not None:
         return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, min(left / SHARE, age / 2)))

@@ -102,7 +102,7 @@ class Jobs(NamedTuple):
     def publish(self, record: JobRecord) -> None:
         """Publish the look that a record names, delayed until it is due.
 
-        \n Raises:
+        Raises:
             PublishError, AwsError: it was not published.
         """
         delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
@@ -128,10 +128,11 @@ class Jobs(NamedTuple):
     def notice(self, source: str, workflow: str) -> float | None:
         """Ensure that a job with new messages has a look; create the job's record if it has none.
 
-        \n Returns: When the next look at it is due; None if the job is complete, so that its new messages are not
-        needed.
+        Returns:
+            When the next look at it is due; None if the job is complete, so that its new messages are not
+            needed.
 
-        \n Raises:
+        Raises:
             PublishError, AwsError: the look could not be published, or the store failed.
         """
         found = read_job(self.store, job_id(source, workflow))

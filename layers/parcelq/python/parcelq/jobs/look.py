@@ -21,8 +21,9 @@ LATE_SECONDS: Final = 30.0
 """A look that is overdue by this many seconds counts as lost."""
 MOST_DRAINERS: Final = 8
 MESSAGES_OF_A_DRAINER: Final = 5_000
-"""For each of this many messages on the output topic one more invocation drains it, up to a limit. One drains so many
-of 50,000 bytes in about 6 seconds."""
+"""For each of this many messages on the output topic, one more invocation drains it, up to a limit. One invocation
+drains this many messages of 50,000 bytes in about 6 seconds.
+"""
 
 
 class Look(NamedTuple):

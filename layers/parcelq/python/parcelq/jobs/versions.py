@@ -100,7 +100,7 @@ class Versions(NamedTuple):
     def read(self, attribute: str) -> Version:
         """Return the version that a value of the attribute `Workflow` names.
 
-        \n Raises:
+        Raises:
             WorkflowError: it does not exist or is damaged.
         """
         name, _, version = attribute.rpartition("@")

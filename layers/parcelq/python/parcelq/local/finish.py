@@ -45,7 +45,7 @@ class FileResult(NamedTuple):
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
     """Write a job's result when no message of it is in progress; None if records are missing and must run again.
 
-    \n Raises:
+    Raises:
         StoreError, OSError: the result cannot be written.
     """
     if job.is_whole:

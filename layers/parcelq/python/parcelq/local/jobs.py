@@ -67,7 +67,7 @@ class LocalJob:
 
     @property
     def job(self) -> JobKey:
-        """Whose messages its messages are."""
+        """The job of its messages, as segments name it."""
         return JobKey(self.record.source, self.record.workflow)
 
 

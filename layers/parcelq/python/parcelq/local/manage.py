@@ -22,7 +22,7 @@ from parcelq.records.compression import begins_compressed
 from parcelq.upload.notes import notes_of
 
 _TRIES: Final = 5
-"""How often a job is read whose segments are merged at the same moment."""
+"""How often to retry reading a job while its segments are being merged."""
 
 
 class JobStatus(NamedTuple):
@@ -32,8 +32,8 @@ class JobStatus(NamedTuple):
         record: the job's record.
         is_running: whether a command runs it now.
         keys: of what is stored of its messages.
-        collected: its messages; None if there are none.
-        resolution: what they make.
+        collected: its collected messages; None if there are none.
+        resolution: their resolution.
     """
 
     record: LocalRecord
@@ -44,7 +44,7 @@ class JobStatus(NamedTuple):
 
     @property
     def total(self) -> int | None:
-        """Bytes of the source; None if that is not known."""
+        """Bytes of the source; None if unknown."""
         return self.resolution.total
 
     @property
@@ -59,12 +59,12 @@ class JobStatus(NamedTuple):
 
     @property
     def missing(self) -> int | None:
-        """Bytes of the source that are neither there nor dead; None if that is not known."""
+        """Bytes of the source that are neither there nor dead; None if unknown."""
         return None if self.total is None else self.resolution.missing
 
     @property
     def map(self) -> str:
-        """What became of equal parts of the source, a letter for each; empty if that is not known."""
+        """The states of equal parts of the source, a letter for each; empty if unknown."""
         if self.collected is None or self.total is None:
             return ""
         return line_of(source_map_of(self.collected, self.resolution, cells=LINE_CELLS))
@@ -94,7 +94,7 @@ class LocalJobs(NamedTuple):
     results: Path
 
     def all(self, known: dict[str, JobStatus] | None = None) -> list[JobStatus]:
-        """Return how far all jobs are that are not whole, in the order of their results.
+        """Return the progress of all incomplete jobs, sorted by the names of their results.
 
         Args:
             known: what an earlier call has read, by ids. What has not changed since is not read again.
@@ -188,7 +188,7 @@ class LocalJobs(NamedTuple):
 
 
 def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:
-    """How far a job is; None if it has just been finished."""
+    """Return the progress of a job; None if it has just finished."""
     running = kept.state.is_running(record)
     for _ in range(_TRIES):
         keys = tuple(kept.segments(record.id))

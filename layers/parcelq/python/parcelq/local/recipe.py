@@ -1,4 +1,4 @@
-"""How files are run: as the user says it and as stored with a job (`Recipe`), and ready to run (`Options`)."""
+"""The options of a run: as the user gave them and as stored with a job (`Recipe`), and ready to run (`Options`)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class StepTrial(NamedTuple):
         output: the entries that it wrote, without a header; empty if it failed.
         seconds: duration of the run; the first run of a step includes the start of its process.
         memory_bytes: peak memory of its largest process; 0 if unknown.
-        printed: the end of what it printed, stdout before stderr.
+        printed: the end of its printed output, stdout before stderr.
         reason: why the run failed, or why the step rejected an entry; empty if it succeeded.
     """
 

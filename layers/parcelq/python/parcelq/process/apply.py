@@ -160,7 +160,7 @@ class Application:
     def acknowledge(self) -> None:
         """Acknowledge the messages done so far.
 
-        \n Raises:
+        Raises:
             AwsError, TopicNotFoundError: the topic refuses to delete messages.
         """
         new = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]

@@ -152,7 +152,7 @@ class _Decompressed:
             if decoder.needs_input:
                 data, self._pending = self._pending or self._stream.read(_READ_BYTES), b""
                 if not data:
-                    raise self._broken("ends too early; it was truncated")
+                    raise self._broken("ends too early; it was cut off")
             try:
                 block = decoder.decompress(data, size)
             except self._errors as error:

@@ -172,7 +172,9 @@ class StackJobs(NamedTuple):
         dead = list(self.dead(record.id))
         chosen = [one for one in dead if only is None or only(one)]
         if not chosen:
-            raise JobError(record.id, "it has no dead entries" if only is None else "it has none of these dead entries")
+            raise JobError(
+                record.id, "it has no dead entries" if only is None else "the chosen entries are no longer dead"
+            )
         self._go_on(record, ranges_of(chosen), version, topic, len(dead) - len(chosen))
         return sum(one.entries for one in chosen)
 

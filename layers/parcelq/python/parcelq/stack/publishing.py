@@ -15,7 +15,7 @@ from parcelq.limits import MIB
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.jobs.version import Version
-from parcelq.stack.lookup import Stack
+    from parcelq.stack.lookup import Stack
 
 Note = Callable[[str], None]
 Uploading = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]

@@ -70,7 +70,8 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
 
 
 def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
-    """The interpreter of an environment with what a step needs, which is made if it is not there, and its lock.
+    """Return the interpreter of an environment with a step's dependencies, and its lock; create it if it does not
+    exist.
 
     The lock is the exact packages in it, one on each line, after a line with the Python version.
 
@@ -202,7 +203,7 @@ class Uv:
     def __call__(self, *arguments: str, given: str = "") -> str:
         """Return the stdout of uv.
 
-        \n Raises:
+        Raises:
             SettingsError: uv fails.
         """
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]

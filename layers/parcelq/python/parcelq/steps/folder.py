@@ -75,7 +75,7 @@ def _locked() -> tuple[Path, int]:
 def _lock(folder: Path) -> int:
     """Return the descriptor that holds the lock of a folder.
 
-    \n Raises:
+    Raises:
         BlockingIOError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

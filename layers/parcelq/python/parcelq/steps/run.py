@@ -13,18 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from parcelq.errors import StepError
+from parcelq.errors import AwsError, StepError
 from parcelq.records import LINES, Format
+from parcelq.steps.containment import MARK
 from parcelq.steps.data import Given, write_bodies
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolders, locked_folder
 from parcelq.steps.ran import Ran, judged, or_step_error
 from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
-from parcelq.steps.variables import granted_to, variables_of
 
 __all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
+_PASSED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
+"""Variables that a step gets unchanged from the process that runs it, beside those of the locale."""
+_WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+"""Prefixes of variables that say where AWS is, but are not credentials."""
+_SEARCHED: Final = "PYTHONPATH"
 _SECRET: Final = 4
 """Secrets with fewer characters than this are not hidden in a run's printed output, because they would match parts of
 other words.
@@ -118,7 +123,7 @@ class Runner:
             slot.abort()
 
     def close(self) -> None:
-        """End all kept processes, and delete their files."""
+        """End all warm processes and supervisors, and delete their files."""
         _close(self._idle, self._folders, self._opened)
         self._ready = None
 
@@ -164,9 +169,12 @@ class Runner:
 
     def _variables(self) -> Mapping[str, str]:
         """Return the step's environment. Granted secrets are hidden in all printed output of the run."""
-        granted = granted_to(self.step)
+        try:
+            granted = self.step.granted() if self.step.granted else {}
+        except AwsError as error:  # it says nothing about the entries
+            raise StepError(self.step.name, f"could not be given its secrets: {error}", no_room=True) from None
         self._hidden = sorted((value for value in granted.values() if len(value) >= _SECRET), key=len, reverse=True)
-        return variables_of(self._prepared(), granted)
+        return _variables_of(self._prepared(), granted)
 
     def _taken(self, variables: Mapping[str, str]) -> Slot | None:
         """Return a free slot, if there is one; slots with outdated credentials or secrets are ended."""
@@ -213,3 +221,41 @@ def _close(idle: list[Slot], folders: RunFolders, opened: ExitStack) -> None:
         idle.pop().end()
     folders.close()
     opened.close()
+
+
+def _variables_of(step: Step, granted: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a step: the variables that it may get, the path of the library, and the variables of
+    its settings.
+
+    On a user's machine, a step whose settings ask for credentials gets the variables `AWS_…` of this process. On a
+    stack those are the function's own credentials, which no step gets; there it gets only granted ones.
+    """
+    # guard[_is_credential]: no step gets the credentials of a function
+    asked = _says_where if step.granted else _is_credential
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED or name.startswith("LC_") or (step.settings.aws_credentials and asked(name))
+    }
+    if searched := _searched(step):
+        passed[_SEARCHED] = searched
+    return {**passed, **step.settings.environment, **granted, MARK: ""}
+
+
+def _is_credential(name: str) -> bool:
+    return name.startswith("AWS_") and not name.startswith("AWS_LAMBDA_")
+
+
+def _says_where(name: str) -> bool:
+    return name.startswith(_WHERE)
+
+
+def _searched(step: Step) -> str:
+    """Return the step's `PYTHONPATH`; its folders are absolute, because a step runs in a folder of its own."""
+    given = os.environ.get(_SEARCHED)
+    folders = [os.path.abspath(folder) for folder in given.split(os.pathsep)] if given else []
+    if step.packages:
+        folders.insert(0, str(step.packages))
+    if step.python is None:  # an environment of its own contains the library
+        folders.append(str(Path(__file__).parents[2]))
+    return os.pathsep.join(folders)

@@ -122,7 +122,7 @@ class Multipart(Store, Protocol):
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
         """Write a part, possibly again, and return its etag.
 
-        \n Raises:
+        Raises:
             NotFoundError: the upload was completed or aborted.
         """
 

@@ -27,7 +27,7 @@ _FREE: Final = ("Delete", "Abort")
 
 
 class Cost(NamedTuple):
-    """What was spent.
+    """Resources used.
 
     Attributes:
         invocations: invocations of functions.
@@ -80,7 +80,7 @@ class Cost(NamedTuple):
         return json.dumps(self.numbers(), separators=(",", ":"))
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override] # costs are added, not joined as tuples
-        if other is NOTHING or self is NOTHING:  # there is one addition a message
+        if other is NOTHING or self is NOTHING:  # called once for each message
             return self if other is NOTHING else other
         runs = dict(self.runs)
         for number, count in other.runs.items():

@@ -8,7 +8,6 @@ from parcelq.collect.page.html import element, text
 
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 88, 28, 12
-_NAME_HEIGHT = 14
 _MARKS = 4
 """Parts of the lower axis between texts, where there are as many bars."""
 

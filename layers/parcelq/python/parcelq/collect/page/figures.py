@@ -120,7 +120,7 @@ def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Not
 
 
 def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
-    """Calculate the figures of a source from its map, in which nothing is dead yet, and from what is dead."""
+    """Calculate the figures of a source from its map, which has no dead entries yet, and from its dead entries."""
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)

@@ -16,12 +16,12 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     """Return the section with the map of the source."""
     total = figures.cells[-1].end
     if not total:
-        unknown = "It can be drawn when the size of the source is known."
+        unknown = "The map needs the size of the source, which is not known yet."
         why = unknown if report.bytes_read is None else "The source is empty."
         return section("Map of the source", element("p", why))
     cells = (_cell(number, cell) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells))
-    intro = f"The source from its first byte to its last, {amount(total, 'byte')}; each part stands for about {each}. "
+    intro = f"The source from its first byte to its last, {amount(total, 'byte')}; each part covers about {each}. "
     how = "Choose a part to see its records. Arrow keys move; Page Down goes to the next part with a problem."
     there = {_class(cell) for cell in figures.cells}
     return element(
@@ -50,7 +50,7 @@ _MISSING: Final = "\u2013"
 _KINDS: Final = (
     ("done", "", "done"),
     ("dead", _FAILED, "some records failed"),
-    ("dead much", _FAILED, "a quarter of its records or more failed"),
+    ("dead much", _FAILED, "a quarter or more failed"),
     ("missing", _MISSING, "missing"),
     ("both", _FAILED, "some records failed, some are missing"),
 )
