@@ -53,7 +53,7 @@ class LocalConsole:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
-        """Return how far all jobs are; those that became whole while the console runs are last."""
+        """Return the progress of all jobs; those completed while the console runs are last."""
         with self._lock:
             there = LocalJobs(self.results).all(self._known) if self.results.is_dir() else []
             self._records |= {one.record.id: one.record for one in there}

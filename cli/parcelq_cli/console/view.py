@@ -35,18 +35,18 @@ class Which:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """How far a job is.
+    """The progress of a job, as a console shows it.
 
     Attributes:
         id: its id.
-        title: what people call it.
+        title: its name for people.
         state: `running`, `stopped`, `cancelled`, `finished` where only dead entries are left, or `whole`.
-        share: how much of the source is done, from 0 to 1; None if that is not known.
+        share: how much of the source is done, from 0 to 1; None if unknown.
         dead: entries that failed.
-        rate: entries of the result a second; None if that is not known.
-        seconds_left: how long the rest takes at that rate; None if that is not known.
-        actions: what can be done with it now.
-        problem: why it was stopped, or why the last action failed; empty if neither is so.
+        rate: entries of the result a second; None if unknown.
+        seconds_left: the time that the rest takes at that rate; None if unknown.
+        actions: the actions that are possible now.
+        problem: why it was stopped, or why the last action failed; empty if neither happened.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Jobs(Protocol):
     """The jobs that a console shows. All methods may be called from several threads, and raise ParcelqError."""
 
     def views(self) -> Sequence[JobView]:
-        """Return how far all jobs are."""
+        """Return the progress of all jobs."""
 
     def view(self, job: str) -> JobView:
         """Return the progress of a job. Raises JobError if there is no such job."""

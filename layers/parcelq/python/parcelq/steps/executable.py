@@ -93,7 +93,7 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
 def _elf(data: bytes) -> str:
     """Return why the kernel would refuse an ELF file."""
     if len(data) < 52:
-        return "it is an ELF file that is cut off"
+        return "it is a truncated ELF file"
     wide, order = data[4] == 2, "little" if data[5] == 1 else "big"
 
     def number(at: int, size: int) -> int:
