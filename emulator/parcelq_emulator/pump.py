@@ -72,7 +72,8 @@ class Mapped:
 class EventsOfBucket(Mapped):
     """A topic that gets a bucket's events. The function gets them one at a time, as from S3 itself.
 
-    \n Attributes:
+
+    Attributes:
         dead_letters_url: URL of the topic for events that failed too often; empty for none.
     """
 

@@ -35,18 +35,18 @@ class Which:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """The progress of a job.
+    """The progress of a job, as a console shows it.
 
     Attributes:
         id: its id.
-        title: its title for people.
+        title: its name for people.
         state: `running`, `stopped`, `cancelled`, `finished` where only dead entries are left, or `whole`.
-        share: the share of the source that is done, from 0 to 1; None if unknown.
+        share: how much of the source is done, from 0 to 1; None if unknown.
         dead: entries that failed.
-        rate: entries of the result per second; None if unknown.
-        seconds_left: how long the rest takes at that rate; None if unknown.
+        rate: entries of the result a second; None if unknown.
+        seconds_left: the time that the rest takes at that rate; None if unknown.
         actions: the actions that are possible now.
-        problem: why it was stopped, or why the last action failed; empty otherwise.
+        problem: why it was stopped, or why the last action failed; empty if neither happened.
     """
 
     id: str
