@@ -28,7 +28,7 @@ def test_a_job_is_stopped_at_once_when_its_time_is_over(cloud: Cloud) -> None:
     cloud.run()
     record = cloud.record()
     assert (record.state, record.halted, record.reported) == (State.STOPPED, True, True)
-    assert record.problem == "it took longer than 60 s"
+    assert record.problem == "the job took longer than 60 s"
     assert 60 < cloud.now - began < 65
     assert cloud.result() is None
     report = cloud.report()

@@ -218,7 +218,7 @@ def page(asked: dict[str, set[Asked]]) -> str:
     rows = [f"| `{command}` | {'; '.join(rights(found))} |\n" for command, found in asked.items() if command]
     policy = {"Version": "2012-10-17", "Statement": statements(set[Asked]().union(*asked.values()))}
     return (
-        "\n| command | rights |\n| --- | --- |\n" + "".join(rows) + "\nAll of them together:\n\n```json\n"
+        "\n| command | permissions |\n| --- | --- |\n" + "".join(rows) + "\nAll of them together:\n\n```json\n"
         f"{json.dumps(policy, indent=2)}\n```\n"
     )
 
