@@ -36,6 +36,18 @@ class TestHealing:
         assert cloud.result() == DATA.upper()
         assert (cloud.report()["healings"], cloud.report()["complete"]) == (1, True)
 
+    def test_a_hole_of_a_large_job_is_published_again(self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Most looks at a large job read only what is new, so they know only how much is missing."""
+        monkeypatch.setattr("parcelq.collect.seeing.LARGE", 2)
+        cloud.begin()
+        cloud.came(output(0, 1), output(1, 3), output(4, 6))
+        cloud.look()
+        self.still(cloud)
+        assert cloud.tasks() == [(EDGES[3], EDGES[4])]
+        cloud.came(output(3, 4))
+        cloud.run()
+        assert cloud.result() == DATA.upper()
+
     def test_nothing_is_published_again_before_90_seconds_of_quiet(self, cloud: Cloud) -> None:
         cloud.begin()
         cloud.came(output(0, 5))

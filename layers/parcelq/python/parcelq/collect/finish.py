@@ -123,9 +123,9 @@ class Finisher:
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
-    def see(self, keys: Sequence[str]) -> Seen:
+    def see(self, keys: Sequence[str], *, whole: bool = False) -> Seen:
         """Look at a job, given the keys in its folder; see `seeing.see`."""
-        return see(self.store, self.topic, keys, self.now())
+        return see(self.store, self.topic, keys, self.now(), whole=whole)
 
     def is_waiting(self, source: str, keys: Sequence[str]) -> bool:
         """Return whether parts of a large result are still being written, so that there is nothing else to do; see

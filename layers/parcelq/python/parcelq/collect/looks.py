@@ -149,12 +149,8 @@ class Looker(NamedTuple):
         keys = self.finisher.keys_of(job)
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
             return self._wait(record, etag, began)
-        seen = self.finisher.see(keys) if segments_among(keys) else None
-        notes = self._notes(record, seen, began)
-        empty = self._are_empty(record) if self._wants_counts(record, seen, began) else None
-        found = found_of(record, seen, notes, began, empty=empty)
-        new, following = after(record, found, self.quiet_seconds)
-        state = seen.state if seen else SourceState(record.source, 0, found.total, 0, 1)
+        seen, notes, new, following = self._found(record, keys, began)
+        state = seen.state if seen else SourceState(record.source, 0, new.total, 0, 1)
         if following is Next.FINISH and seen is not None:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
@@ -185,6 +181,19 @@ class Looker(NamedTuple):
             self.jobs.publish(new)
         return replace(state, problem=new.problem)
 
+    def _found(
+        self, record: JobRecord, keys: Sequence[str], now: float, *, whole: bool = False
+    ) -> tuple[Seen | None, list[Note], JobRecord, Next]:
+        """Return what a look at a job finds, and what follows from it; with `whole`, all of a large job is read."""
+        seen = self.finisher.see(keys, whole=whole) if segments_among(keys) else None
+        notes = self._notes(record, seen, now)
+        empty = self._are_empty(record) if self._wants_counts(record, keys, now) else None
+        new, following = after(record, found_of(record, seen, notes, now, empty=empty), self.quiet_seconds)
+        # guard[False]: a large job is read completely before its missing records are published again
+        if following is Next.HEAL and seen and seen.collected is None:
+            return self._found(record, keys, now, whole=True)
+        return seen, notes, new, following
+
     def _wait(self, record: JobRecord, etag: str, now: float) -> SourceState:
         """While other invocations write parts of a job's result, do nothing but look again soon."""
         new = replace(record, look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
@@ -196,12 +205,12 @@ class Looker(NamedTuple):
         """Read the notes of a job's upload if they matter; a large source has many."""
         if seen and seen.is_complete:
             return notes_of_whole(self.jobs.store, record.source)
-        if seen is None or self._wants_counts(record, seen, now):
+        if seen is None or self._wants_counts(record, seen.keys, now):
             return notes_of(self.jobs.store, record.source)
         return []
 
-    def _wants_counts(self, record: JobRecord, seen: Seen | None, now: float) -> bool:
-        return wants_counts(record, len(segments_among(seen.keys)) if seen else 0, now, self.quiet_seconds)
+    def _wants_counts(self, record: JobRecord, keys: Sequence[str], now: float) -> bool:
+        return wants_counts(record, len(segments_among(keys)), now, self.quiet_seconds)
 
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}

@@ -77,7 +77,7 @@ class Seen(NamedTuple):
         return SourceState(self.source, found.covered, found.total, found.dead, found.hole_count)
 
 
-def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
+def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: bool = False) -> Seen:
     """Look at a job, and merge its indexes if there are enough of them.
 
     Args:
@@ -85,13 +85,14 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
         topic: name of the topic that was drained.
         keys: the keys in the job's folder, including at least one segment.
         now: the time of day.
+        whole: whether to read all of a large job, even if little is new. Otherwise its holes may be unknown.
 
     Raises:
         NotFoundError: segments were deleted, because another process has just finished the job.
         ParcelqError: a segment or the record of index runs cannot be read.
     """
     record = tidy(store, topic, keys, now)
-    if unchanged := _unchanged(store, record, keys):
+    if not whole and (unchanged := _unchanged(store, record, keys)):
         return unchanged
     collected = Collected(store, indexes_of(store, keys, record))
     source = collected.job.source
