@@ -39,7 +39,7 @@ def recipe_of(
         raise WrongUsageError("--settings and --with are for --step; a workflow says both in its workflow.yaml")
     if len(settings or ()) > len(steps or ()):
         count = amount(len(steps or ()), "step")
-        raise WrongUsageError(f"--settings is given {len(settings or ())} times, but there is only {count}")
+        raise WrongUsageError(f"--settings is given {len(settings or ())} times, for {count}")
     return Recipe(
         steps=tuple(steps or ()),
         folder="" if folder is None else str(folder),

@@ -166,7 +166,8 @@ def line_of(job: str, one: JobStatus | JobRecord, name: object, problem: str = "
     share = "?" if one.share is None else f"{one.share:.0%}"
     dead = f", {one.dead:,} dead" if one.dead else ""
     line = Text(f"{job}  {one.state}, {share}{dead}  {one_line(name)}" + (f": {one_line(problem)}" if problem else ""))
-    return line.append("\n  ").append_text(map_line(one.map)) if one.map and mapped else line
+    letters = one.map if mapped else ""
+    return line.append("\n  ").append_text(map_line(letters)) if letters else line
 
 
 def list_dead(out: Output, job: str, file: str, found: Iterable[Dead]) -> None:

@@ -216,6 +216,15 @@ class TestPage:
         assert f">{collecting.report()['state']}<" in self.page(collecting)
 
 
+def test_a_list_of_dead_entries_that_is_left_of_an_earlier_result_is_deleted(collecting: Collecting) -> None:
+    listed = "results/molecules.smi.dead.jsonl"
+    collecting.s3.put_object(Bucket=collecting.bucket, Key=listed, Body=b"{}")
+    collecting.note()
+    collecting.collect(*outputs())
+    assert collecting.report()["complete"]
+    assert not collecting.keys(listed)
+
+
 def test_the_second_result_of_a_local_file_that_is_uploaded_twice_stays(collecting: Collecting, tmp_path: Any) -> None:
     file = tmp_path / "molecules.smi"
     file.write_bytes(DATA)

@@ -18,7 +18,7 @@ import pytest
 from parcelq.errors import StepError
 from parcelq.steps import folder as folders
 from parcelq.steps.find import Step
-from parcelq.steps.run import Runner, run_step
+from parcelq.steps.run import Given, Runner, run_step
 from parcelq.steps.settings import StepSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descendants are found by means of Linux")
@@ -153,6 +153,34 @@ def test_a_step_that_kills_its_supervisor_fails_alone_and_is_ended(make_step, tm
     while alive(pids) and time.monotonic() < until:
         time.sleep(0.01)
     assert alive(pids) == []
+
+
+def test_of_several_runs_only_the_one_that_kills_its_supervisor_fails_and_is_ended(make_step, tmp_path):
+    pids = tmp_path / "pids"
+    script = f'grep -q bad "$2" && echo $$ >> {pids} && kill -9 $PPID && exec sleep 600; cp "$2" "$4"'
+    given = [Given([body]) for body in (b"a\n", b"bad\n", b"c\n")]
+    came: list[object] = []
+    with contextlib.closing(Runner(Step(make_step(script)))) as runner:
+        while len(came) < len(given):
+            for one in runner.run_all(given[len(came) :], 60):
+                came.append(str(one) if isinstance(one, StepError) else one.output.read_bytes())
+                if not isinstance(one, StepError):
+                    one.held.close()
+    assert came[0] == b"a\n"
+    assert "killed the process that supervises it" in str(came[1])
+    assert came[2] == b"c\n"
+    until = time.monotonic() + 10
+    while alive(pids) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert alive(pids) == []
+
+
+def test_a_command_with_a_nul_is_refused_and_the_next_run_goes_on(make_step):
+    step = Step(make_step('cp "$2" "$4"'), workflow_id="a\0b")
+    with contextlib.closing(Runner(step)) as runner:
+        for _ in range(2):
+            with pytest.raises(StepError, match="could not be started"), runner.run([b"a\n"], 60):
+                pass
 
 
 def test_runs_side_by_side_end_only_their_own(make_step, tmp_path):

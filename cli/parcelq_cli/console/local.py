@@ -76,7 +76,8 @@ class LocalConsole:
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
         """Return the report of a job that is not whole, and its figures."""
-        status = self._known.get(job)
+        with self._lock:
+            status = self._known.get(job)
         if status is None or status.collected is None:
             return None
         record, resolution = status.record, status.resolution

@@ -15,7 +15,7 @@ _SHOWN: Final = 100
 
 
 class Wrong(Exception):  # noqa: N818 - only checks raise it, and `checked` handles it
-    """A value is not valid; the text says the facts that the archive must match."""
+    """A value is not valid; the text says what the value must be."""
 
 
 def checked(

@@ -22,7 +22,7 @@ class InvalidValueError(ParcelqError, ValueError):
     Attributes:
         name: the name of the value.
         value: the value itself.
-        wanted: the facts that the archive must match.
+        wanted: what the value must be.
     """
 
     def __init__(self, name: str, value: object, wanted: str) -> None:

@@ -37,7 +37,7 @@ BILLING_UNIT_BYTES: Final = 64 * KIB
 
 # SQS, quotas-queues, and the reference of DeleteQueue, CreateQueue and PurgeQueue.
 MAX_TOPIC_NAME: Final = 80
-"""Allowed queue names: letters, digits, hyphen, underscore."""
+"""Characters of a queue name: letters, digits, hyphen, underscore."""
 DELETED_NAME_SECONDS: Final = 60
 """Seconds for which SQS refuses to create a queue again after its deletion."""
 PURGE_INTERVAL_SECONDS: Final = 60

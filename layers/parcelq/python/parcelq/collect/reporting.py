@@ -107,7 +107,7 @@ class Reporter:
             report = replace(report, workflows=(*report.workflows, *self.versions), recipe=self.recipe)
             # Each file is written only if it has not changed since the result was read; otherwise look again.
             if self._put(report, collected, resolution, notes, seen):
-                if seen[DEAD] and not listed:
+                if not listed and (seen[DEAD] or seen is _NOTHING_SEEN):  # a list may be left of an earlier result
                     self.out.delete([key + DEAD])
                 return cast("dict[str, Any]", json.loads(report.to_json()))
 

@@ -67,7 +67,10 @@ class JobStatus(NamedTuple):
         """The states of equal parts of the source, a letter for each; empty if unknown."""
         if self.collected is None or self.total is None:
             return ""
-        return line_of(source_map_of(self.collected, self.resolution, cells=LINE_CELLS))
+        try:
+            return line_of(source_map_of(self.collected, self.resolution, cells=LINE_CELLS))
+        except NotFoundError:  # another command has just merged or deleted its indexes
+            return ""
 
     @property
     def state(self) -> str:

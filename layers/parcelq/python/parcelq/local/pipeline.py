@@ -154,11 +154,13 @@ class Pipeline:
             self.stop()
         else:
             self.abort()
-        for thread in self._threads:
-            if thread is not self._collector:
-                thread.join()
-        self._ended.set()
-        self.ledger.wake()
+        try:
+            for thread in self._threads:
+                if thread is not self._collector:
+                    thread.join()
+        finally:  # also if Ctrl-C interrupts the wait
+            self._ended.set()
+            self.ledger.wake()
         self._collector.join()
         for stage in self._stages:
             stage.processor.close()

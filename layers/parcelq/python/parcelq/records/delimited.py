@@ -100,7 +100,11 @@ class Delimited(Format):
             return None
         for entry in self.locate(data, range(entries)):
             if _has_stray(data[entry.start : entry.end]):
-                reason = "has a quote in the middle of a field, so the end of the record is ambiguous; put the field in"
+                reason = (
+                    "has a quote in the middle of a field, so the end of the record is ambiguous; put the field in"
+                    ' quotes and double the quotes in it, or choose the format "lines header=1" if no field has a line'
+                    " end in it"
+                )
                 return Flaw(entry.number, entry.line, entry.start, reason)
         return None
 

@@ -8,7 +8,7 @@ from parcelq.records.cutting import BLOCK_BYTES
 from parcelq.records.format import Format
 
 NO_HEADER = "writes no header, or a different one; set output_header: false"
-"""Return the error for an output that does not begin with its stage's header."""
+"""The error for an output that does not begin with its stage's header."""
 
 
 class AfterHeader:

@@ -104,7 +104,7 @@ class Supervised:
         self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool, home: str = ""
     ) -> None:
         shield()
-        self._home = home
+        self._homes: Sequence[str] = [home] if home else []
         with contextlib.ExitStack() as theirs:
             self._control, control = socket.socketpair()
             self._replies = self._control.makefile("rb")
@@ -124,7 +124,7 @@ class Supervised:
                 raise
 
     def run(
-        self, seconds: float | None, most_bytes: int, runs: Sequence[Sequence[str | bytes]], home: str
+        self, seconds: float | None, most_bytes: int, runs: Sequence[Sequence[str | bytes]], homes: Sequence[str]
     ) -> list[Ended]:
         """Run one command after another, and return the reports of those that began: at least one.
 
@@ -134,9 +134,9 @@ class Supervised:
         Args:
             runs: for each, a folder with its working directory `work`, and with `input` and `output` of a filter; its
                 `TMPDIR`; the file whose size is limited; and its command line, or the request to a warm process.
-            home: the folder in which the first process was started.
+            homes: the folders in which processes are started.
         """
-        self._home = home
+        self._homes = homes
         limit = _FOREVER if seconds is None else max(0.0, seconds)
         self._control.settimeout(limit + HOP_SECONDS + END_SECONDS + 2 * GRACE_SECONDS)
         try:
@@ -162,8 +162,8 @@ class Supervised:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait(END_SECONDS)
-        if code and self._home:
-            _end_marked(self._home)
+        if code and self._homes:
+            _end_marked(self._homes)
 
     def _close(self) -> None:
         self._replies.close()
@@ -241,11 +241,11 @@ class _Fork:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def _end_marked(folder: str) -> None:
+def _end_marked(folders: Sequence[str]) -> None:
     """End the processes of a supervisor that the step has killed, as far as they can be found."""
     until, quiet = time.monotonic() + END_SECONDS, 0
     while quiet < 2 and time.monotonic() < until:
-        found = marked(folder)
+        found = marked(*folders)
         quiet = 0 if found else quiet + 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -253,13 +253,13 @@ def _end_marked(folder: str) -> None:
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def marked(mark: str) -> list[int]:
-    """Return the processes that have this value of `MARK` in their environment; zombies have no environment."""
-    variable = f"{MARK}={mark}".encode()
+def marked(*marks: str) -> list[int]:
+    """Return the processes with one of these values of `MARK` in their environment; zombies have no environment."""
+    variables = {f"{MARK}={mark}".encode() for mark in marks}
     found = []
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
         if name.isdecimal():
             with contextlib.suppress(OSError):  # another user's process, or it has ended
-                if variable in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                if not variables.isdisjoint(Path("/proc", name, "environ").read_bytes().split(b"\0")):
                     found.append(int(name))
     return found

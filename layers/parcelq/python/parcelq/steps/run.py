@@ -131,10 +131,13 @@ class Runner:
         while True:
             with self._slot() as slot:
                 came = slot.run(given, None if until is None else until - time.monotonic())
-            if not came:
+            first = came[0].ended if came else None
+            # Nobody knows which of several runs killed the supervisor.
+            if first is None or (first.kind == "lost" and len(given) > 1):
+                for one in came:
+                    one.held.close()
                 given = given[:1]
                 continue
-            first = came[0].ended
             if first.kind == "gone":  # it died between two runs, so this run is not to blame
                 continue
             if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:

@@ -82,7 +82,7 @@ class Slot:
                 folders.append(folder)
                 output = folder / "output"
                 runs.append([*self._fields(folder), str(output), *self.step.command(folder / "input", output)])
-            ended = self._supervised.run(seconds, self.step.settings.max_output_bytes, runs, str(folders[0]))
+            ended = self._supervised.run(seconds, self.step.settings.max_output_bytes, runs, [*map(str, folders)])
             self.usable = ended[-1].kind not in {"lost", "refused"}
             return [
                 Came(end, folder / "output", folder / "rejects", stack.pop_all())
@@ -142,7 +142,7 @@ class WarmSlot(Slot):
             request = {"folder": fields[0], "tmpdir": fields[1], "start": start, "end": end, "first": not runs}
             line = json.dumps(request | {"about": one.about(settings)}).encode() + b"\n"
             runs.append([*fields, f"{self._home}/output", line])
-        ended = self._supervised.run(seconds, settings.max_output_bytes, runs, str(self._home))
+        ended = self._supervised.run(seconds, settings.max_output_bytes, runs, [str(self._home)])
         if places[-1][1] > _LARGE_INPUT:
             self._input.truncate(0)
         # guard[False]: a run of a kept process finds nothing in its folder that another run left there

@@ -93,9 +93,9 @@ class Supervisor:
                     kind = self.watch_over(now + timeout, output, limit)
                     self.end()
                     reply = self.reply(kind)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a NUL in a command
                 self.end()
-                reply = self.reply("refused", error.errno or errno.EIO, sound=False)
+                reply = self.reply("refused", getattr(error, "errno", errno.EINVAL) or errno.EIO, sound=False)
             replies.append(reply)
             now = time.monotonic()
             goes_on = reply[2] and reply[3]
