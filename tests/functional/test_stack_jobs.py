@@ -21,6 +21,7 @@ from parcelq_cli.console.remote import StackConsole
 from parcelq_cli.console.view import Which, act
 
 LINES = b"".join(b"line %d\n" % number for number in range(60))
+MENDED = '#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n'
 FAILS = '#!/bin/sh\necho "ValueError: nothing works" >&2\nexit 1\n'
 pytest_plugins = ["function_world", "workflow_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
@@ -54,6 +55,10 @@ class World:
 
     def look(self) -> None:
         assert self.deliver("downloader", "looks")
+
+    def call_processor(self, delivered: dict[str, Any]) -> None:
+        """Let the processor do messages that were delivered before."""
+        self.stack.acknowledge("parcelq-step", delivered, self.stack.call("processor", delivered))
 
     def process(self) -> int:
         return self.deliver("processor", "step")
@@ -159,7 +164,7 @@ def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World,
     assert world.run(job).dead == 2
     dead = list(world.jobs.dead(job.id))
     assert [(one.record, one.entry) for one in dead] == [(8, b"bad 7\n"), (20, b"bad 19\n")]
-    second = put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
+    second = put("shout", "steps: [{run: step}]", step=MENDED)
     assert world.jobs.redrive(job.id, version=second.attribute, only=lambda one: one.record == 8) == 1
     record = world.jobs.find(job.id)
     assert (record.versions, record.generation) == ((first.attribute, second.attribute), 1)
@@ -177,6 +182,49 @@ def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World,
     assert world.report("shout/lines.txt")["workflows"] == sorted([first.attribute, second.attribute])
     with pytest.raises(JobError, match="it has no dead entries"):
         world.jobs.redrive(job.id)
+
+
+def test_a_job_does_not_end_while_entries_of_an_earlier_redrive_run(world: World, put) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt", b"bad a\ngood\nbad b\ngood\nbad c\n")
+    assert world.run(job).dead == 3
+    version = put("shout", "steps: [{run: step}]", step=MENDED).attribute
+    world.jobs.redrive(job.id, version=version, only=lambda one: one.entry == b"bad a\n")
+    world.deliver("uploader", "ranges")
+    running = world.stack.deliver("parcelq-step")
+    world.jobs.redrive(job.id, version=version, only=lambda one: one.entry == b"bad b\n")
+    world.deliver("uploader", "ranges")
+    assert world.process() == 1
+    for _ in range(3):
+        world.deliver("downloader", "looks")
+    record = world.jobs.find(job.id)
+    assert (record.state, record.dead) == (State.RUNNING, 2)
+    world.call_processor(running)
+    ended = world.run(job)
+    assert (ended.state, ended.dead, ended.generation) == (State.FINISHED, 1, 2)
+    assert world.stack.get("results/shout/lines.txt") == b"BAD A\nGOOD\nBAD B\nGOOD\n"
+
+
+def test_a_job_does_not_end_early_where_entries_that_were_not_chosen_run_again_with_their_message(
+    world: World, put
+) -> None:
+    text = "parcel_size: 4\nsteps: [{run: first}, {run: second}]"
+    put("shout", text, first=MENDED.replace("a-z A-Z", "x y"), second=UPPER)
+    data = b"bad a\nbad b\none\ntwo\nbad c\nthree\nfour\nfive\n"
+    job = world.upload("shout/lines.txt", data)
+    assert world.run(job).dead == 3
+    version = put("shout", text, first=MENDED.replace("a-z A-Z", "x y"), second=MENDED).attribute
+    assert world.jobs.redrive(job.id, version=version, only=lambda one: one.entry != b"bad b\n") == 2
+    world.deliver("uploader", "ranges")
+    first, second = world.stack.deliver("parcelq-step")["Records"]
+    world.call_processor({"Records": [first]})
+    for _ in range(3):
+        world.deliver("downloader", "looks")
+    record = world.jobs.find(job.id)
+    assert (record.state, record.dead, record.left_dead) == (State.RUNNING, 1, 0)
+    world.call_processor({"Records": [second]})
+    assert world.run(job).is_whole
+    assert world.stack.get("results/shout/lines.txt") == data.upper()
 
 
 def test_a_job_whose_file_was_replaced_cannot_be_redriven(world: World, put) -> None:
@@ -275,7 +323,7 @@ class TestConsole:
             act(console, job.id, "cancel", Which())
         with pytest.raises(JobError, match="the chosen entries are no longer dead"):
             act(console, job.id, "redrive", Which(kind="another reason"))
-        put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
+        put("shout", "steps: [{run: step}]", step=MENDED)
         (dead,) = world.jobs.dead(job.id)
         assert act(console, job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
         assert world.jobs.find(job.id).generation == 1

@@ -93,8 +93,9 @@ class JobRecord:
         uploaded: whether all of the source is published.
         generation: how often the job continued after it had ended.
         redriven: whether dead entries may have run again since the job last finished.
-        redriven_after: key of the newest segment when they were redriven; empty if unknown.
-        left_dead: how many dead messages were not redriven then.
+        redriven_after: key of the newest segment when they were redriven; empty if unknown, or if entries of an earlier
+            redrive might still run then.
+        left_dead: how many dead messages do not run again since then.
         total: bytes of the source; None if not known yet.
         covered: bytes of it whose results were collected.
         dead: entries that failed for good.

@@ -93,12 +93,13 @@ class StageHeaders:
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
         """Return the header of the stage's first output, which may be this one."""
-        if key not in self._known:
+        known = self._known.get(key)  # read once: another thread may evict it
+        if known is None:
             header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
             while len(self._known) >= _MOST_JOBS:
                 self._known.pop(next(iter(self._known)), None)
             return self._known.setdefault(key, header)
-        return self._known[key]
+        return known
 
     def _shared(self, store: Store, key: str, head: bytes, fmt: Format) -> bytes:
         with suppress(NotFoundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -175,7 +176,8 @@ class StackJobs(NamedTuple):
             raise JobError(
                 record.id, "it has no dead entries" if only is None else "the chosen entries are no longer dead"
             )
-        self._go_on(record, ranges_of(chosen), version, topic, len(dead) - len(chosen))
+        ranges = ranges_of(chosen)
+        self._go_on(record, ranges, version, topic, _left(dead, ranges))
         return sum(one.entries for one in chosen)
 
     @property
@@ -228,7 +230,9 @@ class StackJobs(NamedTuple):
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
-            changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=newest, left_dead=left_dead)
+            # Entries of an earlier redrive may still run: then only quiet tells that all of them are done.
+            after = "" if now.redriven else newest
+            changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=after, left_dead=left_dead)
             return replace(changed, uploaded=True, topic=topic or now.topic)
 
         changed = self._change(record.id, going_on)
@@ -278,3 +282,10 @@ def ranges_of(dead: Sequence[Dead]) -> list[Range]:
         else:
             found.append((one.start, one.end, one.of_source))
     return [(start, end) for start, end, _ in found]
+
+
+def _left(dead: Sequence[Dead], ranges: Sequence[Range]) -> int:
+    """Count the dead entries outside ranges of `ranges_of`; those inside run again, even if they were not chosen."""
+    # Both the starts and the ends of the ranges increase, so the last range that begins before an entry decides.
+    last = (bisect_right(ranges, one.start, key=lambda found: found[0]) - 1 for one in dead)
+    return sum(at < 0 or ranges[at][1] < one.end for at, one in zip(last, dead, strict=True))
