@@ -96,8 +96,8 @@ class StageHeaders:
         known = self._known.get(key)  # read once: another thread may evict it
         if known is None:
             header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
-            while len(self._known) >= _MOST_JOBS:
-                self._known.pop(next(iter(self._known)), None)
+            for old in list(self._known)[: 1 - _MOST_JOBS]:
+                self._known.pop(old, None)
             return self._known.setdefault(key, header)
         return known
 
