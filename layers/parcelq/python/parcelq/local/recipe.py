@@ -17,9 +17,14 @@ from parcelq.jobs.workflow import Workflow
 from parcelq.process.rules import Rules
 from parcelq.records import Format, parse
 from parcelq.steps.find import Step
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 DEFAULT_SIZE: Final = 1000
 """The default for the most entries of a message, and of a run of a step."""
+_BODY_BYTES: Final = 2 * MAX_BODY_BYTES
+"""Messages in memory may be larger than those of SQS. So an output as large as its input is one message, and nobody
+checks whether SQS takes its characters.
+"""
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ class Recipe(NamedTuple):
         workflow = assembled.workflow
         sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
         parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
-        rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True) for size in sizes]
+        rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True, body_bytes=_BODY_BYTES) for size in sizes]
         steps = with_id(assembled, self.workflow_id).with_environments(note)
         return Options(steps, results, workflow.format, rules, workflow.limits, self.keep_going, fresh, go_on, self)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, NotFoundError
@@ -31,16 +32,18 @@ class Written(NamedTuple):
         format: its record format.
         start: offset of its first entry, after the header.
         header: the attribute `Header` of its messages; empty if it has no header.
+        body_bytes: most bytes of the header and of the body of a message together.
     """
 
     format: Format = LINES
     start: int = 0
     header: str = ""
+    body_bytes: int = MAX_BODY_BYTES
 
     @property
     def room(self) -> int:
         """Most bytes of the body of a message of the output."""
-        return MAX_BODY_BYTES - len(self.header)
+        return self.body_bytes - len(self.header)
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -58,10 +61,19 @@ class StageHeaders:
     Args:
         topic: name of the topic for the outputs.
         store: the store of headers; None if only this process needs them.
+        body_bytes: see `Written`.
     """
 
-    def __init__(self, settings: StepSettings, topic: str, workflow: str = "", store: Store | None = None) -> None:
+    def __init__(
+        self,
+        settings: StepSettings,
+        topic: str,
+        workflow: str = "",
+        store: Store | None = None,
+        body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
         self._settings = settings
+        self._written = partial(Written, body_bytes=body_bytes)
         self._topic = topic
         self._workflow = workflow
         self._store = store
@@ -80,16 +92,16 @@ class StageHeaders:
         """
         fmt = self._settings.output or fmt
         if not fmt.header:
-            return Written(fmt)
+            return self._written(fmt)
         if not source or not self._settings.output_header:
-            return Written(replace(fmt, header=0))  # type: ignore[type-var]
+            return self._written(replace(fmt, header=0))  # type: ignore[type-var]
         with output.open("rb") as file:
             head = file.read(MAX_HEADER_BYTES + 1)
         key = key_of_stage(job_id(source, workflow_name(self._workflow)), self._topic)
         if not head:
-            return Written(fmt)
+            return self._written(fmt)
         header = self._agreed(key, head, fmt)
-        return Written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
+        return self._written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
         """Return the header of the stage's first output, which may be this one."""

@@ -86,7 +86,8 @@ class Processor:
             self._first = FirstFailures(self.store, self.rules, self.now)
         self._headers = Headers(self.store)
         outputs = self.outputs or self.route.following.name
-        self._stage_headers = StageHeaders(self.step.settings, outputs, self.step.workflow_id, self.store)
+        workflow, body_bytes = self.step.workflow_id, self.rules.body_bytes
+        self._stage_headers = StageHeaders(self.step.settings, outputs, workflow, self.store, body_bytes)
 
     def handle(
         self,

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from parcelq.limits import MAX_DELAY_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.process.plan import Work
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_DOUBLINGS: Final = 16
 
@@ -21,6 +22,7 @@ class Rules(NamedTuple):
         back_off_seconds: delay of a message that failed once; doubled after each further failure.
         joins: whether adjacent messages of one source or output run together.
         counts: whether output messages carry their cost.
+        body_bytes: most bytes of a published message's body with its header.
     """
 
     batch_size: int = 1000
@@ -30,6 +32,7 @@ class Rules(NamedTuple):
     back_off_seconds: float = 5
     joins: bool = True
     counts: bool = False
+    body_bytes: int = MAX_BODY_BYTES
 
     def is_last(self, work: Work) -> bool:
         """Return whether one more failed run of a message is its last."""
