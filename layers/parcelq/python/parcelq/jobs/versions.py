@@ -91,7 +91,7 @@ class Versions(NamedTuple):
         return before
 
     def current(self, name: str) -> str:
-        """Return the current version of a workflow, which new jobs get. Raises WorkflowError if no version is current."""
+        """Return a workflow's current version, which new jobs get. Raises WorkflowError if no version is current."""
         found = self._current(name)
         if not found:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")

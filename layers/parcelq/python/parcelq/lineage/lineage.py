@@ -123,7 +123,7 @@ class Lineage:
 
     @classmethod
     def parse(cls, text: str) -> Lineage:
-        """Parse a text that `str` wrote. Raises LineageError, which shows the shortened text, if the text is invalid."""
+        """Parse a text that `str` wrote. Raises LineageError, which shows the shortened text, if it is invalid."""
         if len(text) > MAX_LENGTH:
             raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:

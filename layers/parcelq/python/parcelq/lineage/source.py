@@ -84,7 +84,7 @@ class Source(NamedTuple):
     @classmethod
     @lru_cache(maxsize=64)
     def is_one(cls, text: str) -> bool:
-        """Return whether the text of the attribute `Source` can be parsed, so that the source's result can have a name."""
+        """Return whether the attribute `Source` can be parsed, so that the source's result can have a name."""
         try:
             cls.parse(text)
         except InvalidValueError:

@@ -86,10 +86,10 @@ class Store(Protocol):
         """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
 
     def listing(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects whose keys start with `prefix`, sorted by key as in `keys`, without the objects' metadata."""
+        """Yield the objects whose keys start with `prefix`, sorted as by `keys`, without the objects' metadata."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects. A missing object is not an error, but a deletion that the store does not confirm is an error."""
+        """Delete objects. A missing object is no error, but a deletion that the store does not confirm is an error."""
 
     def stream(self, key: str, start: int = 0) -> AbstractContextManager[Readable]:
         """Open an object for reading in blocks, from byte `start`.
