@@ -107,8 +107,8 @@ class Resolution:
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return the resolution for a source of `total` bytes. If no message says the size, the source's end is
-        missing.
+        """Return this resolution if its size is known. Otherwise return a copy with the size `total`, so that the end
+        of the source is missing.
         """
         if self.total is not None or total is None:
             return self
@@ -131,7 +131,7 @@ class Collected:
 
     @property
     def segments(self) -> list[str]:
-        """Keys of the segments, by their number."""
+        """Keys of the segments; a segment's number is its index in this list."""
         return [key for index in self.indexes for key in index.segments]
 
     @property

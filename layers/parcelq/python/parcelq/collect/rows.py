@@ -74,7 +74,7 @@ def key_of(lineage: Lineage) -> Key:
 
 
 def content_of(lineage: Lineage, note: bytes = b"") -> int:
-    """Return the word that distinguishes contents for the same bytes; `note` is what a segment stores if they are dead."""
+    """Return the word that distinguishes contents for the same bytes; `note` is the stored text of dead entries."""
     if note:
         return _hash(note)
     if not lineage.outputs:
@@ -149,7 +149,7 @@ class Columns:
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
     def outputs(self, step: int) -> tuple[array[int], array[int]]:
-        """Return the digests and sizes of the outputs of a step, counted from 1. A digest is 0 if the row has no slice."""
+        """Return the digests and sizes of the outputs of a step, from 1. A digest is 0 if the row has no slice."""
         first = 4 * step - 2
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
