@@ -16,7 +16,9 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""How many bytes of segments are kept in memory. Of each segment, a window is kept that one request fetched."""
+"""How many bytes of segments are kept in memory. The bytes are one window per segment, and each window is fetched with
+one request.
+"""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 _READS_IN_FLIGHT: Final = 8

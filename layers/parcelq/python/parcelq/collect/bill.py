@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""How many requests Lambda sends to receive and delete the messages of one invocation; functions do not see them."""
+"""How many requests Lambda sends to receive and delete the messages of one invocation. Functions do not count these."""
 
 
 class Bill(NamedTuple):

@@ -224,7 +224,7 @@ class _Chooser:
         if found:
             return min(found, key=lambda one: (one.dead, one.since))
         if dead:
-            # The newest message is chosen, because it has the reason of the last run.
+            # The newest message is chosen, because this message has the reason of the last run.
             return _Candidate(start, end, dead[-1:], dead=True, since=self._wheres[dead[-1]])
         return None
 

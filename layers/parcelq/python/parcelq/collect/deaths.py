@@ -69,7 +69,7 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries of a job in order, with their reasons, as the segments contain them.
+    """Yield the dead entries of a job in order, with the reasons that the segments contain.
 
     Args:
         notes: the notes of the source's uploads, which are needed to convert numbers within a range to numbers in the

@@ -1,4 +1,4 @@
-"""Downloads all messages of a topic into one file, by way of segments in a folder beside it."""
+"""Downloads all messages of a topic into one file, by way of segments in a folder beside the file."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def download(
     r"""Write all messages of a topic into a file, one entry per line. Each source is in order, and no message is
     written twice.
 
-    Messages are acknowledged as soon as they are on disk, in a folder `<file>.parts`. The file itself appears at the
-    end, complete. If a source is incomplete, the folder stays, so that a later download can add messages that arrive
-    later. After a crash, the next download continues from the folder.
+    Messages are acknowledged as soon as the messages are on disk, in a folder `<file>.parts`. The file itself appears
+    at the end, complete. If a source is incomplete, the folder stays, so that a later download can add messages that
+    arrive later. After a crash, the next download continues from the folder.
 
     Args:
         path: the path of the file to write; messages without lineage are written at the end.

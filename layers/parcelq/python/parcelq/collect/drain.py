@@ -36,7 +36,7 @@ PULLED_BYTES: Final = 4 * MIB
 """A receiver pulls fewer messages if, judging by recent messages, their bytes would exceed this number."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
-"""A receiver stores the messages that it holds as soon as it holds this many messages, or this many bytes."""
+"""A receiver stores its held messages as soon as it holds this many messages, or this many bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies in S3 are fetched at the same time up to this many bytes; a larger body is fetched alone."""
 DEADLINE_SECONDS: Final = 300
@@ -75,7 +75,7 @@ class _Pace:
         return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
 
     def saw(self, size: float) -> None:
-        """Adapt to the mean size of received messages: at once if the size has grown, gradually if it has shrunk."""
+        """Adapt to the mean size of received messages: at once if the size grew, gradually if the size shrank."""
         self._size = max(1.0, size, (self._size + size) / 2)
 
 
@@ -252,9 +252,7 @@ class _Receiver:
     def _acknowledge(self, stored: list[Pulled]) -> None:
         try:
             left = self.drainer.topic.acknowledge(stored)
-        except (
-            ParcelqError
-        ) as error:  # these messages are delivered again, and their lineage shows that they are duplicates
+        except ParcelqError as error:  # the messages are delivered again, but their lineage marks the duplicates
             _log.warning("stored, but not acknowledged: %s", error)
         else:
             if left:

@@ -63,7 +63,7 @@ class Draining:
         return drained, self._notice(drained, [look.job for look in looks if look.job])
 
     def _ask_for_others(self) -> None:
-        """Start more invocations that drain the output topic, if one invocation would not drain it within seconds."""
+        """Start more invocations that drain the output topic, if one invocation would need too long."""
         messages = self.output.counts().visible
         if messages >= MESSAGES_OF_A_DRAINER:
             looks = self.looks.counts()

@@ -105,7 +105,7 @@ class Finisher:
         return sorted(jobs, key=len)
 
     def finish_job(self, job: JobKey) -> SourceState | None:
-        """Check one job, and write its result if the job is finished. Return None if the job has no messages."""
+        """Check one job, and write the job's result if the job is finished. Return None if the job has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
@@ -144,8 +144,8 @@ class Finisher:
             looks: the cost of looks at the job so far; for the report.
 
         Returns:
-            The progress of the source. If it has no result and is not superseded, either another process wrote
-            meanwhile, or parts of a large result are missing. In both cases the next look continues.
+            The progress of the source. If the source has no result and is not superseded, another process wrote
+            meanwhile or parts of a large result are missing, and the next look continues.
         """
         collected, resolution = seen.collected, seen.resolution
         if collected is None:
@@ -194,7 +194,7 @@ class Finisher:
     def clean(self, source: str, keys: Sequence[str], notes: Sequence[Note] | None = None) -> None:
         """Delete all objects of a job, given the keys in the job's folder. The segments are deleted last.
 
-        If this is interrupted, it is repeated later, because the job still has segments.
+        If this deletion is interrupted, it is repeated later, because the job still has segments.
         """
         segments = segments_among(keys)
         beside = [key for key in keys if not segments_among([key])]
@@ -255,7 +255,9 @@ class Finisher:
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None
     ) -> int | None:
-        """Write a result, or continue writing a large result. Return the result's size; None if it is not complete."""
+        """Write a result, or continue writing a large result. Return the result's size; None if the result is not
+        complete.
+        """
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)

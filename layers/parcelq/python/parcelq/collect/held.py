@@ -30,7 +30,7 @@ class Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Reserve `size` bytes while the context lasts; if `size` exceeds the whole memory, reserve all of it."""
+        """Reserve `size` bytes while the context lasts; if that exceeds the memory, reserve the whole memory."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
@@ -45,7 +45,7 @@ class Room:
 
 @dataclass(slots=True)
 class Held:
-    """Messages that a receiver has pulled but not stored yet. Only their receipts and pieces are kept, no texts."""
+    """Messages that a receiver has pulled but not stored yet, as receipts and pieces without the messages' texts."""
 
     since: float
     first: datetime

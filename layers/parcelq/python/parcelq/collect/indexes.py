@@ -38,7 +38,7 @@ class Index:
         versions: the values of the attribute `Workflow`.
         first: when the first message was pulled, ISO 8601.
         total: how many bytes the source has; None if no message says this.
-        count: number of rows.
+        count: how many rows the index has.
         steps: how many steps' slices fit into a row.
         segments: keys of the segments to which the rows refer by number. The index of a segment has only the segment's
             own key.
@@ -92,7 +92,8 @@ class Index:
 
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
-    """Open indexes, in the order of their keys. Small indexes are read whole, as far as memory allows.
+    """Open indexes, and return these indexes in the order of `keys`. Small indexes are read whole, as far as memory
+    allows.
 
     Raises:
         NotFoundError: one of the objects does not exist.

@@ -1,8 +1,8 @@
-"""Takes a look at a job: merges new segments, decides what to do next, and does it.
+"""Takes a look at a job: merges new segments, decides what to do next, and does this work.
 
-`jobs.changes` decides what to do next, from the job's record and the findings of the look. This module does it in an
-order that may be interrupted at any moment: first the work, then the job's record that says that the work is done, then
-the next look. So a look that is taken twice at worst repeats the same work.
+`jobs.changes` decides what to do next, from the job's record and the findings of the look. This module does the work,
+then writes the job's record, which says that the work is done, then publishes the next look. A look may be interrupted
+at any moment. So a look that is taken twice at worst repeats the same work.
 """
 
 from __future__ import annotations

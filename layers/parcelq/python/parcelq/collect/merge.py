@@ -82,7 +82,7 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     waiting = [(window.first, number, window) for number, window in enumerate(windows)]
     heapq.heapify(waiting)
     while waiting:
-        # Rows after the barrier must wait, because rows that are not read yet may sort before them.
+        # Rows after the barrier must wait, because rows that are not read yet may sort before the waiting rows.
         barrier: bytes | None = None
         taken = []
         while waiting and (barrier is None or waiting[0][0] <= barrier):

@@ -1,4 +1,4 @@
-"""Plans of large results, and tasks for parts of them.
+"""Plans of large results, and tasks for parts of large results.
 
     <digest of the result's key>-<digest>.plan                  the plan, in the job's folder
     <digest of the result's key>-<digest>.plan.asked            when tasks for parts were last published
@@ -70,8 +70,8 @@ class Wanted(NamedTuple):
     """A result to write.
 
     Attributes:
-        seen: the etag of the object that it replaces; None if no object may exist.
-        segments: keys of the objects that contain its bytes.
+        seen: the etag of the object that the result replaces; None if no object may exist.
+        segments: keys of the objects that contain the bytes of the result.
         extents: yields the places of the result's bytes; can be iterated only once.
     """
 
@@ -97,10 +97,10 @@ class Plan:
     Attributes:
         place: key of the object with the plan.
         key: key of the result.
-        seen: the etag of the object that it replaces; None if no object may exist.
+        seen: the etag of the object that the result replaces; None if no object may exist.
         part: how many bytes each part has, except the last part.
-        segments: keys of the objects that contain its bytes.
-        extents: key of the object with the places of the bytes.
+        segments: keys of the objects that contain the bytes of the result.
+        extents: key of the object with the places of the bytes of the result.
         ends: for each part, how many extents the parts up to and including this part have.
     """
 
@@ -188,7 +188,7 @@ def _start(folder: str, result: str) -> str:
 
 
 def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
-    """Yield the extents of all parts as bytes. For each part, append how many extents end with it to `ends`."""
+    """Yield the extents of all parts as bytes. After each part, append the number of extents so far to `ends`."""
     held: list[bytes] = []
     held_bytes = count = found = 0
     for extents in extents_of_parts(wanted.extents, size):

@@ -59,7 +59,7 @@ class Report:
         doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
         dead: the dead entries with their reasons; only the first dead entries if there are many.
-        dead_list: the place of the list of all dead entries; empty if there are none.
+        dead_list: the place of the list of all dead entries; empty if no entries are dead.
         holes: byte ranges of the source that are missing; empty if the result is finished.
         duplicates: how many messages were dropped as duplicates.
         healings: how often missing records were published again.
@@ -133,7 +133,7 @@ def report_of(
         notes: the notes of the source's uploads.
         result: the place of the result.
         written: how many bytes the result has; 0 if the result is not written.
-        dead_list: the place of the list of all dead entries; empty if there are none.
+        dead_list: the place of the list of all dead entries; empty if no entries are dead.
         listed: how many dead entries the report lists at most.
         healings: how often missing records were published again.
         looks: the cost of looks at the job so far.

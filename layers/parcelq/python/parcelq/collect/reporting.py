@@ -70,7 +70,7 @@ class Reporter:
         created: int | None = None,
     ) -> Mapping[str, Any] | None:
         """Write the list of dead entries, the page and the report beside a result. If another result has replaced this
-        result, write nothing, because the other result's writer also writes the files beside it.
+        result, write nothing, because the writer of the other result also writes these files.
 
         See `report_of` about the arguments.
 

@@ -58,7 +58,7 @@ def words_of(steps: int) -> int:
 
 
 def steps_of(key: Key) -> int:
-    """Return how many steps' slices must fit into a row so that it can contain these words."""
+    """Return how many steps' slices must fit into a row so that the row can contain these words."""
     return (len(key) - 2) // _GROUP
 
 
@@ -85,7 +85,7 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
 
 
 def read_of(lineage: Lineage, *, dead: bool) -> int:
-    """Return the word that counts entries of the source; it is unknown for dead messages."""
+    """Return the word that counts entries of the source; the word is `UNKNOWN` for dead messages."""
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None

@@ -2,8 +2,8 @@
 
 If a job has many segments, the segments' indexes are merged into an index run, and runs of similar size are merged into
 a larger run. So the number of runs grows only logarithmically. A file `runs.json` beside the segments names the current
-runs and the findings of the last full look. This file is written only if it has not changed since it was read, and runs
-that it does not name are ignored. So merging may be killed at any moment, or run twice at the same time.
+runs and the findings of the last full look. This file is written only if the file has not changed since it was read.
+Runs that the file does not name are ignored. So merging may be killed at any moment, or run twice at the same time.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
 
 
 def of_one_size(runs: Sequence[Run]) -> list[Run]:
-    """Return runs of similar size, the smallest possible size, if enough such runs exist; otherwise an empty list."""
+    """Return runs of similar size if enough such runs exist; otherwise return an empty list. Small sizes come first."""
     by_size: dict[int, list[Run]] = {}
     for run in runs:
         by_size.setdefault(run.count.bit_length() // 3, []).append(run)
@@ -189,7 +189,7 @@ def of_one_size(runs: Sequence[Run]) -> list[Run]:
 
 
 def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) -> Index:
-    """Merge the rows of indexes, and write them as one index run."""
+    """Merge the rows of indexes, and write the merged rows as one index run."""
     steps = max(index.steps for index in indexes)
     count = sum(index.count for index in indexes)
     totals = [index.total for index in indexes if index.total is not None]

@@ -141,7 +141,9 @@ def time_of(key: str) -> datetime | None:
 
 
 def index_size(key: str) -> int:
-    """Return how many bytes an index and its head have, according to the key. Raises ParcelqError if it has no size."""
+    """Return how many bytes an index and its head have, according to the key. Raises ParcelqError if the key has no
+    size.
+    """
     text = key.rpartition(".")[0].rpartition("-")[2]
     if not text.isdecimal() or len(text) > 18:
         raise ParcelqError(f"{key!r} is not a segment: its name does not end in the size of its index")

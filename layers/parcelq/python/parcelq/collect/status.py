@@ -80,9 +80,7 @@ class Status(NamedTuple):
         }
 
     def document(self, most: int | None = None) -> dict[str, Any]:
-        """Return the status as JSON values, with a limited number of holes and dead entries, and the full counts of
-        both.
-        """
+        """Return the status as JSON values, with a limited number of holes and dead entries, but with full counts."""
         shares = self.shares
         return {
             "source": self.source,

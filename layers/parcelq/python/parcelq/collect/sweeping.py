@@ -45,9 +45,7 @@ class Request(NamedTuple):
         return config.output_topic if self.topic is None else topic_within(config.prefix, self.topic)
 
     def destination_in(self, config: Config) -> str:
-        """Return the prefix of the results' keys. Raises InvalidValueError if it is not below `results/` in the stack's
-        bucket.
-        """
+        """Return the prefix of the results' keys. Raises InvalidValueError if the prefix is not below `results/`."""
         root = f"s3://{config.bucket}/{RESULTS}"
         wanted = self.destination or root
         if not wanted.endswith("/"):

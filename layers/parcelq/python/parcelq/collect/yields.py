@@ -1,9 +1,9 @@
 """Pure functions that compare how many entries runs wrote with how many entries the runs got. This detects steps that
 depend on how records are grouped.
 
-Parcelq promises that every record went through a successful run. It depends on the step whether all runs together write
-the same as one run over the whole file. For example, a step that takes the first line of each input for a header loses
-a record in every run. The counts of entries show such a loss, and `doubts` describes it.
+Parcelq promises that every record went through a successful run. Whether all runs together write the same as one run
+over the whole file depends on the step. For example, a step that takes the first line of each input for a header loses
+a record in every run. The counts of entries show such a loss, and `doubts` describes the loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs: workflows and their versions, the record of each job, and the looks that move it on.
+"""Jobs: workflows and their versions, the record of each job, and looks (messages that ask to check a job).
 
 Every function that uses a store or a topic raises AwsError, StoreError or OSError if the store or topic refuses a
 request. Docstrings name only errors other than these three.

@@ -40,7 +40,7 @@ class Found(NamedTuple):
         now: the time, in seconds since the epoch.
         segments: how many segments the job has.
         complete: whether every entry is processed or dead.
-        empty: whether all topics of the stack were empty; None if they were not counted.
+        empty: whether all topics of the stack were empty; None if the messages were not counted.
         uploaded: whether all of the source is published; False if the look did not check this.
         problem: why the source can never be uploaded; empty if no such reason is known.
         entries: how many entries of the source were processed successfully; None if the look did not count entries.
@@ -69,7 +69,9 @@ class Found(NamedTuple):
 
 
 class Next(Enum):
-    """The next step after a look: `LOOK` again later, `FINISH` the job, `HEAL` it, or `STOP` it."""
+    """What to do after a look: `LOOK` again later, `FINISH` the job, `HEAL` the job (publish missing records again), or
+    `STOP` the job.
+    """
 
     LOOK = auto()
     FINISH = auto()

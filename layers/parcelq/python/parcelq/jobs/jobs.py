@@ -128,7 +128,7 @@ class Jobs(NamedTuple):
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """Ensure that a job with new messages has a published look; create the job's record if it is missing.
+        """Ensure that a job with new messages has a published look; create the job's record if the record is missing.
 
         Returns:
             When the next look at the job is due; None if the job is complete and does not need its new messages.

@@ -1,7 +1,7 @@
 """The record of a job, the object `jobs/<id>.json`: what the job runs, and how much of the job is done.
 
 Each change is a pure function from one job record to the next. Each write succeeds only if the job's record is still
-the record that was read. The job's record outlives all messages of the job, so it decides what to do with late
+the record that was read. The job's record outlives all messages of the job, so the record decides what to do with late
 messages. The index runs are not in the job's record but in `runs.json` beside the segments, because index runs and
 segments are deleted together.
 """
@@ -82,13 +82,13 @@ class JobRecord:
         versions: versions of the workflow with which the job began or was redriven.
         topic: name of the topic on which the source's records are published; empty if unknown.
         state: the state of the job.
-        look: number of the look that is published or will be published next.
+        look: number of the look that is already published or will be published next.
         due: when the look `look` is due.
         started: when the job began.
         changed: when this job record was written.
         ended: when the job ended.
         moved: when a look last found progress.
-        segments: number of segments at the last look.
+        segments: how many segments the job had at the last look.
         still: how many looks in a row found no progress and all topics of the stack empty.
         uploaded: whether all of the source is published.
         generation: how often the job continued after it had ended.

@@ -58,7 +58,7 @@ class Versions(NamedTuple):
         return [one for one in version.bundles if not self._has(one)]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are already stored. Jobs get it only after it is made current.
+        """Store a version whose bundles are already stored. Jobs get the version only after `make_current`.
 
         Raises:
             WorkflowError: a bundle of the version was deleted meanwhile.

@@ -22,8 +22,8 @@ class WorkflowStep(NamedTuple):
             folder, if the step is a folder.
         packages: Python packages that the step needs, in addition to the packages that the program declares.
         batch_size: how many entries one run gets at most; by default the workflow's batch size.
-        stage: name of the stage that runs the step; by default the stage of the step before it, or the stack's first
-            stage.
+        stage: name of the stage that runs the step; by default the stage of the previous step. The default of the first
+            step is the stack's first stage.
         output: the record format of the output; by default the format in the step's settings.
     """
 
@@ -95,7 +95,7 @@ class Workflow:
 
 
 def workflow_name(text: str, name: str = "") -> str:
-    """Return a name for a workflow: the given name, or one derived from its folder or programs.
+    """Return a name for a workflow: the given name, or a name derived from the workflow's folder or programs.
 
     Args:
         text: the name of a folder, or of programs, such as `Score_v2.py`. The file extension is dropped, and all

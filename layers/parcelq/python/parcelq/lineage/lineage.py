@@ -154,7 +154,7 @@ class Lineage:
         return self._with_last(Span(span.start + start, span.start + end, span.total))
 
     def child(self, span: Span, digest: str, entries: int | None = None) -> Lineage:
-        """Return the lineage of the slice `span` of the output that a step wrote when it got this message.
+        """Return the lineage of the slice `span` of the output that a step wrote when the step got this message.
 
         Args:
             digest: the digest of the step's whole output.

@@ -267,7 +267,8 @@ class StackJobs(NamedTuple):
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
     """Return the ranges of a source that must be published again so that dead entries run again.
 
-    Adjacent entries of the source form one range. A message that died in a later step is published as a whole.
+    Adjacent entries of the source form one range. If a message died in a later step, the whole range of the message is
+    published again.
     """
     found: list[tuple[int, int, bool]] = []
     for one in sorted(dead, key=lambda one: (one.start, -one.end)):

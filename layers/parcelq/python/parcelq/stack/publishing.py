@@ -1,4 +1,4 @@
-"""Puts a workflow on a stack: builds bundles, checks that they fit on a function's disk, and uploads new bundles."""
+"""Puts a workflow on a stack: builds bundles, checks that bundles fit on a function's disk, and uploads new bundles."""
 
 from __future__ import annotations
 

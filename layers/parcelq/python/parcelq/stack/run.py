@@ -48,7 +48,7 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Put a workflow and files into a stack, which then begins their jobs.
+    """Put a workflow and files into a stack. The stack then begins a job per file.
 
     Args:
         files: paths of files, or addresses of S3 objects.

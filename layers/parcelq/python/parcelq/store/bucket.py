@@ -87,7 +87,7 @@ class BucketStore:
             return reply["Body"].read(), reply["ETag"]
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if it does not exist."""
+        """Return a description of an object; None if the object does not exist."""
         try:
             with self._refusals(key):
                 reply = self.s3.head_object(Bucket=self.bucket, Key=key)

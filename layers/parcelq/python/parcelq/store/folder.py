@@ -21,8 +21,9 @@ from parcelq.store.store import NO_METADATA, Stored
 _DELETED_TOGETHER: Final = 100
 """How many objects are deleted while the lock is held once."""
 _AHEAD_BYTES: Final = 8 * MIB
-"""After this many bytes, writing to disk begins while the next bytes are written. With 50 MB in total, that takes 0.62
-of the time of one flush at the end."""
+"""After this many bytes, writing to disk begins while the next bytes are written. For 50 MB, this takes 0.62 of the
+time of one flush at the end.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class FolderStore:
             return file.read(), _etag(os.fstat(file.fileno()))
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if it does not exist."""
+        """Return a description of an object; None if the object does not exist."""
         found = self._stored(key, self._path(key))
         if found is None:
             return None
@@ -239,7 +240,7 @@ def _etag(found: os.stat_result) -> str:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file for writing; create its folder if it is missing."""
+    """Open a file for writing; create the file's folder if the folder is missing."""
     with suppress(FileNotFoundError):
         return path.open("wb")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +248,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _rename(name: str, path: Path) -> None:
-    """Rename a file; create the new name's folder if it is missing."""
+    """Rename a file; create the folder of the new name if the folder is missing."""
     try:
         os.replace(name, path)
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class JoinedParts(RawIOBase):
-    """Reads parts as one file, without joining them in memory."""
+    """Reads parts as one file, without joining the parts in memory."""
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts

@@ -80,7 +80,7 @@ class Store(Protocol):
         """
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if it does not exist."""
+        """Return a description of an object; None if the object does not exist."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""

@@ -1,4 +1,4 @@
-"""Draws charts as SVG without inline styles, so that a strict content security policy allows them."""
+"""Draws charts as SVG without inline styles, so that a strict content security policy allows the charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from parcelq.collect.page.html import element, text
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 88, 28, 12
 _MARKS = 4
-"""How many parts the texts below the lower axis divide it into, if the chart has enough bars."""
+"""The texts below the lower axis divide the axis into this many parts, if the chart has enough bars."""
 
 
 def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], top: str, label: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes complete HTML files. A content security policy allows no scripts but the given ones."""
+"""Writes complete HTML files with a content security policy that allows only the given scripts."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None)
 
 
 def cut(text: str, characters: int) -> str:
-    """Return a text; if it has more than `characters` characters, cut it, with `…` at the end."""
+    """Return a text. A text with more than `characters` characters is cut, with `…` at the end."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 

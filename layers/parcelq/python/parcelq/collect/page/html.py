@@ -58,7 +58,7 @@ def section(title: str, *content: str, words: str = "", **attributes: object) ->
 
 
 def json_block(name: str, data: Any) -> str:
-    """Return an element that contains JSON for a script. The JSON is escaped, so that it cannot end the element."""
+    """Return an element that contains JSON for a script. Escaping ensures that the JSON cannot end the element."""
     shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&":
         shown = shown.replace(character, f"\\u{ord(character):04x}")
