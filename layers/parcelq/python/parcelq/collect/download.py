@@ -30,7 +30,7 @@ class Downloaded(NamedTuple):
 
     Attributes:
         sources: how many sources have results in the file.
-        incomplete: names of the sources with missing or dead parts.
+        incomplete: the attribute `Source` of each source with missing or dead parts.
     """
 
     messages: int

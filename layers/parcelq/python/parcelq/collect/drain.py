@@ -260,6 +260,6 @@ class _Receiver:
 
 
 def _size_elsewhere(pulled: Pulled) -> int:
-    """Return how many bytes a body in S3 has, according to the message; 0 if the body is not in S3."""
+    """Return how many bytes a body in S3 has, according to the message; `ELSEWHERE_BYTES` if unknown."""
     told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
     return next((size for size in told if size is not None), ELSEWHERE_BYTES)

@@ -1,8 +1,8 @@
 """Takes a look at a job: merges new segments, decides what to do next, and does this work.
 
 `jobs.changes` decides what to do next, from the job's record and the findings of the look. This module does the work,
-then writes the job's record, which says that the work is done, then publishes the next look. A look may be interrupted
-at any moment. So a look that is taken twice at worst repeats the same work.
+then writes the job's record, which says that the work is done, then publishes the next look. Because of this order, a
+look may be interrupted at any moment, and a look that is taken twice at worst repeats the same work.
 """
 
 from __future__ import annotations
@@ -209,9 +209,7 @@ class Looker(NamedTuple):
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}
         if record.topic and record.topic not in names:
-            return (
-                False  # this stack cannot count other topics, so only time can show that no more messages will arrive
-            )
+            return False  # this stack cannot count messages on other topics
         return not any(sum(topic.counts()) for topic in self.topics)
 
     def _heal(self, record: JobRecord) -> None:

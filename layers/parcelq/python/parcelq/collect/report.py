@@ -54,7 +54,7 @@ class Report:
         format: the source's record format; empty if the notes of the upload do not say.
         format_chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …; empty if
             unknown.
-        one_stream: why the source could not be cut into ranges; empty if the source was cut.
+        one_stream: why the source could not be cut into ranges; empty if the source could be cut.
         warnings: warnings for the user: `doubts`, and oddities of the source's compression.
         doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.

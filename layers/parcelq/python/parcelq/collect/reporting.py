@@ -29,7 +29,7 @@ _URI: Final = "parcelq-uri"
 _ORDER: Final = "parcelq-order"
 _STATE: Final = "parcelq-state"
 
-"""Names of a result's metadata, which say the result's source. Metadata and result are written together."""
+"""Names of a result's metadata, which say the result's source and state. Metadata and result are written together."""
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
 

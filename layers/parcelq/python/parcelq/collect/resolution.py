@@ -37,7 +37,7 @@ from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
 MOST_HOLES: Final = 10_000
-"""How many holes a resolution lists; a job may have more holes."""
+"""How many holes a resolution lists at most; a job may have more holes."""
 WHOLE: Final = "whole"
 """The prefix of the state of a complete result."""
 

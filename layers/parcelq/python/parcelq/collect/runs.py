@@ -181,7 +181,7 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
 
 
 def of_one_size(runs: Sequence[Run]) -> list[Run]:
-    """Return runs of similar size if enough such runs exist; otherwise return an empty list. Small sizes come first."""
+    """Return runs of similar size if enough such runs exist; else an empty list. The smallest such size is taken."""
     by_size: dict[int, list[Run]] = {}
     for run in runs:
         by_size.setdefault(run.count.bit_length() // 3, []).append(run)

@@ -50,7 +50,7 @@ class JobKey(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """The words of a row, and the body, of a piece of a message."""
+    """The words of a row and the body that a segment stores for a piece (a message, or its dead entries)."""
 
     key: Key
     content: int

@@ -61,8 +61,8 @@ class SourceMap:
         self._holes: list[list[tuple[int, int]]] = [[] for _ in range(count)]
 
     def add_dead(self, start: int, end: int, entries: int) -> range:
-        """Add failed entries of messages made from bytes `[start, end)`. Return the numbers of the cells with these
-        bytes.
+        """Add failed entries of messages made from bytes `[start, end)`. Return the numbers of the map's parts that
+        contain such bytes.
         """
         touched = self._touched(start, end)
         self._dead[touched.start] += entries
@@ -98,7 +98,7 @@ class SourceMap:
         return range(first, max(first, min(last, bisect_right(self._edges, end - 1) - 1)) + 1)
 
     def _shares(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the number of each cell that overlaps a range, and how many bytes of the range are in the cell."""
+        """Yield the number of each part that overlaps a range, and how many bytes of the range are in the part."""
         for number in self._touched(start, end):
             size = min(end, self._edges[number + 1]) - max(start, self._edges[number])
             if size > 0:
