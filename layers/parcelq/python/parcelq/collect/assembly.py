@@ -16,9 +16,7 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""How many bytes of segments are kept in memory. The bytes are one window per segment, and each window is fetched with
-one request.
-"""
+"""How many bytes of segments are kept in memory: one window per segment, each fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 _READS_IN_FLIGHT: Final = 8
@@ -76,8 +74,7 @@ def extent_of(where: int, size: int) -> Extent:
 
 
 class SegmentReader:
-    """Reads byte ranges ("extents") of segments. If the extents of each segment are read in order, every byte is
-    fetched about once.
+    """Reads byte ranges ("extents") of segments. If extents are read in order, bytes are fetched about once.
 
     Args:
         keys: keys of the segments; a segment's number is its index in `keys`.
@@ -121,9 +118,7 @@ class SegmentReader:
             yield block
 
     def _missing(self, extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
-        """Yield, in order, the windows that must be fetched to read extents: a segment's number and the window's
-        offset.
-        """
+        """Yield the windows that must be fetched to read extents, each as a segment's number and an offset."""
         held = {segment: (start, start + len(data)) for segment, (start, data) in self._windows.items()}
         for segment, first, size in extents:
             start, end = held.get(segment, (0, 0))

@@ -72,8 +72,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
     """Yield the dead entries of a job in order, with the reasons that the segments contain.
 
     Args:
-        notes: the notes of the source's uploads, which are needed to convert numbers within a range to numbers in the
-            source.
+        notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
     """
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]

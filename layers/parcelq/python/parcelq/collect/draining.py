@@ -45,8 +45,7 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic. Ensure that other invocations drain remaining messages and look at the jobs of
-        drained messages.
+        """Drain the output topic, and start invocations that drain remaining messages and look at the drained jobs.
 
         Args:
             looks: the looks that the invocation received.

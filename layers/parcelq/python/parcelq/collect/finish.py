@@ -255,9 +255,7 @@ class Finisher:
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None
     ) -> int | None:
-        """Write a result, or continue writing a large result. Return the result's size; None if the result is not
-        complete.
-        """
+        """Write a result, or continue a large result. Return the result's size; None if the result is not complete."""
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
@@ -276,9 +274,7 @@ class Finisher:
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:
-        """Return whether a job ended with exactly these segments, although some entries are dead or missing. This needs
-        no request.
-        """
+        """Return whether a job ended, not whole, with exactly these segments. This needs no request."""
         return any(key.rpartition("/")[2] == self._finished_name(keys) for key in keys)
 
     def note_nothing_new(self, keys: Sequence[str]) -> None:

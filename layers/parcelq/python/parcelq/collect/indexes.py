@@ -24,9 +24,7 @@ _AHEAD: Final = 16 * MIB
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""If a job has few segments, this many bytes of each segment are read at once. So a small segment needs only one
-request.
-"""
+"""If a job has few segments, this many bytes of each are read at once, so that a small segment needs one request."""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -40,8 +38,7 @@ class Index:
         total: how many bytes the source has; None if no message says this.
         count: how many rows the index has.
         steps: how many steps' slices fit into a row.
-        segments: keys of the segments to which the rows refer by number. The index of a segment has only the segment's
-            own key.
+        segments: keys of the segments to which the rows refer by number. A segment's index has only the segment's key.
         processing: the costs that the messages carry.
         draining: the cost of collecting these messages.
     """
@@ -63,8 +60,8 @@ class Index:
 
     @property
     def bodies_ahead(self) -> tuple[int, bytes] | None:
-        """The offset and the content of those bytes of the segment that were read together with its index; None if only
-        the index was read.
+        """The offset and content of those bytes after the segment's index that were read with it; None if there are
+        none.
         """
         return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
@@ -92,8 +89,7 @@ class Index:
 
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
-    """Open indexes, and return these indexes in the order of `keys`. Small indexes are read whole, as far as memory
-    allows.
+    """Open indexes, and return them in the order of `keys`. Small indexes are read whole, as far as memory allows.
 
     Raises:
         NotFoundError: one of the objects does not exist.

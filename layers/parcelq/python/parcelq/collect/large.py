@@ -1,5 +1,4 @@
-"""Large results: several invocations write the parts of one multipart upload in parallel, following a plan that never
-changes.
+"""Large results: several invocations write the parts of one multipart upload in parallel, from an unchanging plan.
 
 A look stores the plan and publishes tasks for the parts. A task depends only on the plan and the segments, so a part
 that is written twice has the same bytes. A look that finds all parts completes the upload, if the object to replace has
@@ -53,8 +52,7 @@ class LargeResults(NamedTuple):
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
-        """Continue a result: complete the result if all parts exist; otherwise store the plan and publish tasks for
-        parts.
+        """Continue a result: complete it if all parts exist; otherwise store the plan and publish tasks for parts.
 
         Args:
             keys: the keys in the job's folder.
@@ -74,8 +72,7 @@ class LargeResults(NamedTuple):
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a result are missing and the job has no new segments. Tasks for late parts are
-        published again.
+        """Return whether parts of a result are missing and the job has no new segments. Ask for late parts again.
 
         Args:
             keys: the keys in the job's folder.
@@ -130,9 +127,7 @@ class LargeResults(NamedTuple):
                 self._drop(plan)
 
     def _all_parts(self, plan: Plan) -> list[str] | None:
-        """Return the etags of all parts. If parts are missing, publish tasks for these parts and return None. See
-        `_there`.
-        """
+        """Return the etags of all parts. If parts are missing, publish tasks for them and return None. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
         if missing:

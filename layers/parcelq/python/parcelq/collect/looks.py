@@ -194,9 +194,7 @@ class Looker(NamedTuple):
         return SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
 
     def _notes(self, record: JobRecord, seen: Seen | None, now: float) -> list[Note]:
-        """Read the notes of the source's uploads, but only if the notes are needed, because a large source has many
-        notes.
-        """
+        """Read the notes of the source's uploads only if they are needed, because a large source has many notes."""
         if seen and seen.is_complete:
             return notes_of_whole(self.jobs.store, record.source)
         if seen is None or self._wants_counts(record, seen, now):
@@ -231,9 +229,7 @@ class Looker(NamedTuple):
                 self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the content of the event that a job ended: the job's record, and its report without the lists of dead
-        entries and holes.
-        """
+        """Return the content of the event of an ended job: job record, and report without dead entries or holes."""
         if record.result and report is None:
             try:
                 report = json.loads(self.finisher.reporter.read(record.result))

@@ -83,9 +83,7 @@ class Wanted(NamedTuple):
     extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
-        """Return the key of the result's plan. If two plans have equal keys, both results have equal bytes and
-        conditions.
-        """
+        """Return the key of the result's plan. Equal keys mean that results have equal bytes and equal conditions."""
         told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
         return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
 

@@ -32,9 +32,7 @@ class Entries(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """One of several files that form a source together: the file's name as the user gave it, its bytes, and its
-    entries.
-    """
+    """One of several files that form a source: the name that the user gave, and counts of bytes and entries."""
 
     file: str
     bytes: int
@@ -47,8 +45,7 @@ class Report:
 
     Attributes:
         source: the attribute `Source`.
-        version: identifies the put of the object: the object's version id if it has a version, else the event's
-            sequencer.
+        version: identifies the put of the object: the object's version id if any, else the event's sequencer.
         result: the place of the result.
         state: a digest of everything that determines the result; the result's metadata contains the same digest.
         format: the source's record format; empty if the notes of the upload do not say.

@@ -142,9 +142,7 @@ class Columns:
         return self.numbers[self.words + column :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:
-        """Return the starts and ends of slices: slices of the source if step is 0, otherwise of the output of that
-        step.
-        """
+        """Return the starts and ends of slices: of the source if step is 0, otherwise of the output of that step."""
         first = 4 * step if step else 0
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 

@@ -131,9 +131,7 @@ def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
 
 
 def time_of(key: str) -> datetime | None:
-    """Return when the last message of a segment was pulled, according to the segment's key; None if the key has no
-    time.
-    """
+    """Return when the last message of a segment was pulled, according to the key; None if the key has no time."""
     try:
         return datetime.strptime(key.rpartition("/")[2].partition("-")[0], _TIME).replace(tzinfo=UTC)
     except ValueError:
@@ -141,9 +139,7 @@ def time_of(key: str) -> datetime | None:
 
 
 def index_size(key: str) -> int:
-    """Return how many bytes an index and its head have, according to the key. Raises ParcelqError if the key has no
-    size.
-    """
+    """Return how many bytes an index and its head have. Raises ParcelqError if the key does not say the size."""
     text = key.rpartition(".")[0].rpartition("-")[2]
     if not text.isdecimal() or len(text) > 18:
         raise ParcelqError(f"{key!r} is not a segment: its name does not end in the size of its index")

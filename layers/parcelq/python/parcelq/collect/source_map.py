@@ -61,9 +61,7 @@ class SourceMap:
         self._holes: list[list[tuple[int, int]]] = [[] for _ in range(count)]
 
     def add_dead(self, start: int, end: int, entries: int) -> range:
-        """Add failed entries of messages made from bytes `[start, end)`. Return the numbers of the map's parts that
-        contain such bytes.
-        """
+        """Add failed entries from bytes `[start, end)`. Return the numbers of the parts that overlap these bytes."""
         touched = self._touched(start, end)
         self._dead[touched.start] += entries
         for number, size in self._shares(start, end):

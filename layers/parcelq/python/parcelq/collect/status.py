@@ -67,9 +67,7 @@ class Status(NamedTuple):
 
     @property
     def shares(self) -> dict[str, Share]:
-        """The parts of the source that have results (`covered`), failed for good (`dead`), and have neither
-        (`missing`).
-        """
+        """The parts of the source that have results (`covered`), failed for good (`dead`), and are `missing`."""
         entries, found = self.report.entries, self.resolution
         missing = None if self.total is None else found.missing
         sizes = {"covered": found.covered, "dead": found.dead_bytes, "missing": missing}
@@ -109,8 +107,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     A source is logged and left out if its segments cannot be read.
 
     Args:
-        topic: name of the topic from which results are collected. Sources whose results go to another topic are left
-            out.
+        topic: name of the topic from which results are collected. Sources with another output topic are left out.
     """
     # Notes are read before the segments, so that a job that finishes meanwhile does not count as missing.
     noted = noted_sources(store)
@@ -183,8 +180,7 @@ def _is_done(store: Store, source: str) -> bool:
     """Return whether a source or a later put of the same file has a complete result, according to the report beside the
     result.
 
-    Notes of the source's uploads may exist even if the result is complete, because a repeated upload writes its note
-    late.
+    Even if the result is complete, upload notes may exist, because a repeated upload writes its note late.
     """
     put = Source.parse(source)
     try:

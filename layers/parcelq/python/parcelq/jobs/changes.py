@@ -123,8 +123,7 @@ def halted(record: JobRecord, state: State, now: float, problem: str) -> JobReco
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
-    """Return the record of an ended job that continues because new messages arrived; the job's next look is due at
-    once.
+    """Return the record of an ended job that continues because new messages arrived; its next look is due at once.
 
     The messages may be dead entries that run again. So the job ends only when no more messages arrive.
     """

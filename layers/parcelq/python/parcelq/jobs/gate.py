@@ -16,8 +16,8 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 OPEN_SECONDS: Final = 3.0
-"""Seconds until the state of a running job is read again. The state of a halted job is read each time, because the job
-may be resumed.
+"""Seconds until the state of a running job is read again. A halted job's state is read each time, because the job may
+be resumed.
 """
 _MOST_KNOWN: Final = 10_000
 

@@ -87,9 +87,7 @@ class Jobs(NamedTuple):
         version: str = "",
         limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
-        """Return a job's record and the record's etag. A missing record is created, but its first look is not
-        published.
-        """
+        """Return a job's record and the record's etag. If it is missing, create it without publishing a look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
         record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)

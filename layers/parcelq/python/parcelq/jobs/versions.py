@@ -119,8 +119,7 @@ class Versions(NamedTuple):
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:
-        """Return the version that runs a source, as `<name>@<version>`. Later calls return the same version as the
-        first call.
+        """Return the version that runs a source, as `<name>@<version>`. The first call decides the version.
 
         Args:
             folder: the folder in the inbox: a workflow's name, or a name and a version.
@@ -164,8 +163,8 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow with all its versions, and the bundles that no other workflow uses. Return how many
-        versions were deleted.
+        """Delete a workflow with all its versions, and the bundles that no other workflow uses. Return the number of
+        versions.
 
         Raises:
             WorkflowError: there is no such workflow.

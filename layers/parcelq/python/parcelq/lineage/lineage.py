@@ -145,8 +145,8 @@ class Lineage:
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if the body does not
-        contain these bytes.
+        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if these bytes are not
+        in the body.
         """
         span = self.span
         if not 0 <= start <= end <= len(span):

@@ -208,8 +208,7 @@ class StackJobs(NamedTuple):
     def _go_on(
         self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
     ) -> int:
-        """Continue a job, and publish ranges of its source again: write the job's record, publish a look, then publish
-        the tasks for the ranges.
+        """Continue a job, and publish ranges of its source again: write the record, publish a look, then publish tasks.
 
         Returns:
             How many ranges are published again.
@@ -267,8 +266,8 @@ class StackJobs(NamedTuple):
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
     """Return the ranges of a source that must be published again so that dead entries run again.
 
-    Adjacent entries of the source form one range. If a message died in a later step, the whole range of the message is
-    published again.
+    Adjacent entries of the source form one range. If a message died in a later step, its whole range is published
+    again.
     """
     found: list[tuple[int, int, bool]] = []
     for one in sorted(dead, key=lambda one: (one.start, -one.end)):

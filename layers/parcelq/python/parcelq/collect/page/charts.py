@@ -17,8 +17,7 @@ def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], t
 
     Args:
         labels: the tooltip of each bar.
-        edges: a text for the left edge of each bar, and for the right edge of the last bar. Only a few of these texts
-            are shown.
+        edges: a text for the left edge of each bar, and for the right edge of the last bar. Only a few are shown.
         top: the text at the height of the highest bar.
         label: a description of the chart for screen readers.
     """

@@ -71,9 +71,7 @@ def _address(report: Report) -> str:
 
 
 def _tiles(report: Report, missing: str, unknown: str) -> str:
-    """Return the tiles with counts. An unknown count is shown as `unknown`; if this text is empty, the tile is left
-    out.
-    """
+    """Return the tiles with counts. An unknown count is shown as `unknown`, or left out if this text is empty."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
