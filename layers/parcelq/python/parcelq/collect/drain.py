@@ -85,8 +85,8 @@ class Drainer:
 
     Attributes:
         deadline: how many seconds held messages are locked; the lock is renewed if storing takes longer.
-        keeps_headers: whether to store the headers that messages carry. This is needed if the processors of the last
-            step use another store or no store.
+        keeps_headers: whether to store the headers that messages carry. This is needed if the processors that sent the
+            messages use another store or no store.
     """
 
     topic: Topic

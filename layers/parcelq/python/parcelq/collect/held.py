@@ -30,7 +30,7 @@ class Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Reserve `size` bytes while the context lasts; if that exceeds the memory, reserve the whole memory."""
+        """Reserve `size` bytes while the context lasts; if `size` exceeds the memory, reserve all memory."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
