@@ -1,5 +1,6 @@
-"""Collecting: from messages to results and reports.
+"""Collects the messages of jobs, and writes results and reports from these messages.
 
-Whatever uses a store or a topic raises AwsError, StoreError or OSError where that refuses a request, and ParcelqError
-where an object cannot be read. Docstrings name other errors, and what these mean for the caller.
+Every function that uses a store or a topic raises AwsError, StoreError or OSError if the store or topic refuses a
+request, and ParcelqError if an object cannot be read. Docstrings name only other errors, and say what an error means
+for the caller.
 """

@@ -1,4 +1,4 @@
-"""Assembles a result: lists the places of bodies, with the line ends between them, and reads their bytes."""
+"""Assembles a result: lists the places of messages' bodies, adds line ends between bodies, and reads the bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""Bytes of segments in memory: a window of each segment, fetched with one request."""
+"""How many bytes of segments are kept in memory: one window per segment, each fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 _READS_IN_FLIGHT: Final = 8
@@ -24,7 +24,7 @@ NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
 class Extent(NamedTuple):
-    """A place of bytes: the number of a segment, an offset in it, and the number of bytes."""
+    """A place of bytes: the number of a segment, an offset in that segment, and how many bytes."""
 
     segment: int
     offset: int
@@ -46,7 +46,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield the places of the chosen messages' bodies, and whether they lack their last line end."""
+    """Yield the place of each chosen message's body, and whether the body lacks its last line end."""
     for choice in choices:
         wheres, sizes, entries = (choice.columns[column] for column in (WHERE, SIZE, ENTRIES))
         for number in choice.rows:
@@ -56,7 +56,7 @@ def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
 
 
 def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
-    """Yield bodies, adding a line end to each that lacks one, except the last."""
+    """Yield the places of bodies; if a body lacks its last line end, add a line end, except after the last body."""
     lacking: Extent | None = None
     for body, lacks_end in bodies:
         if lacking is not None:
@@ -74,14 +74,13 @@ def extent_of(where: int, size: int) -> Extent:
 
 
 class SegmentReader:
-    """Reads byte ranges ("extents") of segments. Within each segment they are in order, so that every byte is fetched
-    about once.
+    """Reads byte ranges ("extents") of segments. If extents are read in order, bytes are fetched about once.
 
     Args:
-        keys: keys of the segments; a segment's number is its index here.
-        used: the number of segments that are read.
-        most: most bytes of one read, and approximate bytes of all reads that `read_all` has in flight.
-        ahead: bytes of segments that were already read, by the segment's number: the offset and the bytes.
+        keys: keys of the segments; a segment's number is its index in `keys`.
+        used: how many of the segments are read; None if all segments are read.
+        most: how many bytes one read may have, and about how many bytes `read_all` reads in parallel.
+        ahead: maps a segment's number to bytes of the segment that were already read: their offset, and the bytes.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class SegmentReader:
             yield from self.read(extent)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
-        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment is too short."""
+        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment ends before the extent ends."""
         segment, at, left = extent
         while left:
             start, data = self._windows.get(segment, (0, b""))
@@ -119,7 +118,7 @@ class SegmentReader:
             yield block
 
     def _missing(self, extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
-        """Yield the segments and the first bytes of the windows that extents need, in order."""
+        """Yield the windows that must be fetched to read extents, each as a segment's number and an offset."""
         held = {segment: (start, start + len(data)) for segment, (start, data) in self._windows.items()}
         for segment, first, size in extents:
             start, end = held.get(segment, (0, 0))
@@ -140,7 +139,7 @@ class SegmentReader:
     def _fetch(self, segment: int, at: int) -> tuple[int, bytes]:
         window = segment, at
         if window not in self._fetched:
-            is_next = bool(self._wanted) and self._wanted[0] == window  # not so where it was dropped since
+            is_next = bool(self._wanted) and self._wanted[0] == window  # False if the window was dropped since
             count = min(self._together, len(self._wanted))
             some = [self._wanted.popleft() for _ in range(count)] if is_next else [window]
             self._fetched |= in_flight(self._read, some, _READS_IN_FLIGHT)
@@ -155,7 +154,7 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result. All but the last have `size` bytes."""
+    """Yield the parts of a result. All parts but the last have `size` bytes."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 

@@ -1,4 +1,4 @@
-"""The cost of a job: adds up what messages, upload notes and the job's record say, and prices it at list prices."""
+"""The cost of a job: adds up the costs in messages, upload notes and the job's record, and applies list prices."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""Requests with which Lambda receives and deletes the messages of an invocation; functions do not see these."""
+"""How many requests Lambda sends to receive and delete the messages of one invocation. Functions do not count these."""
 
 
 class Bill(NamedTuple):
     """The cost of a job, by function.
 
     Attributes:
-        uploader: from the notes of its uploads.
-        processors: from the messages that were collected, repeated ones included.
-        downloader: from draining and from the looks at the job, up to the one that wrote the report.
+        uploader: the costs of the uploader, from the notes of the source's uploads.
+        processors: the costs of the processors, from all collected messages, including duplicates.
+        downloader: the costs of draining and of the looks at the job, up to the look that wrote the report.
     """
 
     uploader: Cost = NOTHING
@@ -32,7 +32,7 @@ class Bill(NamedTuple):
 
     @classmethod
     def of(cls, indexes: Sequence[Index], notes: Iterable[Note], looks: Cost = NOTHING) -> Bill:
-        """Add up the costs that are known of a job."""
+        """Return the sum of the known costs of a job."""
         return cls(
             sum((note.spent for note in notes), NOTHING),
             sum((index.processing for index in indexes), NOTHING),
@@ -40,7 +40,7 @@ class Bill(NamedTuple):
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the bill for the report. On one machine, which has no functions, it contains only the runs."""
+        """Return the bill for the report. On one machine, which has no functions, the bill contains only the runs."""
         runs = self.processors.runs
         told: dict[str, Any] = {
             "runs": {
@@ -68,7 +68,7 @@ class Bill(NamedTuple):
 
 @cache
 def _list_prices() -> Prices:
-    from parcelq.prices import load_prices  # only where a job ends
+    from parcelq.prices import load_prices  # imported here, because only the end of a job needs prices
 
     return load_prices()
 

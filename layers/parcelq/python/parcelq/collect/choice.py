@@ -1,15 +1,16 @@
-"""Chooses which of the collected messages form the result. Pure functions.
+"""Pure functions that choose which of the collected messages form the result.
 
-Rows are sorted by lineage, the bytes of the source that a message was made from. Messages with overlapping lineage form
-a *cluster*. Nearly every cluster is a single message, or the messages of one output. These rules decide about the
-others:
+Rows are sorted by lineage, the bytes of the source from which a message was made. Messages with overlapping lineage
+form a *cluster*. Nearly every cluster is a single message, or the messages of one output. These rules decide about all
+other clusters:
 
-- A *candidate* covers a range of bytes. It is one message, or the whole output of one run if every byte of that was
-  collected. Candidates for the parts of an output are found in the same way, step by step.
-- Among candidates for the same range, the one that was complete first is chosen, but candidates without dead entries
-  are preferred. Among tombstones of the same entries the newest is chosen, because it has the reason of the last run.
-- Ranges can overlap, for example when a message ran as a whole on one delivery and was halved on another. Then those
-  ranges are chosen that together cover most bytes, and among these the ones with the fewest dead bytes.
+- A *candidate* covers a range of bytes. A candidate is one message, or the whole output of one run if every byte of the
+  output was collected. Candidates for the parts of an output are found in the same way, step by step.
+- Among candidates for the same range, candidates without dead entries are preferred. Among these, the candidate that
+  was complete first is chosen. Among messages that say that the same entries are dead, the newest message is chosen,
+  because it has the reason of the last run.
+- Ranges can overlap, for example if a message ran as a whole on one delivery and was halved on another delivery. Then
+  the ranges are chosen that together cover most bytes and, among equal choices, have the fewest dead bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from parcelq.collect.rows import ENTRIES, FLAG, NUMBER, WHERE, Columns
 
 @dataclass(slots=True)
 class Choice:
-    """The choice from consecutive rows.
+    """The rows that were chosen from consecutive rows.
 
     Attributes:
-        rows: numbers of the chosen rows, in order of the result, including dead ones.
-        covered: bytes of the source that the chosen rows cover without dead entries.
-        dead: bytes of the source that they cover with dead entries.
+        rows: numbers of the chosen rows, in the order of the result, including dead rows.
+        covered: how many bytes of the source are covered by chosen rows without dead entries.
+        dead: how many bytes of the source are covered by chosen rows with dead entries.
         holes: ranges of the source that no message covers, in order.
-        duplicates: messages that repeat others.
+        duplicates: how many messages repeat other messages.
     """
 
     columns: Columns
@@ -45,10 +46,10 @@ class Choice:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A range of bytes, and the messages that cover it.
+    """A range of bytes, and the messages that cover the range.
 
     Attributes:
-        since: when the last of them was collected, as a number that is only good for sorting.
+        since: when the last of these messages was collected, as a number that is only good for sorting.
     """
 
     start: int
@@ -75,14 +76,14 @@ def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iter
 
 
 def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield rows that contain only whole clusters, with the number of each cluster's first row and the number after the
-    last.
+    """Yield lists of rows that contain only whole clusters. Each list comes with the number of each cluster's first
+    row, and the number after the last row.
     """
     rows: list[bytes] = []
     kept = 0
     for chunk in chunks:
         rows += chunk
-        if len(rows) < 2 * kept:  # a cluster larger than a chunk is not searched again for each chunk
+        if len(rows) < 2 * kept:  # a cluster larger than a chunk is not searched again with each chunk
             continue
         begins = _begins(rows, words, total)
         last = begins[-1] if begins else 0
@@ -108,7 +109,7 @@ class _Chooser:
     """Chooses among the rows of whole clusters.
 
     Attributes:
-        at: the offset in the source up to which rows were chosen or holes noted.
+        at: the offset in the source up to which rows were chosen or holes were noted.
     """
 
     def __init__(self, columns: Columns, total: int | None) -> None:
@@ -122,7 +123,7 @@ class _Chooser:
         self._entries = columns[ENTRIES]
 
     def choose(self, begins: Sequence[int]) -> None:
-        """Choose in clusters, given the number of each one's first row, followed by the number after the last row."""
+        """Choose rows in clusters, given the number of each cluster's first row, and the number after the last row."""
         starts, ends = self._spans[0]
         digests = self._outputs[0][0] if self._outputs else None
         last_byte = NUMBER if self._total is None else self._total
@@ -151,14 +152,14 @@ class _Chooser:
             choice.covered += end - start
 
     def _is_whole_run(self, first: int, after: int) -> bool:
-        """Return whether rows are exactly the messages of one output, each once, none missing or dead."""
+        """Return whether rows are exactly the messages of one output: each once, none missing, and none dead."""
         starts, ends = self._spans[0]
         last = after - 1
         same = starts[first] == starts[last] and ends[first] == ends[last]
         return same and max(self._entries[first:after]) < FLAG and self._is_tiled(first, after, 1)
 
     def _is_tiled(self, first: int, after: int, step: int) -> bool:
-        """Return whether rows are slices of one output of a step, adjacent from its beginning to its end."""
+        """Return whether rows are adjacent slices of one output of a step, from the output's beginning to its end."""
         digests, totals = self._outputs[step - 1]
         begins, stops = self._spans[step]
         last = after - 1
@@ -186,7 +187,7 @@ class _Chooser:
         return True
 
     def _best(self, first: int, after: int, step: int) -> list[_Candidate]:
-        """Choose among rows that are slices of the same bytes: of the source, or of one output of a step."""
+        """Choose among rows that are slices of the source or of one output of a step."""
         starts, ends = self._spans[step]
         total = self._total if step == 0 else self._outputs[step - 1][1][first]
         candidates = []
@@ -200,8 +201,8 @@ class _Chooser:
         return _heaviest(candidates)
 
     def _candidate(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """Choose among rows for the same slice: messages that cover it whole, and parts of outputs that runs made from
-        it.
+        """Choose among rows for the same slice: messages that cover the whole slice, and slices of outputs that runs
+        wrote for this slice.
         """
         found: list[_Candidate] = []
         if step == self._steps:
@@ -223,12 +224,12 @@ class _Chooser:
         if found:
             return min(found, key=lambda one: (one.dead, one.since))
         if dead:
-            # The newest, because it has the reason of the last run.
+            # The newest message is chosen, because this message has the reason of the last run.
             return _Candidate(start, end, dead[-1:], dead=True, since=self._wheres[dead[-1]])
         return None
 
     def _run(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """Return the output of a run of a step, if all of it was collected."""
+        """Return the output of a run of a step as a candidate; None if parts of the output were not collected."""
         parts = self._best(first, after, step)
         if not parts or sum(one.end - one.start for one in parts) != self._outputs[step - 1][1][first]:
             return None
@@ -237,7 +238,7 @@ class _Chooser:
 
 
 def _runs(columns: tuple[array[int], array[int]], first: int, after: int) -> Iterator[tuple[int, int]]:
-    """Yield the begin and end of each group of rows that are equal in two columns."""
+    """Yield the begin and end of each group of consecutive rows that are equal in two columns."""
     one, other = columns
     begin = first
     for number in range(first + 1, after):
@@ -248,10 +249,10 @@ def _runs(columns: tuple[array[int], array[int]], first: int, after: int) -> Ite
 
 
 def _heaviest(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Return disjoint ranges that cover most bytes, and among such choices the fewest dead bytes.
+    """Return disjoint ranges that cover most bytes and, among equal choices, have the fewest dead bytes.
 
-    This is weighted interval scheduling: in the order of their ends, each range is either added to the best choice
-    before it or left out.
+    This is weighted interval scheduling: ranges are sorted by end, and each range is either left out or added to the
+    best choice of ranges that end before it.
     """
     by_end = sorted(candidates, key=lambda one: (one.end, one.start))
     ends = [one.end for one in by_end]

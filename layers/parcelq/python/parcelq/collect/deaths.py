@@ -1,4 +1,4 @@
-"""Reads from the segments what failed for good: the entries, the reasons, and the places in the source."""
+"""Reads from the segments which entries failed for good, with the reasons and the places in the source."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from parcelq.limits import MIB
 from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
-"""Most dead entries that a report lists; the separate list has all."""
+"""How many dead entries a report lists; a separate file lists all dead entries."""
 _PART_BYTES: Final = 8 * MIB
 _STEP: Final = " (step "
-"""The headings that may follow the line with the error; see `parcelq.process.dead.reason_of`."""
+"""Headings that may follow the line with the error in a reason; see `parcelq.process.dead.reason_of`."""
 _QUOTED: Final = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`")
 _NUMBER: Final = re.compile(
     r"(?<!with )(?<!code )(?<!signal )(?<!status )(?<!Errno )(?<!, line )(?<![\w.])-?\d[\d.,]*(?<![.,])"
@@ -31,14 +31,14 @@ class Dead(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
-        start: offset in the source of the message that contained them.
-        end: offset just after its last byte.
-        of_source: whether they are entries of the source; otherwise an earlier step wrote them.
-        record: number of the first entry in the source, from 1; None if unknown.
-        line: number of its first line, from 1; None if unknown.
-        entry: the entries themselves; empty if they were too large to keep.
-        file: the file that they are in, if the source consists of several files and the file is known. Then `record`
-            and `line` count in that file.
+        start: offset in the source of the message that contained these entries.
+        end: offset in the source just after the last byte of that message.
+        of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
+        record: number of the first of these entries in the source, from 1; None if unknown.
+        line: number of the first entry's first line, from 1; None if unknown.
+        entry: the bytes of the entries; empty if the entries were too large to keep.
+        file: the file that contains the entries, if the source consists of several files and the file is known; else
+            empty. If a file is named, `record` and `line` count in that file.
     """
 
     start: int
@@ -52,7 +52,7 @@ class Dead(NamedTuple):
     file: str = ""
 
     def to_json(self) -> bytes:
-        """Return the line for the list of dead entries."""
+        """Return these entries as a line of the list of dead entries."""
         told: dict[str, Any] = {"file": self.file} if self.file else {}
         if self.record is not None:
             told["record"] = self.record
@@ -69,7 +69,7 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries, in order, with their reasons, all from the segments.
+    """Yield the dead entries of a job in order, with the reasons that the segments contain.
 
     Args:
         notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
@@ -82,14 +82,14 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
         record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
         dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
         first_file, last_file = (max(0, bisect_right(starts, at) - 1) for at in (row.start, row.end - 1))
-        # The output of an earlier step for records of several files may come from any of these files.
+        # If an earlier step got records of several files, its output may come from any of these files.
         yield _in_file(dead, files[first_file]) if files and first_file == last_file else dead
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
-    """Count the dead entries of the source; None if the notes do not say how many entries a message had.
+    """Return how many entries of the source are dead; None if the notes do not say how many entries a message had.
 
-    If an entry of an earlier step's output died, all entries of the source that its message was made from count.
+    If an entry of an earlier step's output died, all source entries from which its message was made count as dead.
     """
     counted, last = 0, (-1, -1)
     for row in collected.dead():
@@ -124,31 +124,31 @@ def main_line(reason: str) -> str:
 
 
 def kind_of(reason: str) -> str:
-    """Return the kind of a reason, which is equal for entries that failed in the same way.
+    """Return the kind of a reason. Entries that failed in the same way have the same kind.
 
-    It is the reason's main line with quoted parts and numbers replaced by `…`, because these usually come from the
-    entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals and line numbers of a
-    program stay.
+    The kind is the reason's main line with quoted parts and numbers replaced by `…`, because quoted parts and numbers
+    usually come from the entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals
+    and line numbers of a program are not replaced.
     """
     kind = _NUMBER.sub("…", _QUOTED.sub("…", main_line(reason)))
     return kind if len(kind) <= _LONGEST_KIND else kind[: _LONGEST_KIND - 1] + "…"
 
 
 def _in_file(dead: Dead, file: Beginning) -> Dead:
-    """Return dead entries with their numbers within their own file."""
+    """Return dead entries with record and line numbers that count within the entries' own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
     return dead._replace(record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:
-    """Return record and line number in the source, calculated from the attribute `First`."""
+    """Return the record number and the line number in the source, calculated from the attribute `First`."""
     record, _, line = first.removeprefix("+").partition(",")
     if not (record.isdecimal() and line.isdecimal() and len(first) < 40):
         return None, None
     if not first.startswith("+"):
         return int(record), int(line)
-    # The numbers count from the start of their range: add the entries of the ranges before it.
+    # The numbers count from the start of a range, so the entries of all ranges before that range are added.
     begin = max((note.start for note in notes if note.start <= start), default=0)
     if not begin:
         return int(record), int(line)

@@ -1,4 +1,4 @@
-"""Downloads all messages of a topic into one file, by way of segments in a folder beside it."""
+"""Downloads all messages of a topic into one file, by way of segments in a folder beside the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Downloaded(NamedTuple):
 
     Attributes:
         sources: how many sources have results in the file.
-        incomplete: the sources with missing or dead parts.
+        incomplete: the attribute `Source` of each source with missing or dead parts.
     """
 
     messages: int
@@ -46,19 +46,19 @@ def download(
     receive_message_timeout: float = 20,
     on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
 ) -> Downloaded:
-    r"""Write all messages of a topic into a file, one entry a line, each source in its order and no message twice.
+    r"""Write all messages of a topic into a file, one entry per line: each source in order, and no message twice.
 
-    Messages are acknowledged when they are on disk, in a folder `<file>.parts`. The file itself appears at the end,
-    complete. If a source is incomplete the folder stays, so that a later download adds the messages that arrived since.
-    After a crash, the next download continues from the folder.
+    Messages are acknowledged as soon as the messages are on disk, in a folder `<file>.parts`. The file itself appears
+    at the end, complete. If a source is incomplete, the folder stays, so that a later download can add messages that
+    arrive later. After a crash, the next download continues from the folder.
 
     Args:
-        path: the file; messages without lineage are at its end.
+        path: the path of the file to write; messages without lineage are written at the end.
         receive_message_timeout: seconds without a message after which the topic counts as empty.
-        on_progress: called with the numbers of messages and entries that were just stored.
+        on_progress: called with how many messages and how many entries were just stored.
 
     Raises:
-        ParcelqError: the file already exists, and is not an incomplete file of an earlier download.
+        ParcelqError: the file already exists, but is not an incomplete file of an earlier download.
         AwsError, TopicNotFoundError, OSError: SQS or the disk failed. No message is lost.
     """
     folder = path.with_name(path.name + PIECES)
@@ -92,7 +92,7 @@ def download(
 
 
 def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:
-    """Yield the result of a job or, if records are missing, everything that was collected, in order."""
+    """Yield the result of a job. If records are missing, yield all collected messages in order instead."""
     keys, extents = collected.segments, all_extents(collected)
     if collected.job.source:
         resolution = collected.resolve()

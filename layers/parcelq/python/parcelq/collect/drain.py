@@ -1,4 +1,4 @@
-"""Drains a topic: stores its messages in segments, and acknowledges each as soon as it is stored."""
+"""Drains a topic: stores the topic's messages in segments, and acknowledges each message as soon as it is stored."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
-"""Number of receivers. Each holds at most as much as the constants below say, so their memory is bounded."""
+"""How many receivers drain a topic. The constants below limit what each receiver holds, so memory is bounded."""
 PULLED_TOGETHER: Final = 30
-"""The most messages that a receiver pulls at a time. They fit into memory even if all have the largest size."""
+"""How many messages a receiver pulls at most at a time. These messages fit into memory even at the largest size."""
 PULLED_BYTES: Final = 4 * MIB
-"""A receiver pulls fewer messages if they would exceed this many bytes, judging by recent messages."""
+"""A receiver pulls fewer messages if, judging by recent messages, their bytes would exceed this number."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
-"""A receiver stores the messages it holds when they reach this number, or this many bytes."""
+"""A receiver stores its held messages as soon as it holds this many messages, or this many bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
-"""Bodies in S3 are fetched together up to this many bytes; a larger body is fetched alone."""
+"""Bodies in S3 are fetched at the same time up to this many bytes; a larger body is fetched alone."""
 DEADLINE_SECONDS: Final = 300
 _SEGMENT_SECONDS: Final = 60.0
 _WRITES_IN_FLIGHT: Final = 8
-"""Number of segments of different jobs that are written in parallel."""
+"""How many segments of different jobs are written in parallel."""
 _FOREVER: Final = float("inf")
 
 
@@ -51,7 +51,7 @@ class Drained:
     """The outcome of draining a topic.
 
     Attributes:
-        exhausted: whether draining ended because no more messages arrived; False if its time was up.
+        exhausted: whether draining ended because no more messages arrived; False if the time for draining was up.
     """
 
     messages: int = 0
@@ -69,13 +69,13 @@ class _Pace:
 
     @property
     def most(self) -> int:
-        """How many messages may be pulled now."""
+        """How many messages a receiver may pull now."""
         if not self._size:
             return min(PULLED_TOGETHER, MAX_REQUEST_MESSAGES)
         return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
 
     def saw(self, size: float) -> None:
-        """Note the mean size of received messages: at once if it is larger than before, gradually if it is smaller."""
+        """Adapt to the mean size of received messages: at once if the size grew, gradually if the size shrank."""
         self._size = max(1.0, size, (self._size + size) / 2)
 
 
@@ -84,9 +84,9 @@ class Drainer:
     """Collects a topic's messages.
 
     Attributes:
-        deadline: seconds for which held messages are locked; renewed if storing takes longer.
-        keeps_headers: whether to store the headers that messages carry; needed if the processors of the step use
-            another store or none.
+        deadline: how many seconds held messages are locked; the lock is renewed if storing takes longer.
+        keeps_headers: whether to store the headers that messages carry. This is needed if the processors that sent the
+            messages use another store or no store.
     """
 
     topic: Topic
@@ -99,12 +99,12 @@ class Drainer:
     _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def keep_header(self, message: Message) -> None:
-        """Store the header of a step's outputs, if `keeps_headers`.
+        """Store the header of a step's outputs, which a message carries, if `keeps_headers`.
 
         The header of the source itself is a separate message.
 
         Raises:
-            MessageError: it cannot be read, or differs from the header of earlier outputs.
+            MessageError: the header cannot be read, or differs from the header of earlier outputs.
         """
         attributes = message.attributes
         if not (self.keeps_headers and HEADER in attributes and ">" in attributes.get(LINEAGE, ">")):
@@ -130,7 +130,7 @@ class Drainer:
 
         Args:
             receive_message_timeout: seconds without a message after which the topic counts as empty.
-            time_left: returns the seconds left.
+            time_left: a function that returns how many seconds are left.
             on_progress: called with the numbers of messages and entries that were just stored.
 
         Raises:
@@ -156,7 +156,7 @@ class Drainer:
 
 @dataclass(slots=True)
 class _Receiver:
-    """One of several receivers, each on its own thread; see `Drainer.drain`."""
+    """One of several receivers of a topic, each in its own thread; see `Drainer.drain`."""
 
     drainer: Drainer
     receive_message_timeout: float
@@ -196,18 +196,18 @@ class _Receiver:
                     return self.drained
 
     def _take(self, one: Pulled, lease: Lease) -> None:
-        """Hold a message, and store all held messages if they are enough for a segment."""
+        """Hold a message; if the held messages are enough for a segment, store all held messages."""
         elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
-        # A large message is stored at once, while this receiver holds all of the memory, so that there is only one at a
-        # time.
+        # A large message is stored at once, while this receiver reserves all memory, so that only one large message is
+        # in memory at a time.
         with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
                 message = self.drainer.topic.read(one)
                 self.drainer.keep_header(message)
                 self.held.add(one, message)
             except MessageError as error:
-                # Neither refreshed nor acknowledged: the topic's redrive policy moves it to the dead-letter topic, so
-                # it is not lost.
+                # The message is neither refreshed nor acknowledged. So the topic's redrive policy moves the message to
+                # the dead-letter topic, and the message is not lost.
                 # guard[self.held.pulled.append(one)]: a message that nobody can read stays on the output topic
                 lease.drop([one])
                 _log.warning("message %s cannot be read: %s", one.message_id, error)
@@ -222,7 +222,7 @@ class _Receiver:
         )
 
     def _store(self, lease: Lease) -> None:
-        """Store and acknowledge the held messages, if there are any."""
+        """Store and acknowledge the held messages; do nothing if no messages are held."""
         held, drainer = self.held, self.drainer
         if held.pulled:
             # guard[topic = drainer.topic.name; self._acknowledge(held.pulled)]: messages are acknowledged only after
@@ -252,9 +252,7 @@ class _Receiver:
     def _acknowledge(self, stored: list[Pulled]) -> None:
         try:
             left = self.drainer.topic.acknowledge(stored)
-        except (
-            ParcelqError
-        ) as error:  # these messages are delivered again, and their lineage shows that they are duplicates
+        except ParcelqError as error:  # the messages are delivered again, but their lineage marks the duplicates
             _log.warning("stored, but not acknowledged: %s", error)
         else:
             if left:
@@ -262,6 +260,6 @@ class _Receiver:
 
 
 def _size_elsewhere(pulled: Pulled) -> int:
-    """Bytes of a body in S3, according to the message."""
+    """Return how many bytes a body in S3 has, according to the message; `ELSEWHERE_BYTES` if unknown."""
     told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
     return next((size for size in told if size is not None), ELSEWHERE_BYTES)

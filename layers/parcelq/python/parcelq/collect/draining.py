@@ -1,4 +1,4 @@
-"""Drains the output topic with as many invocations as it needs, and starts looks for the jobs of drained messages."""
+"""Drains the output topic with as many invocations as needed, and publishes looks at jobs of drained messages."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from parcelq.jobs.look import MESSAGES_OF_A_DRAINER, Look, more_drainers
 from parcelq.topics.topic import Topic
 
 DRAIN_SHARE: Final = 0.6
-"""The share of an invocation's time for draining; the rest is for writing results."""
+"""The share of an invocation's time for draining; the remaining time is for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
-"""Most seconds that a look drains, so that its findings are not late; further looks continue."""
+"""How many seconds a look drains at most, so that its findings are not late; further looks continue draining."""
 LOCKED_SECONDS: Final = 60
-"""Seconds that looks stay locked. The lock is renewed after half of it, so looks of a dead function are delivered again
-soon.
+"""How many seconds looks stay locked. The lock is renewed after half of this time, so looks of a dead function are
+delivered again soon.
 """
 DRAIN_PAUSE: Final = 10
 VAIN_DRAIN_PAUSE: Final = 30
 VAIN_DRAINS: Final = 3
-"""Seconds between looks that only drain, and how many of them in a row must find nothing before they end. They continue
-for a while because SQS's counts lag.
+"""How many seconds are between looks that only drain, and how many such looks in a row must find nothing before no more
+are published. Several looks are needed because the message counts of SQS lag.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """The first task of an invocation that takes looks: it drains the output topic.
+    """Drains the output topic, which is the first task of every invocation that takes looks.
 
     Attributes:
-        looker: takes the looks.
-        output: the topic that results are collected from.
+        looker: the object that takes the looks.
+        output: the topic from which results are collected.
         looks: the topic of looks.
-        due: when the next look at each job is due, for jobs that this instance knows.
+        due: maps the id of a job that this instance knows to the time when the job's next look is due.
     """
 
     looker: Looker
@@ -45,11 +45,11 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic, and ensure that other invocations drain the rest and look at the drained jobs.
+        """Drain the output topic, and start invocations that drain remaining messages and look at the drained jobs.
 
         Args:
-            looks: the looks that the invocation took.
-            time_left: returns the invocation's remaining seconds.
+            looks: the looks that the invocation received.
+            time_left: a function that returns the invocation's remaining seconds.
 
         Returns:
             The outcome of draining, and the results of messages without lineage.
@@ -62,7 +62,7 @@ class Draining:
         return drained, self._notice(drained, [look.job for look in looks if look.job])
 
     def _ask_for_others(self) -> None:
-        """Start more invocations that drain the output topic if it has more messages than one drains within seconds."""
+        """Start more invocations that drain the output topic, if one invocation would need too long."""
         messages = self.output.counts().visible
         if messages >= MESSAGES_OF_A_DRAINER:
             looks = self.looks.counts()
@@ -73,8 +73,9 @@ class Draining:
 
         Args:
             drained: the outcome of this invocation's draining.
-            numbers: numbers of the looks that only drain. A program that published messages without a job sends the
-                first such look. Each is followed by another until all topics were empty a few times in a row.
+            numbers: the numbers of the received looks that only drain. A program that publishes messages without a job
+                sends the first such look. Each such look is followed by another until all topics were empty a few times
+                in a row.
         """
         send = self.looker.jobs.send
         if not drained.exhausted:
@@ -85,7 +86,7 @@ class Draining:
             send([Look(number=min(numbers) + 1)], VAIN_DRAIN_PAUSE)
 
     def _notice(self, drained: Drained, besides: Sequence[str]) -> list[SourceState]:
-        """Ensure that every job with new messages has a look; messages without lineage are written at once."""
+        """Ensure that every job with new messages has a published look; write messages without lineage at once."""
         jobs, written = self.looker.jobs, []
         for job in drained.jobs:
             if not job.source:

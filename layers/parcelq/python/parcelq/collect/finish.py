@@ -1,8 +1,8 @@
-"""Finishes jobs: writes the result of a job from its segments, with the report and the list of dead entries.
+"""Finishes jobs: writes a job's result, report and list of dead entries from the job's segments.
 
 All state of a job is in its segments. So finishing can stop at any moment and run again, or run twice at the same time:
-the second run finds the result or writes the same one. Result, report and list follow from one `Resolution`; the result
-and the report carry the digest of its state.
+the second run finds the result or writes the same result. Result, report and list of dead entries follow from one
+`Resolution`; the result and the report carry the state of this resolution, which is a digest.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Finisher:
     Attributes:
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
-        results: the store for results, if it is not `store`.
+        results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
-        replaces: whether a job's result replaces any existing one. Otherwise a newer put's result stays, and so does a
-            complete result of the same source.
-        names: returns the names of a source's result; None for the usual names.
-        versions: versions of the steps, for the report, in addition to those that the messages name.
-        recipe: steps, settings and other options of a run on one machine, for the report.
-        large: lets several invocations write large results; None if this process writes every result.
+        replaces: whether a job's result replaces any existing result. If False, the result of a newer put stays, and a
+            complete result of the same source stays.
+        names: a function that returns the names of a source's result; None if the usual names are used.
+        versions: versions of the steps for the report, in addition to the versions that the messages name.
+        recipe: the steps, settings and other options of a run on one machine, for the report.
+        large: the object that lets several invocations write large results; None if this process writes every result.
     """
 
     store: Store
@@ -84,13 +84,13 @@ class Finisher:
         return result_names(source.name, self.destination)
 
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
-        """Look at every job with new segments, and write the results of finished jobs.
+        """Check every job with new segments, and write the results of finished jobs.
 
-        A job that fails is logged and yielded with its problem; the others continue. Jobs with the fewest segments come
-        first, so that a long job delays few others.
+        A job that fails is logged and yielded with its problem, and the other jobs continue. Jobs with the fewest
+        segments are checked first, so that a long job delays few other jobs.
 
         Args:
-            may_go_on: called before each job; if it returns False, the remaining jobs are yielded as not looked at.
+            may_go_on: called before each job; if False is returned, the remaining jobs are yielded as not looked at.
         """
         for keys in self.unfinished():
             if may_go_on():
@@ -99,13 +99,13 @@ class Finisher:
                 yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
 
     def unfinished(self) -> list[list[str]]:
-        """The keys of every job with new segments; see `finish_all`."""
+        """Return the keys in the folder of every job with new segments; see `finish_all`."""
         jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
     def finish_job(self, job: JobKey) -> SourceState | None:
-        """Look at one job, and write its result if the job is finished; None if it has no messages."""
+        """Check one job, and write the job's result if the job is finished. Return None if the job has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
@@ -115,11 +115,11 @@ class Finisher:
         return list(self._look(keys)) if keys else []
 
     def keys_of(self, job: JobKey) -> list[str]:
-        """The keys in a job's folder."""
+        """Return the keys in a job's folder."""
         return list(self.store.keys(folder(self.topic, job.id)))
 
     def job_of(self, job_id: str) -> JobKey | None:
-        """Return the job whose messages are in the folder of an id; None if there are none."""
+        """Return the job with this id, according to the job's segments; None if the job has no segments."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
@@ -128,7 +128,7 @@ class Finisher:
         return see(self.store, self.topic, keys, self.now(), whole=whole)
 
     def is_waiting(self, source: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a large result are still being written, so that there is nothing else to do; see
+        """Return whether parts of a large result are still being written, so that nothing else must be done now; see
         `LargeResults`.
         """
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
@@ -140,12 +140,12 @@ class Finisher:
 
         Args:
             healings: how often missing records were published again; for the report.
-            notes: the notes of the source's uploads, if the caller has read them.
+            notes: the notes of the source's uploads; None if the caller has not read the notes.
             looks: the cost of looks at the job so far; for the report.
 
         Returns:
-            The state of the job. If it has neither a result nor is superseded, another process wrote meanwhile or parts
-            of a large result are missing; the next look continues.
+            The progress of the source. If the source has no result and is not superseded, another process wrote
+            meanwhile or parts of a large result are missing, and the next look continues.
         """
         collected, resolution = seen.collected, seen.resolution
         if collected is None:
@@ -160,7 +160,7 @@ class Finisher:
         state = state_in(present, name)
         # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
         if self._is_to_stay(state, resolution) and (report := self.reporter.of_state(name, key, state)):
-            # These segments arrived late, or remained when the result was written.
+            # These segments arrived late, or were not deleted when the result was written.
             return replace(seen.state, result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
@@ -176,9 +176,9 @@ class Finisher:
         return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
 
     def settle(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
-        """Delete what a job no longer needs after `finish`, if its result and report exist.
+        """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist.
 
-        Segments of a job with dead entries stay, with a note that there is nothing new in them.
+        If a job has dead entries, its segments stay, and a note says that these segments contain nothing new.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:
@@ -192,9 +192,9 @@ class Finisher:
             self.note_nothing_new(seen.keys)
 
     def clean(self, source: str, keys: Sequence[str], notes: Sequence[Note] | None = None) -> None:
-        """Delete all objects of a job, given the keys in its folder, the segments last.
+        """Delete all objects of a job, given the keys in the job's folder. The segments are deleted last.
 
-        While a job has segments, this is repeated.
+        If this deletion is interrupted, it is repeated later, because the job still has segments.
         """
         segments = segments_among(keys)
         beside = [key for key in keys if not segments_among([key])]
@@ -208,7 +208,7 @@ class Finisher:
         self.store.delete(segments)
 
     def _with_what_is_beside(self, keys: Sequence[str]) -> list[str]:
-        """The keys of segments, and of the present objects beside them."""
+        """Return the keys of segments, and of the objects that now exist beside these segments."""
         place = keys[0].rpartition("/")[0] + "/"
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
 
@@ -216,9 +216,9 @@ class Finisher:
         return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
-        source = keys[0]  # while its name is unknown
+        source = keys[0]  # the first key is shown while the source is unknown
         try:
-            if not segments_among(keys):  # remains of an invocation that was killed while it deleted them
+            if not segments_among(keys):  # an invocation was killed while it deleted these objects
                 self.store.delete(keys)
                 return
             seen = self.see(keys)
@@ -237,10 +237,10 @@ class Finisher:
             yield SourceState(source, 0, None, 0, 0, problem=str(error))
 
     def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
-        """Write messages without lineage to files of their own, each once.
+        """Write messages without lineage to separate files, each message once.
 
-        Each segment gives one file with the same name. So repeating this, even at the same time or after more messages
-        arrived, writes the same files, and no message is lost when segments are deleted.
+        Each segment is written to one file, which has the segment's name. So repeated calls write the same files, even
+        at the same time or after more messages arrived, and no message is lost if segments are deleted.
         """
         for number, group in groupby(all_extents(collected), lambda extent: extent.segment):
             name = collected.segments[number].rpartition("/")[2].partition(".")[0]
@@ -255,7 +255,7 @@ class Finisher:
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None
     ) -> int | None:
-        """Write a result or continue writing it; return its size, or None if it is not complete."""
+        """Write a result, or continue a large result. Return the result's size; None if the result is not complete."""
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
@@ -268,15 +268,13 @@ class Finisher:
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
-        """Return whether the existing result of the same source, with this state, is complete and must not be written
-        again.
+        """Return whether the existing result of the same source must stay, given its state: the result is complete, and
+        is equal or must not be replaced.
         """
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:
-        """Return whether a job ended with exactly these segments, though some entries are dead or missing; costs no
-        request.
-        """
+        """Return whether a job ended, not whole, with exactly these segments. This needs no request."""
         return any(key.rpartition("/")[2] == self._finished_name(keys) for key in keys)
 
     def note_nothing_new(self, keys: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Describes a job for the next look: combines its segments, the notes of its upload, and the counts of its topics."""
+"""Collects the findings of a look at a job from the job's segments, the upload's notes, and the topics' counts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from parcelq.upload.notes import Note, entries_in
 
 
 def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float, *, empty: bool | None) -> Found:
-    """Describe the state of a job.
+    """Return the findings of a look at a job.
 
     Args:
         record: the job's record.
-        seen: the content of its segments; None if there are none.
-        notes: the notes of its upload, if they matter.
+        seen: what the job's segments contain; None if the job has no segments.
+        notes: the notes of the source's uploads; empty if the notes are not needed.
         now: the time, in seconds since the epoch.
-        empty: whether the topics that it uses are empty; None if not counted.
+        empty: whether the topics that the job uses are empty; None if the messages were not counted.
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)
     resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
@@ -46,7 +46,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
 
 
 def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> dict[str, Any]:
-    """Details of a job for its record: entries, the map, and the reason of the first dead entry."""
+    """Return details for the job's record: the count of entries, the map, and the reason of the first dead entry."""
     drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
     if resolution.total is not None:
         drawn["map"] = line_of(source_map_of(collected, resolution, LINE_CELLS))

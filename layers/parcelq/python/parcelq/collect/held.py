@@ -1,4 +1,4 @@
-"""Messages that a receiver has pulled and not stored yet, and the memory for them."""
+"""Messages that a receiver has pulled but not stored yet, and the memory that receivers share for messages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.pieces import Piece, pieces_of
 
 _ROW_BYTES: Final = 400
-"""Approximate bytes of memory of a message besides its texts."""
+"""About how many bytes of memory a message needs in addition to its texts."""
 
 
 class Room:
-    """An amount of memory that threads share; a thread waits until enough of it is free."""
+    """An amount of memory that threads share; a thread waits until enough memory is free."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -30,7 +30,7 @@ class Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Reserve `size` bytes, or all bytes if that is less, while the context lasts."""
+        """Reserve `size` bytes while the context lasts; if `size` exceeds the memory, reserve all memory."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
@@ -45,7 +45,7 @@ class Room:
 
 @dataclass(slots=True)
 class Held:
-    """Messages that a receiver has pulled and not stored yet. It keeps their receipts and pieces, not their text."""
+    """Messages that a receiver has pulled but not stored yet, as receipts and pieces without the messages' texts."""
 
     since: float
     first: datetime
@@ -57,7 +57,7 @@ class Held:
     count: int = 0
 
     def add(self, one: Pulled, message: Message) -> None:
-        """Add a message. Raises MessageError, and adds nothing, if it cannot be read."""
+        """Add a message. If the message cannot be read, add nothing and raise MessageError."""
         source, version = message.attributes.get(SOURCE, ""), message.attributes.get(WORKFLOW, "")
         pieces = list(pieces_of(message))
         if not Source.is_one(source):

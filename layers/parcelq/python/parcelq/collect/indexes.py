@@ -1,4 +1,4 @@
-"""Opens the indexes of segments and of index runs, and reads their rows."""
+"""Opens the indexes of segments and of index runs, and reads the rows of these indexes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""Bytes of all indexes together that are read with the same requests as their heads."""
+"""How many bytes of all indexes together are read in the same requests as the indexes' heads."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""If there are few segments, this many bytes of each are read at once, so that a small segment needs only one
-request."""
+"""If a job has few segments, this many bytes of each are read at once, so that a small segment needs one request."""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -36,12 +35,12 @@ class Index:
     Attributes:
         versions: the values of the attribute `Workflow`.
         first: when the first message was pulled, ISO 8601.
-        total: bytes of the source; None if no message says.
-        count: number of rows.
-        steps: the number of steps whose slices fit into a row.
-        segments: keys of the segments that the rows refer to by number; for a segment, only its own key.
+        total: how many bytes the source has; None if no message says this.
+        count: how many rows the index has.
+        steps: how many steps' slices fit into a row.
+        segments: keys of the segments to which the rows refer by number. A segment's index has only the segment's key.
         processing: the costs that the messages carry.
-        draining: the cost of collecting them.
+        draining: the cost of collecting these messages.
     """
 
     key: str
@@ -61,12 +60,14 @@ class Index:
 
     @property
     def bodies_ahead(self) -> tuple[int, bytes] | None:
-        """Bytes of the segment after its index that were already read, and their offset."""
+        """The offset and content of those bytes after the segment's index that were read with it; None if there are
+        none.
+        """
         return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:
-        """Return a function that reads rows with room for slices of `steps` steps; its first segment has the number
-        `number`.
+        """Return a function that reads rows, widened so that slices of `steps` steps fit. In these rows, the index's
+        first segment has the number `number`.
 
         The function raises ParcelqError, AwsError, StoreError or OSError if rows cannot be read.
         """
@@ -88,11 +89,11 @@ class Index:
 
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
-    """Open indexes, in the order of their keys. Small indexes are read whole, as far as memory allows.
+    """Open indexes, and return them in the order of `keys`. Small indexes are read whole, as far as memory allows.
 
     Raises:
         NotFoundError: one of the objects does not exist.
-        ParcelqError: one of them is not an index.
+        ParcelqError: one of the objects is not an index.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0
@@ -127,7 +128,7 @@ def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
 
 
 def all_indexes(indexes: Sequence[Index], store: Store) -> Iterator[tuple[int, ReadRows]]:
-    """Yield the input of `merge.merged`: rows of equal width, with segments numbered consecutively."""
+    """Yield the arguments for `merge.merged`. All rows have equal width, and segments are numbered consecutively."""
     steps = max((index.steps for index in indexes), default=0)
     number = 0
     for index in indexes:

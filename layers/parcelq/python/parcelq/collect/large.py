@@ -1,11 +1,9 @@
-"""Large results: several invocations write the parts of one multipart upload in parallel, from a plan that never
-changes.
+"""Large results: several invocations write the parts of one multipart upload in parallel, from an unchanging plan.
 
 A look stores the plan and publishes tasks for the parts. A task depends only on the plan and the segments, so a part
-that is written twice has the same bytes. A look that finds all parts completes the upload, on the condition that the
-object to replace has not changed. So any invocation may die, and tasks may be delivered twice. Tasks for parts that are
-still missing after a while are published again. A plan that no longer matches the job is deleted, and its upload
-aborted.
+that is written twice has the same bytes. A look that finds all parts completes the upload, if the object to replace has
+not changed. So any invocation may die, and tasks may be delivered twice. If parts are still missing after a while,
+tasks for these parts are published again. A plan that no longer matches the job is deleted, and its upload is aborted.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 LARGE: Final = 256 * MIB
-"""Several invocations write a result that has more bytes than this."""
+"""A result with more bytes than this is written by several invocations."""
 STALLED_SECONDS: Final = 60.0
 """Tasks are published again if no part was written for this many seconds."""
 TASK_BYTES: Final = 128 * MIB
-"""Approximate bytes of a task; an invocation gets up to ten tasks."""
+"""About how many bytes the parts of one task have together; an invocation gets up to ten tasks."""
 HELD_BYTES: Final = 384 * MIB
 PARTS_IN_FLIGHT: Final = 4
-"""Most parts that are written in parallel, if together they have at most the bytes of a task."""
+"""How many parts are written in parallel, if these parts together have at most the bytes of a task."""
 
 
 class LargeResults(NamedTuple):
     """Lets invocations write large results.
 
     Attributes:
-        now: returns the time in seconds since the epoch.
+        now: a function that returns the time in seconds since the epoch.
     """
 
     store: Store
@@ -54,13 +52,13 @@ class LargeResults(NamedTuple):
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
-        """Continue a result: store its plan and publish tasks for its parts, or complete it when all parts exist.
+        """Continue a result: complete it if all parts exist; otherwise store the plan and publish tasks for parts.
 
         Args:
             keys: the keys in the job's folder.
 
         Returns:
-            Whether it is complete. If not, parts are missing, or the next call begins it anew.
+            Whether the result is complete. If False, parts are missing, or the next call begins the result anew.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload
@@ -74,8 +72,7 @@ class LargeResults(NamedTuple):
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a result are missing and its job has no new segments. Publishes tasks for parts that
-        are late.
+        """Return whether parts of a result are missing and the job has no new segments. Ask for late parts again.
 
         Args:
             keys: the keys in the job's folder.
@@ -93,10 +90,10 @@ class LargeResults(NamedTuple):
         """Write the missing parts of a task.
 
         Args:
-            may_go_on: called before each part; False ends the work.
+            may_go_on: called before each part; if False is returned, no more parts are written.
 
         Returns:
-            Whether the task is done; also True if its plan was deleted.
+            Whether the task is done; also True if the task's plan was deleted.
         """
         plan = read_plan(self.store, task.plan)
         if plan is None or task.last > plan.count:
@@ -124,13 +121,13 @@ class LargeResults(NamedTuple):
         return not stopped
 
     def drop(self, keys: Iterable[str]) -> None:
-        """Delete plans, given keys in a job's folder, and abort their uploads; other keys are ignored."""
+        """Delete plans and abort their uploads, given keys in a job's folder; keys of other objects are ignored."""
         for key in plans_among(list(keys)):
             if plan := read_plan(self.store, key):
                 self._drop(plan)
 
     def _all_parts(self, plan: Plan) -> list[str] | None:
-        """The etags of all parts; None if some are missing; then tasks for these are published. See `_there`."""
+        """Return the etags of all parts. If parts are missing, publish tasks for them and return None. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
         if missing:
@@ -138,7 +135,7 @@ class LargeResults(NamedTuple):
         return None if missing else [etag for _, etag in sorted(there.items())]
 
     def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
-        """The etags of the existing parts, by part number. Raises NotFoundError if the upload does not exist."""
+        """Return the etags of the existing parts, by part number. Raises NotFoundError if the upload does not exist."""
         found = self.results.parts(plan.key, plan.upload, first, last or plan.count)
         # guard[True]: a part counts only if it has as many bytes as the plan says
         return {number: one.etag for number, one in found.items() if one.size == plan.bytes_of(number)}
@@ -152,8 +149,8 @@ class LargeResults(NamedTuple):
         self.results.put_part(plan.key, plan.upload, number, body)
 
     def _ask(self, plan: Plan, missing: Sequence[int]) -> None:
-        """Publish tasks for missing parts, if that was not done yet or no part was written for a while; note how many
-        are missing.
+        """Publish tasks for missing parts, if no tasks were published yet or no part was written for a while. Store how
+        many parts are missing.
         """
         now = self.now()
         try:
@@ -185,13 +182,13 @@ class LargeResults(NamedTuple):
     def _delete(self, plan: Plan) -> None:
         self.store.delete([plan.extents])
         now = read_plan(self.store, plan.place)
-        if now and now.upload == plan.upload:  # otherwise another process began anew
+        if now and now.upload == plan.upload:  # if the upload differs, another process began the result anew
             self.store.delete([plan.place + ASKED])
             self.store.delete([plan.place])
 
 
 def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
-    """Return tasks for missing parts. Existing parts between them are not written again."""
+    """Yield tasks for missing parts. A task may span existing parts, which are not written again."""
     most = max(1, TASK_BYTES // plan.part)
     for at in range(0, len(missing), most):
         yield PartTask(plan.place, missing[at], missing[min(at + most, len(missing)) - 1])

@@ -1,8 +1,8 @@
-"""Takes a look at a job: merges new segments, and takes the next steps.
+"""Takes a look at a job: merges new segments, decides what to do next, and does this work.
 
-The decision about the next steps is made in `jobs.changes`, from the record of the job and what was found. Here it is
-done, in an order in which it can end at any moment: what a record says has been done before the record is written, and
-the next look is published after that. So taking the same look twice does at worst the same twice.
+`jobs.changes` decides what to do next, from the job's record and the findings of the look. This module does the work,
+then writes the job's record, which says that the work is done, then publishes the next look. Because of this order, a
+look may be interrupted at any moment, and a look that is taken twice at worst repeats the same work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 PARTS_SECONDS: Final = 2.0
-"""Seconds until the next look at a result whose parts are being written."""
+"""Seconds until the next look at a job if parts of its result are being written."""
 FINISHED: Final = "Parcelq job finished"
 STOPPED: Final = "Parcelq job stopped"
 """The `detail-type` of the events that are sent when a job ends."""
@@ -42,8 +42,9 @@ class Taken(NamedTuple):
     """The outcome of a look.
 
     Attributes:
-        again: seconds after which the message should be delivered again; None if it can be acknowledged.
-        state: the state of the job; None if it was not looked at.
+        again: seconds after which the look's message should be delivered again; None if the message can be
+            acknowledged.
+        state: the progress of the job's source; None if no look was taken.
     """
 
     again: float | None = None
@@ -55,14 +56,14 @@ class Looker(NamedTuple):
 
     Attributes:
         jobs: the stack's jobs.
-        finisher: writes results.
+        finisher: the object that writes results.
         topics: the topics on which messages of jobs wait.
         ranges: the topic of the uploader's tasks, used to publish missing records again.
         bucket: the stack's bucket.
-        input_topic: name of the topic for records if a job's record does not name one.
-        tell: sends an event that a job ended, given its kind and its content.
+        input_topic: name of the topic for the records of a source, if the job's record does not name a topic.
+        tell: a function that sends an event that a job ended, given the event's kind and content.
         quiet_seconds: seconds without a message after which missing records are published again.
-        spent: returns the resources used since its last call.
+        spent: a function that returns the resources used since its last call.
     """
 
     jobs: Jobs
@@ -76,7 +77,7 @@ class Looker(NamedTuple):
     spent: Callable[[], Spent] = Spent
 
     def take(self, look: Look) -> Taken:
-        """Take the look that a message asks for, and publish the next one.
+        """Take the look that a message asks for, and publish the next look.
 
         Raises:
             ParcelqError, OSError: an object cannot be read or written; the look should be delivered again.
@@ -107,7 +108,7 @@ class Looker(NamedTuple):
             return Taken(again=LATE_SECONDS)
 
     def look_now(self, keys: Sequence[str]) -> SourceState | None:
-        """Take a look without a message for it, given the keys in the job's folder; None if the job needs none."""
+        """Take a look without a message, given the keys in the job's folder. Return None if the job needs no look."""
         job = keys[0].split("/")[2]
         found = read_job(self.jobs.store, job) or self._adopt(Look(job))
         if found is None:
@@ -127,13 +128,13 @@ class Looker(NamedTuple):
 
     @staticmethod
     def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
-        """Return the action for a look; a look without a number wakes a job that has ended."""
+        """Return what to do with a look; a look without a number wakes a job that has ended."""
         if look.number or record.is_looked_at:
             return verdict(record, look.number, now)
         return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
 
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
-        """Create the missing record of a job, if its source can be determined."""
+        """Create the missing record of a job; return None if the job's source cannot be determined."""
         source, workflow = look.source, look.workflow
         if not source:
             job = self.finisher.job_of(look.job)
@@ -143,7 +144,7 @@ class Looker(NamedTuple):
         return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
 
     def _look(self, record: JobRecord, etag: str) -> SourceState:
-        """Look at a job, take the next steps, and write the record; see `take`."""
+        """Check a job, do what the findings require, and write the job's record; see `take`."""
         began = self.jobs.now()
         job = JobKey(record.source, record.workflow)
         keys = self.finisher.keys_of(job)
@@ -195,14 +196,14 @@ class Looker(NamedTuple):
         return seen, notes, new, following
 
     def _wait(self, record: JobRecord, etag: str, now: float) -> SourceState:
-        """While other invocations write parts of a job's result, do nothing but look again soon."""
+        """Only publish another look soon, because other invocations still write parts of the job's result."""
         new = replace(record, look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
         write_job(self.jobs.store, new, etag)
         self.jobs.publish(new)
         return SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
 
     def _notes(self, record: JobRecord, seen: Seen | None, now: float) -> list[Note]:
-        """Read the notes of a job's upload if they matter; a large source has many."""
+        """Read the notes of the source's uploads only if they are needed, because a large source has many notes."""
         if seen and seen.is_complete:
             return notes_of_whole(self.jobs.store, record.source)
         if seen is None or self._wants_counts(record, seen.keys, now):
@@ -215,11 +216,11 @@ class Looker(NamedTuple):
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}
         if record.topic and record.topic not in names:
-            return False  # this stack cannot see other topics, so only time can show that no more messages will arrive
+            return False  # this stack cannot count messages on other topics
         return not any(sum(topic.counts()) for topic in self.topics)
 
     def _heal(self, record: JobRecord) -> None:
-        """Publish missing records again, by tasks for the uploader."""
+        """Publish tasks for the uploader, which publishes the missing records of the source again."""
         topic, total = record.topic or self.input_topic, record.total
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
@@ -237,7 +238,7 @@ class Looker(NamedTuple):
                 self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The content of the event of an ended job: its record, and its report without the list of dead entries."""
+        """Return the content of the event of an ended job: job record, and report without dead entries or holes."""
         if record.result and report is None:
             try:
                 report = json.loads(self.finisher.reporter.read(record.result))

@@ -1,6 +1,4 @@
-"""Merges the rows of many sorted indexes into one sorted stream, in chunks. Only a window of each index is in
-memory.
-"""
+"""Merges the rows of many sorted indexes into one sorted stream of chunks. Only a window of each index is in memory."""
 
 from __future__ import annotations
 
@@ -13,17 +11,17 @@ from typing import Final, TypeAlias
 from parcelq.aws.parallel import in_flight
 
 ROWS_HELD: Final = 100_000
-"""Rows in the windows of all indexes together."""
+"""How many rows the windows of all indexes have together."""
 _FEWEST: Final = 32
-"""The fewest rows of a window."""
+"""How many rows a window has at least."""
 _READS_IN_FLIGHT: Final = 8
 
 ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
-"""Reads a number of rows of an index, from a row number on."""
+"""A function that reads the next rows of an index, given how many rows to read and how many rows are left to read."""
 
 
 class _Window:
-    """A window of a sorted index: its next rows."""
+    """A window of a sorted index: the next rows of the index, which are in memory."""
 
     __slots__ = ("_at", "_read", "_rows", "_size", "left")
 
@@ -36,7 +34,7 @@ class _Window:
 
     @property
     def first(self) -> bytes:
-        """The next row."""
+        """The next row of the window."""
         return self._rows[self._at]
 
     @property
@@ -46,11 +44,11 @@ class _Window:
 
     @property
     def held(self) -> int:
-        """Number of rows in the window."""
+        """How many rows the window has."""
         return len(self._rows) - self._at
 
     def take(self, until: bytes | None) -> list[bytes]:
-        """Remove and return the rows up to and including `row`; all rows of the window if it is None."""
+        """Remove and return the rows up to and including `until`; all rows of the window if `until` is None."""
         end = len(self._rows) if until is None else bisect_right(self._rows, until, self._at)
         taken = self._rows[self._at : end]
         self._at = end
@@ -62,7 +60,7 @@ class _Window:
         return self.left > 0 and 2 * self.held < self._size
 
     def fill(self) -> None:
-        """Refill the window."""
+        """Refill the window with the next rows of the index."""
         count = min(self.left, self._size)
         rows = self._read(count, self.left)
         self._rows = [*self._rows[self._at :], *rows]
@@ -74,9 +72,8 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     """Yield the rows of sorted indexes in order, in chunks of about `held` rows.
 
     Args:
-        indexes: for each, its number of rows and a function that reads some of them, given how many to read and how
-            many are left including these.
-        held: rows in memory, of all indexes together.
+        indexes: for each index, how many rows it has, and a function that reads its next rows.
+        held: how many rows of all indexes together are in memory.
     """
     some = [index for index in indexes if index[0]]
     size = max(_FEWEST, held // max(1, len(some)))
@@ -85,7 +82,7 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     waiting = [(window.first, number, window) for number, window in enumerate(windows)]
     heapq.heapify(waiting)
     while waiting:
-        # Rows that are not read yet may sort before rows after this one.
+        # Rows after the barrier must wait, because rows that are not read yet may sort before the waiting rows.
         barrier: bytes | None = None
         taken = []
         while waiting and (barrier is None or waiting[0][0] <= barrier):

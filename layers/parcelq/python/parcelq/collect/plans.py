@@ -1,12 +1,11 @@
-"""Plans of large results, and tasks for parts of them.
+"""Plans of large results, and tasks for parts of large results.
 
     <digest of the result's key>-<digest>.plan                  the plan, in the job's folder
-    <digest of the result's key>-<digest>.plan.asked            when tasks for its parts were last published
-    <digest of the result's key>-<digest>-<random>.extents      the places of the bytes of all parts, three numbers for
-    each
+    <digest of the result's key>-<digest>.plan.asked            when tasks for parts were last published
+    <digest of the result's key>-<digest>-<random>.extents      the places of all parts' bytes, three numbers per place
 
 The second digest covers everything that determines the result: its metadata with the state of the resolution, its size,
-its parts, and the object that it replaces.
+its parts, and the object to replace.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _EXTENT: Final = struct.Struct("<QQQ")
 
 
 class PartTask(NamedTuple):
-    """A message that asks for parts of a large result.
+    """A message that asks an invocation to write parts of a large result.
 
     Attributes:
         first: number of the first part, from 1.
@@ -42,10 +41,10 @@ class PartTask(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> PartTask | None:
-        """Read a task from the text of a message; None if it is another kind of message, such as a look.
+        """Parse a task from the text of a message; None if the message is of another kind, such as a look.
 
         Raises:
-            MessageError: it is an invalid task.
+            MessageError: the message is an invalid task.
         """
         try:
             told = json.loads(text)
@@ -71,9 +70,9 @@ class Wanted(NamedTuple):
     """A result to write.
 
     Attributes:
-        seen: the etag of the object that it replaces; None if no object may exist.
-        segments: keys of the objects that contain its bytes.
-        extents: yields where they lie, once.
+        seen: the etag of the object that the result replaces; None if no object may exist.
+        segments: keys of the objects that contain the bytes of the result.
+        extents: yields the places of the result's bytes; can be iterated only once.
     """
 
     key: str
@@ -84,7 +83,7 @@ class Wanted(NamedTuple):
     extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
-        """The key of the result's plan: equal keys mean equal bytes under equal conditions."""
+        """Return the key of the result's plan. Equal keys mean that results have equal bytes and equal conditions."""
         told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
         return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
 
@@ -94,13 +93,13 @@ class Plan:
     """The stored plan of a result.
 
     Attributes:
-        place: key of the plan.
+        place: key of the object with the plan.
         key: key of the result.
-        seen: the etag of the object that it replaces; None if no object may exist.
-        part: bytes of each part except the last.
-        segments: keys of the objects that contain its bytes.
-        extents: key of the object with the places of the bytes.
-        ends: the number of extents up to the end of each part.
+        seen: the etag of the object that the result replaces; None if no object may exist.
+        part: how many bytes each part has, except the last part.
+        segments: keys of the objects that contain the bytes of the result.
+        extents: key of the object with the places of the bytes of the result.
+        ends: for each part, how many extents the parts up to and including this part have.
     """
 
     place: str
@@ -116,11 +115,11 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """Number of parts."""
+        """How many parts the result has."""
         return len(self.ends)
 
     def bytes_of(self, number: int) -> int:
-        """Return the bytes of a part."""
+        """Return how many bytes a part has."""
         return min(self.part, self.size - (number - 1) * self.part)
 
     def extents_of(self, store: Store, number: int) -> list[Extent]:
@@ -131,7 +130,7 @@ class Plan:
 
 
 def read_plan(store: Store, key: str) -> Plan | None:
-    """Read a plan; None if it does not exist. Raises ParcelqError if the object is not a plan."""
+    """Read a plan; None if the plan does not exist. Raises ParcelqError if the object is not a plan."""
     try:
         told: Any = json.loads(store.read(key))
         return Plan(**{**told, "segments": tuple(told["segments"]), "ends": tuple(told["ends"])})
@@ -142,11 +141,11 @@ def read_plan(store: Store, key: str) -> Plan | None:
 
 
 def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
-    """Write the plan of a result, or return the plan of a process that was faster.
+    """Write the plan of a result, or return the plan that another process wrote first.
 
     Raises:
-        NotFoundError: the other plan was deleted at once.
-        ParcelqError: the extents do not add up to the result's size; or a store failed.
+        NotFoundError: the plan of the other process was deleted before it was read.
+        ParcelqError: the extents do not add up to the result's size, or a store failed.
     """
     size = part_bytes(wanted.size)
     ends = array("Q")
@@ -169,7 +168,7 @@ def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
 
 
 def digest_of(values: Iterable[Any]) -> str:
-    """Return a digest of values, by their `repr`, in hexadecimal digits."""
+    """Return a digest of the `repr` of values, in hexadecimal digits."""
     hasher = hashlib.blake2b(digest_size=12)
     for value in values:
         hasher.update(repr(value).encode())
@@ -177,7 +176,7 @@ def digest_of(values: Iterable[Any]) -> str:
 
 
 def plans_among(keys: Sequence[str], result: str = "") -> list[str]:
-    """Return those keys of a job that belong to plans, for one result or for any."""
+    """Return those keys of a job that are keys of plans: the plans of one result, or of all results by default."""
     start = _start(keys[0].rpartition("/")[0] + "/", result) if keys and result else ""
     return [key for key in keys if key.startswith(start) and key.endswith(PLAN)]
 
@@ -187,7 +186,7 @@ def _start(folder: str, result: str) -> str:
 
 
 def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
-    """Yield the extents of all parts as bytes, and note in `ends` the number of extents up to the end of each part."""
+    """Yield the extents of all parts as bytes. After each part, append the number of extents so far to `ends`."""
     held: list[bytes] = []
     held_bytes = count = found = 0
     for extents in extents_of_parts(wanted.extents, size):

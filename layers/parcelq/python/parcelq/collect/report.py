@@ -1,4 +1,4 @@
-"""The report beside a result: creates it from the collected messages."""
+"""Creates the report that is stored beside a result, from the collected messages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from parcelq.upload.notes import Note, entries_in
 
 
 class Entries(NamedTuple):
-    """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
+    """How many entries a source and its result have. `read` is the sum of `done`, `dead` and `missing`.
 
-    If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if it
-    was not noted how many entries were published. `dead` is None if the notes do not say how
-    many entries such a message had. `done` is None if either is, unless nothing is done at all.
+    If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if the
+    notes do not say how many entries were published. `dead` is None if the notes do not say how many entries a message
+    with dead entries had. `done` is None if `read` or `dead` is None, unless nothing is done at all.
     """
 
     read: int | None
@@ -32,7 +32,7 @@ class Entries(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """One of several files that form a source together: the user's name for it, its bytes, and its entries."""
+    """One of several files that form a source: the name that the user gave, and counts of bytes and entries."""
 
     file: str
     bytes: int
@@ -45,27 +45,27 @@ class Report:
 
     Attributes:
         source: the attribute `Source`.
-        version: identifies the put of the object: its version id if it has one, else the event's sequencer.
+        version: identifies the put of the object: the object's version id if any, else the event's sequencer.
         result: the place of the result.
-        state: a digest of everything that determines the result; the result's metadata has the same.
-        format: the source's record format; empty if its upload did not say.
+        state: a digest of everything that determines the result; the result's metadata contains the same digest.
+        format: the source's record format; empty if the notes of the upload do not say.
         format_chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …; empty if
             unknown.
-        one_stream: why the source could not be cut into ranges; empty if it could.
+        one_stream: why the source could not be cut into ranges; empty if the source could be cut.
         warnings: warnings for the user: `doubts`, and oddities of the source's compression.
         doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
-        workflows: the workflows that the steps were given; on one machine also the versions of the steps.
-        dead: the dead entries with their reasons; only the first ones if there are many.
-        dead_list: the place of the list of all dead entries; empty if there are none.
-        holes: byte ranges of the source that are missing; none in a result that is finished.
-        duplicates: messages that were dropped because they were duplicates.
+        workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
+        dead: the dead entries with their reasons; only the first dead entries if there are many.
+        dead_list: the place of the list of all dead entries; empty if no entries are dead.
+        holes: byte ranges of the source that are missing; empty if the result is finished.
+        duplicates: how many messages were dropped as duplicates.
         healings: how often missing records were published again.
         complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
             there are no doubts.
         files: the files that form the source, with the bytes and entries of each; empty for a single file.
         recipe: the steps, settings and other options of a run on one machine; empty on AWS.
         cost: the cost of the job, and the durations of runs; see `bill`.
-        problem: why the job was stopped or cancelled; empty if it ended with its result.
+        problem: why the job was stopped or cancelled; empty if the job ended with its result.
     """
 
     source: str
@@ -121,17 +121,17 @@ def report_of(
     healings: int = 0,
     looks: Cost = NOTHING,
 ) -> Report:
-    """Create the report of a result, also of an unfinished one.
+    """Create the report of a result, which may be unfinished.
 
     Args:
         source: the attribute `Source`.
-        collected: the messages; may be empty.
-        resolution: their resolution.
+        collected: the collected messages of the job; may be empty.
+        resolution: the resolution of the collected messages.
         notes: the notes of the source's uploads.
         result: the place of the result.
-        written: its bytes.
-        dead_list: the place of the list of all dead entries; empty if there are none.
-        listed: most dead entries that the report lists.
+        written: how many bytes the result has; 0 if the result is not written.
+        dead_list: the place of the list of all dead entries; empty if no entries are dead.
+        listed: how many dead entries the report lists at most.
         healings: how often missing records were published again.
         looks: the cost of looks at the job so far.
     """
@@ -179,7 +179,7 @@ def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]
 
 
 def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
-    """Return the files that form a source, according to its notes; empty for a single file."""
+    """Return the files that form a source, according to the source's notes; empty if the source is a single file."""
     files = [file for note in notes for file in note.files]
     if not files:
         return ()

@@ -1,4 +1,4 @@
-"""Writes the files beside a result, or beside the place for it: the list of dead entries, the page, and the report."""
+"""Writes the files beside a result (or its future place): the list of dead entries, the page, and the report."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from parcelq.upload.notes import Note, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
-"""The most bytes that are read from a report; no report is larger."""
+"""How many bytes of a report are read at most; no report is larger."""
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
 _ORDER: Final = "parcelq-order"
 _STATE: Final = "parcelq-state"
 
-"""The metadata of a result say what it is of, so that they and the result change together."""
+"""Names of a result's metadata, which say the result's source and state. Metadata and result are written together."""
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
 
@@ -39,8 +39,8 @@ class Reporter:
 
     Attributes:
         out: the store of results.
-        versions: versions of the steps, in addition to those that the messages name.
-        recipe: steps, settings and other options of a run on one machine.
+        versions: versions of the steps, in addition to the versions that the messages name.
+        recipe: the steps, settings and other options of a run on one machine.
     """
 
     out: Store
@@ -48,11 +48,11 @@ class Reporter:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, result: str) -> bytes:
-        """Read the report beside a result. Raises NotFoundError if there is none."""
+        """Read the report beside a result. Raises NotFoundError if the report does not exist."""
         return self.out.read(result + REPORT, 0, _REPORT_BYTES)
 
     def of_state(self, source: str, result: str, state: str) -> Mapping[str, Any] | None:
-        """Return the report beside a result, if it belongs to this source and state."""
+        """Return the report beside a result; None if no report of this source and state exists."""
         try:
             report: dict[str, Any] = json.loads(self.read(result))
             return report if (report.get("source"), report.get("state")) == (source, state) else None
@@ -69,18 +69,19 @@ class Reporter:
         looks: Cost = NOTHING,
         created: int | None = None,
     ) -> Mapping[str, Any] | None:
-        """Write list, page and report, unless another result has replaced this one; then its writer writes them.
+        """Write the list of dead entries, the page and the report beside a result. If another result has replaced this
+        result, write nothing, because the writer of the other result also writes these files.
 
-        See `report_of` for what the report is made of.
+        See `report_of` about the arguments.
 
         Args:
-            resolution: their resolution; the result must have its state.
+            resolution: the resolution of the collected messages; the result must have the state of this resolution.
             key: key of the result.
-            created: bytes of the result if it was just created. The result is not read again then: a process that
-                replaced it since writes a report of its own.
+            created: how many bytes the result has, if it was just created; else None. A result that was just created is
+                not read again, because a process that replaces the result writes its own report.
 
         Returns:
-            The report; None if it is not written.
+            The report; None if no report was written.
         """
         source = collected.job.source
         listed = key + DEAD if resolution.has_dead else ""
@@ -105,16 +106,17 @@ class Reporter:
                 looks=looks,
             )
             report = replace(report, workflows=(*report.workflows, *self.versions), recipe=self.recipe)
-            # Each file is written only if it has not changed since the result was read; otherwise look again.
+            # Each file is written only if it has not changed since the result was read; otherwise all is read again.
             if self._put(report, collected, resolution, notes, seen):
                 if not listed and (seen[DEAD] or seen is _NOTHING_SEEN):  # a list may be left of an earlier result
                     self.out.delete([key + DEAD])
                 return cast("dict[str, Any]", json.loads(report.to_json()))
 
     def write_stopped(self, record: JobRecord, keys: Sequence[str], names: ResultNames) -> None:
-        """Write list, page and report of a stopped or cancelled job, beside the place for its result.
+        """Write list of dead entries, page and report of a stopped or cancelled job, beside the place for its result.
 
-        If an earlier result exists there, its own report stays. The job's record has the same figures in any case.
+        If an earlier result exists at that place, the report of the earlier result stays. The figures of the stopped
+        job are in the job's record in any case.
         """
         seen = self._seen(names.result)
         if self.out.stat(names.result) is not None:
@@ -137,10 +139,10 @@ class Reporter:
         notes: Sequence[Note],
         seen: Mapping[str, Stored | None],
     ) -> bool:
-        """Write list, page and report, each only if it has not changed since it was read; return whether all were
-        written.
+        """Write list of dead entries, page and report, each file only if it has not changed since `seen`. Return
+        whether all files were written.
 
-        The report is written last, because its existence means that the job is reported.
+        The report is written last, because an existing report means that all files are written.
         """
         # The modules that draw a page are imported only here, at the end of a job.
         from parcelq.collect.page.figures import figures_of
@@ -161,7 +163,7 @@ class Reporter:
 def stopped_report(
     record: JobRecord, collected: Collected, resolution: Resolution, notes: Sequence[Note], names: ResultNames
 ) -> Report:
-    """Return the report of a job without a result. `complete` is false, and its holes are listed."""
+    """Return the report of a job without a result. In this report, `complete` is false, and holes are listed."""
     listed = names.dead if resolution.has_dead else ""
     report = report_of(
         record.source, collected, resolution, notes, names.result, dead_list=listed, healings=record.healings
@@ -177,12 +179,12 @@ def metadata_of(name: str, state: str) -> dict[str, str]:
 
 
 def state_in(present: Stored | None, name: str) -> str:
-    """Return the state of an existing result if it is of this source; otherwise empty."""
+    """Return the state of an existing result; empty if the result is missing or belongs to another source."""
     if present is None or present.metadata.get(_ID) != source_id(name):
         return ""
     return present.metadata.get(_STATE, "")
 
 
 def is_newer(present: Stored, source: Source) -> bool:
-    """Return whether an existing result is of a later put of the same file."""
+    """Return whether an existing result belongs to a later put of the same file."""
     return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order

@@ -1,7 +1,7 @@
 """The state of a job, calculated from its messages: what is done, missing and dead, and where the result's bytes are.
 
 Everything follows from one choice among the messages (see `choice`). Each pass over the indexes repeats the choice: the
-first pass counts, another one finds the places of the bytes. So memory does not grow with the number of messages.
+first pass counts, and another pass finds the places of the bytes. So memory does not grow with the number of messages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
 MOST_HOLES: Final = 10_000
-"""Most holes that are listed; there may be more."""
+"""How many holes a resolution lists at most; a job may have more holes."""
 WHOLE: Final = "whole"
 """The prefix of the state of a complete result."""
 
@@ -46,9 +46,9 @@ class DeadRow(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
-        start: offset in the source of the message that contained them.
-        end: offset just after its last byte.
-        of_source: whether they are entries of the source; otherwise an earlier step wrote them.
+        start: offset in the source of the message that contained these entries.
+        end: offset in the source just after the last byte of that message.
+        of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
         extent: the place of the reason and the entries in a segment.
     """
 
@@ -64,16 +64,16 @@ class Resolution:
     """The state of a job, calculated from the collected messages.
 
     Attributes:
-        total: bytes of the source; None if no message says.
-        covered: bytes of the source whose results were collected.
+        total: how many bytes the source has; None if no message says this.
+        covered: how many bytes of the source have collected results.
         dead: how many entries failed for good, in `dead_messages` messages.
-        dead_bytes: bytes of the source that these messages cover.
-        missing: bytes of the source that are neither covered nor dead, as far as its size is known.
-        holes: the ranges of these, in order; at most `MOST_HOLES` of the `hole_count` that there are.
-        entries: entries of the result.
-        ran: entries of the source that successful runs got, as far as the messages say.
+        dead_bytes: how many bytes of the source are in messages with dead entries.
+        missing: how many bytes of the source are known to be neither covered nor dead.
+        holes: the first of all `hole_count` ranges of missing bytes, in order; at most `MOST_HOLES` ranges.
+        entries: how many entries the result has.
+        ran: how many entries of the source successful runs got, as far as the messages say.
         doubts: why the result may differ from what the step would write for the whole source.
-        state: a digest of the whole choice: results with equal states are equal.
+        state: a digest of all chosen messages; results with equal states are equal.
     """
 
     total: int | None
@@ -98,7 +98,7 @@ class Resolution:
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is processed, and none is dead."""
+        """Whether every entry is processed and no entry is dead."""
         return self.finished and not self.has_dead
 
     @property
@@ -107,7 +107,7 @@ class Resolution:
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return the same for a source whose size is known only from elsewhere; then its end is missing."""
+        """Return this resolution if its size is known; otherwise a copy of size `total` with a missing end."""
         if self.total is not None or total is None:
             return self
         at = self.covered + self.dead_bytes + self.missing
@@ -129,12 +129,12 @@ class Collected:
 
     @property
     def segments(self) -> list[str]:
-        """Keys of the segments, by their number."""
+        """Keys of the segments; a segment's number is its index in this list."""
         return [key for index in self.indexes for key in index.segments]
 
     @property
     def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
-        """Bytes of segments that were read with their indexes, by the segment's number; see `Index.bodies_ahead`."""
+        """Maps a segment's number to bytes of the segment that were read with its index; see `Index.bodies_ahead`."""
         numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
         return {
             number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)
@@ -142,12 +142,12 @@ class Collected:
 
     @property
     def total(self) -> int | None:
-        """Bytes of the source; None if no message says."""
+        """How many bytes the source has; None if no message says this."""
         return max((index.total for index in self.indexes if index.total is not None), default=None)
 
     @property
     def count(self) -> int:
-        """Number of messages."""
+        """How many messages were collected, including duplicates."""
         return sum(index.count for index in self.indexes)
 
     def rows(self) -> Iterator[list[bytes]]:
@@ -155,7 +155,7 @@ class Collected:
         return merged(all_indexes(self.indexes, self.store))
 
     def touched(self) -> int:
-        """Count the bytes of the source that any of the messages covers."""
+        """Return how many bytes of the source are covered by any message."""
         at = touched = 0
         for rows in self.rows():
             for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
@@ -165,7 +165,7 @@ class Collected:
 
     @property
     def words(self) -> int:
-        """Number of words of a row."""
+        """How many words a row of this job has."""
         return words_of(max((index.steps for index in self.indexes), default=0))
 
     def choices(self) -> Iterator[Choice]:
@@ -190,7 +190,7 @@ class Collected:
         return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of objects, and the places of the bytes in them: first the header's, then the rest."""
+        """Return the keys of segments and header, and the places of bytes: first the header's, then `extents`."""
         segments = self.segments
         if header is None:
             return segments, extents
@@ -275,13 +275,13 @@ class _Counter:
 
 
 def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield the places of all bodies once: sorted by lineage; bodies without lineage in the order of arrival."""
+    """Yield the place of each body once, sorted by lineage. Bodies without lineage are in the order of arrival."""
     bodies = bodies_of(_first_of_each(collected))
     return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 
 
 def _first_of_each(collected: Collected) -> Iterator[Choice]:
-    """Choose the first of all messages with the same lineage."""
+    """Choose, among all messages with the same lineage, the message that was collected first."""
     key = (collected.words - PAYLOAD) * WORD
     last = b""
     for rows in collected.rows():

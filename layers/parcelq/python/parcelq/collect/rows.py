@@ -1,22 +1,22 @@
-"""Rows: what an index keeps about each message, as numbers. Pure functions.
+"""Rows: the numbers that an index keeps about each message. This module has only pure functions.
 
-A row is a fixed number of words of 8 bytes, the most significant byte first, so that sorting rows as bytes sorts them
-by lineage:
+A row is a fixed number of words of 8 bytes, the most significant byte first. So rows that are sorted as bytes are
+sorted by lineage:
 
     start  end  [digest  total  start  end] …  where  content  size  entries  read
 
 - `start` and `end` are bytes of the source. For each step, if the message has only a slice of the step's output, a
   group of four words follows: the output's digest and size, and the slice. If the message has the whole output, there
   is no group, because the message then covers all of the step's input. Missing groups are zeros.
-- `where` is the place of the body: 24 bits for the number of the segment, 40 for the offset in it. Messages that cover
-  the same bytes sort by it, so the one that was collected first comes first.
+- `where` is the place of the body: 24 bits for the segment's number, and 40 bits for the offset in the segment.
+  Messages that cover the same bytes are sorted by `where`, so the message that was collected first comes first.
 - `content` distinguishes messages that cover the same bytes but have different contents, such as the outputs of two
-  runs or two reasons.
-- `size` is the body's bytes. Its highest bit says that the body lacks its last line end, which the segment has after
-  it. `entries` counts entries. Its highest bit says that they are dead; the next bit says that dead entries are of a
-  step's output and not of the source.
-- `read` counts the entries of the source that the message was made from. Only the first message of an output has that
-  number; the others have zero.
+  runs, or two reasons of dead entries.
+- `size` is how many bytes the body has. The highest bit of `size` is set if the body lacks its last line end; the
+  segment has this line end after the body. `entries` is how many entries the body has. The highest bit of `entries` is
+  set if the entries are dead, and the next bit if dead entries are of a step's output and not of the source.
+- `read` is the number of source entries from which the message was made. Only the first message of an output has this
+  number; all other messages of the output have zero.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORD: Final = 8
 _PLAIN: Final = 7
 _GROUP: Final = 4
 PAYLOAD: Final = 5
-"""Number of a row's words from `where` on, which are not part of the lineage."""
+"""How many words a row has from `where` on, which are not part of the lineage."""
 WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
 """Indexes of columns, counted from the end of a row; see the module's docstring for their meaning."""
 OFFSET_BITS: Final = 40
@@ -49,7 +49,7 @@ UNKNOWN: Final = (1 << 64) - 1
 _DIGEST_CHARACTERS: Final = 16
 
 Key: TypeAlias = tuple[int, ...]
-"""Return the words of a row before `where`, without missing groups."""
+"""The words of a row before `where`, without missing groups."""
 
 
 def words_of(steps: int) -> int:
@@ -58,12 +58,12 @@ def words_of(steps: int) -> int:
 
 
 def steps_of(key: Key) -> int:
-    """Return how many steps' slices a row needs room for, to hold these words."""
+    """Return how many steps' slices must fit into a row so that the row can contain these words."""
     return (len(key) - 2) // _GROUP
 
 
 def key_of(lineage: Lineage) -> Key:
-    """Return the words that a lineage is sorted by."""
+    """Return the words by which a lineage is sorted."""
     words = [lineage.root.start, lineage.root.end]
     for output in lineage.outputs:
         span = output.span
@@ -74,7 +74,7 @@ def key_of(lineage: Lineage) -> Key:
 
 
 def content_of(lineage: Lineage, note: bytes = b"") -> int:
-    """Return the word that distinguishes contents of the same bytes; `note` is what a segment keeps of a dead piece."""
+    """Return the word that distinguishes contents for the same bytes; `note` is the stored text of dead entries."""
     if note:
         return _hash(note)
     if not lineage.outputs:
@@ -85,7 +85,7 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
 
 
 def read_of(lineage: Lineage, *, dead: bool) -> int:
-    """Return the word that counts entries of the source; dead messages do not need it."""
+    """Return the word that counts entries of the source; the word is `UNKNOWN` for dead messages."""
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None
@@ -99,7 +99,7 @@ def row(key: Key, words: int, where: int, content: int, size: int, entries: int,
 
 
 def moved(data: bytes, words: int, by: int) -> bytes:
-    """Return rows, one after another, with `by` added to each `where`."""
+    """Return joined rows, with `by` added to the word `where` of each row."""
     numbers = _numbers(data)
     column = slice(words + WHERE, None, words)
     numbers[column] = array("Q", [where + by for where in numbers[column]])
@@ -122,7 +122,7 @@ def widened(data: bytes, words: int, to: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Rows as columns of numbers; each column has one number for each row."""
+    """Rows as columns of numbers; each column has one number per row."""
 
     words: int
     numbers: array[int] = field(repr=False)
@@ -134,20 +134,20 @@ class Columns:
 
     @property
     def steps(self) -> int:
-        """Number of groups of words for slices of steps' outputs."""
+        """How many groups of words for slices of steps' outputs each row has."""
         return (self.words - _PLAIN) // _GROUP
 
     def __getitem__(self, column: int) -> array[int]:
-        """A column after the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
+        """Return a column after the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
         return self.numbers[self.words + column :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:
-        """Return starts and ends: in the source for step 0, otherwise in the output of that step."""
+        """Return the starts and ends of slices: of the source if step is 0, otherwise of the output of that step."""
         first = 4 * step if step else 0
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
     def outputs(self, step: int) -> tuple[array[int], array[int]]:
-        """Return digests and sizes of a step's outputs, for steps from 1; digest 0 means that there is no slice."""
+        """Return the digests and sizes of the outputs of a step, from 1. A digest is 0 if the row has no slice."""
         first = 4 * step - 2
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
@@ -159,13 +159,13 @@ def _numbers(data: bytes) -> array[int]:
 
 
 def _to_native(numbers: array[int]) -> None:
-    """Convert numbers between the byte order of rows and that of this machine."""
+    """Convert numbers between the byte order of rows and the byte order of this machine."""
     if sys.byteorder == "little":
         numbers.byteswap()
 
 
 def _digest(text: str) -> int:
-    # Digests are numbers of 64 bits. Zero means none; digests of other programs may be longer or shorter.
+    # Digests are numbers of 64 bits, and zero means no digest. Digests of other programs may be longer or shorter.
     number = int(text, 16) if len(text) == _DIGEST_CHARACTERS else 0
     return number or _hash(text.encode())
 

@@ -1,9 +1,9 @@
 """Index runs: merged indexes that are stored, so that a look at a large job reads little more than new rows.
 
-When a job has many segments, their indexes are merged into an index run, and runs of similar size into a larger one. So
-the number of runs grows only logarithmically. A record beside the segments names the current runs and the findings of
-the last full look. It is written on the condition that it has not changed; runs that it does not name are ignored. So
-merging may be killed at any moment, or run twice at the same time.
+If a job has many segments, the segments' indexes are merged into an index run, and runs of similar size are merged into
+a larger run. So the number of runs grows only logarithmically. A file `runs.json` beside the segments names the current
+runs and the findings of the last full look. This file is written only if the file has not changed since it was read.
+Runs that the file does not name are ignored. So merging may be killed at any moment, or run twice at the same time.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from parcelq.store.store import Store, part_bytes
 from parcelq.topics.cost import NOTHING
 
 FEWEST: Final = 32
-"""Number of segments that are merged into an index run."""
+"""How many segments are merged into one index run."""
 FEWEST_RUNS: Final = 8
-"""Number of index runs of similar size that are merged into a larger one."""
+"""How many index runs of similar size are merged into one larger run."""
 LARGE: Final = 50_000
-"""Looks at a job with at least this many messages do not always read all of its rows."""
+"""A job with at least this many messages is large: a look at a large job does not always read all rows."""
 MUCH: Final = 8
-"""Such a job is read completely when one message in this many is new."""
+"""A large job is read completely if at least one message in this many is new."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
 
 
 class Counted(Protocol):
-    """An object with a number of rows."""
+    """An object that has a number of rows."""
 
     @property
     def count(self) -> int:
-        """Number of rows."""
+        """How many rows the object has."""
 
 
 Run = TypeVar("Run", bound=Counted)
@@ -53,8 +53,8 @@ class Looked:
     """The findings of the last look at all messages of a job.
 
     Attributes:
-        segments: names of the segments at that time.
-        holes: number of ranges of missing bytes.
+        segments: names of the segments that this look read.
+        holes: how many ranges of the source were missing.
     """
 
     segments: frozenset[str]
@@ -67,11 +67,11 @@ class Looked:
 
 
 class Record(NamedTuple):
-    """The record of index runs, which is stored beside a job's segments.
+    """The content of the file `runs.json`, which names the index runs of a job.
 
     Attributes:
         runs: keys of the current index runs.
-        looked: the findings of the last look at all messages; None if there was none, or if they are not worth storing.
+        looked: the findings of the last look at all messages; None if no such findings are stored.
     """
 
     runs: tuple[str, ...] = ()
@@ -80,8 +80,7 @@ class Record(NamedTuple):
 
 
 def read_record(store: Store, keys: Sequence[str]) -> Record:
-    """Read the record of index runs of a job, given the keys in its folder. Raises ParcelqError if the record cannot be
-    read."""
+    """Read `runs.json` of a job, given the keys in the job's folder. Raises ParcelqError if the file cannot be read."""
     key = next((key for key in keys if key.endswith(f"/{_RECORD}")), None)
     seen = store.stat(key) if key else None
     if key is None or seen is None:
@@ -95,10 +94,10 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
 
 
 def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
-    """Replace the record of index runs that was read.
+    """Replace the `runs.json` of a job that was read before, and return its new content.
 
     Raises:
-        ConflictError, NotFoundError: another process wrote or deleted it in the meantime.
+        ConflictError, NotFoundError: another process wrote or deleted the file in the meantime.
     """
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
@@ -109,15 +108,15 @@ def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Recor
 
 
 def name_of(segment: str) -> str:
-    """The part of a segment's key that identifies it in a record."""
+    """Return the part of a segment's key that identifies the segment in `runs.json`."""
     return segment.rpartition("/")[2].split("-")[1]
 
 
 def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]:
-    """Open the current index runs of a job, and the segments that are in none of them.
+    """Open the current index runs of a job, and the segments that are in none of these runs.
 
     Raises:
-        NotFoundError: one of them was deleted.
+        NotFoundError: an index run or segment was deleted.
     """
     runs = open_indexes(store, record.runs)
     merged_already = {segment for run in runs for segment in run.segments}
@@ -126,7 +125,8 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
 
 
 def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
-    """Open the collected messages of a job, given the keys in its folder; None if there are none. Changes nothing.
+    """Open the collected messages of a job, given the keys in the job's folder; None if no messages are collected.
+    Nothing is changed in the store.
 
     Raises:
         NotFoundError: another process has just finished the job, or merged its indexes.
@@ -137,14 +137,14 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
-    """Merge indexes of a job if there are enough of them, and return the record of index runs.
+    """Merge indexes of a job if the job has enough indexes, and return the content of `runs.json`.
 
     Args:
         keys: the keys in the job's folder.
-        now: the time; new keys sort by it.
+        now: the time, by which the keys of new index runs are sorted.
 
     Raises:
-        NotFoundError: another process merged or deleted the indexes that are read here.
+        NotFoundError: another process merged or deleted indexes that are read here.
     """
     record = read_record(store, keys)
     if len(segments_among(keys)) < FEWEST:
@@ -153,7 +153,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
     merged_already = {segment for run in runs for segment in run.segments}
     left = [key for key in segments_among(keys) if key not in merged_already]
     written: list[str] = []
-    # Only a limited number at a time, so that their indexes fit into memory.
+    # Only a limited number of segments is merged at a time, so that their indexes fit into memory.
     for first in range(0, len(left) - FEWEST + 1, FEWEST):
         index = _merge(store, topic, open_indexes(store, left[first : first + FEWEST]), now)
         written.append(index.key)
@@ -167,7 +167,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
 
 
 def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], written: Sequence[str]) -> Record:
-    """Write these runs into the record, and delete the runs that it no longer names."""
+    """Write the names of these runs into `runs.json`, and delete the runs that the file no longer names."""
     named = tuple(run.key for run in runs)
     try:
         new = write_record(store, topic, runs[0].job, record._replace(runs=named))
@@ -181,7 +181,7 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
 
 
 def of_one_size(runs: Sequence[Run]) -> list[Run]:
-    """Return enough runs of similar size to merge, the smallest first; none if no size has enough."""
+    """Return runs of similar size if enough such runs exist; else an empty list. The smallest such size is taken."""
     by_size: dict[int, list[Run]] = {}
     for run in runs:
         by_size.setdefault(run.count.bit_length() // 3, []).append(run)
@@ -189,7 +189,7 @@ def of_one_size(runs: Sequence[Run]) -> list[Run]:
 
 
 def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) -> Index:
-    """Write the rows of indexes as an index run."""
+    """Merge the rows of indexes, and write the merged rows as one index run."""
     steps = max(index.steps for index in indexes)
     count = sum(index.count for index in indexes)
     totals = [index.total for index in indexes if index.total is not None]

@@ -23,18 +23,18 @@ class SourceState:
     """The progress of a source.
 
     Attributes:
-        source: the attribute `Source`; empty for messages without lineage. If the first segment could not be read, its
-            key.
-        covered: bytes of it whose results were collected.
-        total: bytes of it; None if not known yet.
-        dead: entries that failed for good.
-        holes: number of missing byte ranges.
-        result: key of its result; empty while it is not finished.
+        source: the attribute `Source`; empty for messages without lineage. If the first segment could not be read, the
+            key of that segment.
+        covered: how many bytes of the source have collected results.
+        total: how many bytes the source has; None if not known yet.
+        dead: how many entries failed for good.
+        holes: how many byte ranges of the source are missing.
+        result: key of the result; empty while the result is not finished.
         superseded: whether a newer put of the same file already has a result.
-        problem: why the state is unknown; empty if it is known.
-        looked_at: False if there was no time to look at it.
-        report: the report beside the result, once it is written.
-        whole: whether its result has every entry, so that its segments are no longer needed.
+        problem: why the progress is unknown; empty if the progress is known.
+        looked_at: False if the time was too short to check the source.
+        report: the report beside the result; None if the report is not written yet.
+        whole: whether the result has every entry, so that the job's segments are no longer needed.
     """
 
     source: str
@@ -56,8 +56,9 @@ class Seen(NamedTuple):
     Attributes:
         keys: the keys in the job's folder.
         source: the attribute `Source`; empty for messages without lineage.
-        resolution: the state of the job; of a large one in which little is new, what the last look at all of it found.
-        collected: the job's messages; None for such a job.
+        resolution: the state of the job. If the job is large and has few new messages, the state that the last full
+            look found.
+        collected: the job's messages; None if the job is large and has few new messages.
     """
 
     keys: Sequence[str]
@@ -81,7 +82,7 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: 
     """Look at a job, and merge its indexes if there are enough of them.
 
     Args:
-        store: where the segments are.
+        store: the store that contains the segments.
         topic: name of the topic that was drained.
         keys: the keys in the job's folder, including at least one segment.
         now: the time of day.
@@ -89,7 +90,7 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: 
 
     Raises:
         NotFoundError: segments were deleted, because another process has just finished the job.
-        ParcelqError: a segment or the record of index runs cannot be read.
+        ParcelqError: a segment or `runs.json` cannot be read.
     """
     record = tidy(store, topic, keys, now)
     if not whole and (unchanged := _unchanged(store, record, keys)):
@@ -103,10 +104,10 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: 
 
 
 def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None:
-    """Return the state of a large job that cannot be finished yet; None if it must be read completely.
+    """Return the last state of a large job that cannot be finished yet; None if all its messages must be read.
 
-    To finish the job, new messages must cover at least as many bytes of the source as were missing. So most looks at a
-    job read only what is new.
+    A job can be finished only if new messages cover at least as many bytes of the source as were missing. So most looks
+    at a large job read only new messages.
     """
     looked = record.looked
     if looked is None or not looked.missing:
@@ -121,7 +122,7 @@ def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None
 
 
 def _note_looked(topic: str, collected: Collected, resolution: Resolution, record: Record) -> None:
-    """Store the findings of a look at all messages of a large job."""
+    """Store the findings of a look that read all messages of a large job."""
     names = frozenset(map(name_of, collected.segments))
     found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
     looked = Looked(names, collected.count, *found)

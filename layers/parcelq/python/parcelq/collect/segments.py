@@ -1,10 +1,11 @@
-"""Segments: immutable objects with collected messages of one job, sorted, after an index of numbers.
+"""Segments: immutable objects, each with an index of numbers, followed by collected messages of one job, sorted.
 
     head      one line of JSON, padded with spaces to whole words
-    rows      one for each message, in order of lineage; see `rows`
-    bodies    in the same order
+    rows      one row per message, in order of lineage; see the module `rows`
+    bodies    the messages' bodies, in the same order
 
-An *index run* has the same form without bodies: the merged rows of many segments. Its head names the segments.
+An *index run* has the same form without bodies: it contains the merged rows of many segments, and its head names these
+segments.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class JobKey(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """Return the words of a row for a piece."""
+    """The words of a row and the body that a segment stores for a piece (a message, or its dead entries)."""
 
     key: Key
     content: int
@@ -78,18 +79,18 @@ def write_segment(
     processing: Cost = NOTHING,
     draining: Cost = NOTHING,
 ) -> str:
-    """Write pieces of one job as a segment and return its key.
+    """Write pieces of messages of one job as a segment, and return the segment's key.
 
     Args:
-        job: the job of the messages. If it has no source, a piece's `lineage` is the message's id.
+        job: the job of the messages. If the job has no source, the `lineage` of a piece is the message's id.
         versions: the values of the attribute `Workflow`.
         first: when the first message was pulled.
         last: when the last message was pulled.
         processing: the costs that the messages carry.
-        draining: the cost of collecting them.
+        draining: the cost of collecting these messages.
     """
     told = [_told(job, piece) for piece in pieces]
-    if job.source:  # without lineage they stay in the order of arrival
+    if job.source:  # messages without lineage stay in the order of arrival
         told.sort(key=_KEY)
     steps = max((steps_of(one.key) for one in told), default=0)
     rows, bodies = [], []
@@ -119,18 +120,18 @@ def head_of(job: JobKey, versions: Iterable[str], **about: Any) -> bytes:
 
 
 def costs_in_head(processing: Cost, draining: Cost) -> dict[str, Any]:
-    """Return the costs from the head of an index; empty if nothing was counted."""
+    """Return the costs in the form of an index's head; empty if no costs were counted."""
     costs = {"processing": processing, "draining": draining}
     return {name: cost.numbers() for name, cost in costs.items() if cost != NOTHING}
 
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
-    """Return a new key for an index, given its bytes with the head; keys sort by time."""
+    """Return a new key for an index, given how many bytes the index and its head have. Keys are sorted by time."""
     return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
 
 
 def time_of(key: str) -> datetime | None:
-    """Return when the last message of a segment was pulled, from the segment's key; None if the key does not say it."""
+    """Return when the last message of a segment was pulled, according to the key; None if the key has no time."""
     try:
         return datetime.strptime(key.rpartition("/")[2].partition("-")[0], _TIME).replace(tzinfo=UTC)
     except ValueError:
@@ -138,7 +139,7 @@ def time_of(key: str) -> datetime | None:
 
 
 def index_size(key: str) -> int:
-    """Return the bytes of an index with its head, from its key. Raises ParcelqError if the key does not say it."""
+    """Return how many bytes an index and its head have. Raises ParcelqError if the key does not say the size."""
     text = key.rpartition(".")[0].rpartition("-")[2]
     if not text.isdecimal() or len(text) > 18:
         raise ParcelqError(f"{key!r} is not a segment: its name does not end in the size of its index")
@@ -146,7 +147,7 @@ def index_size(key: str) -> int:
 
 
 def segment_keys(store: Store, topic: str) -> dict[str, list[str]]:
-    """Keys of all objects of a topic's jobs, by the job's id, in the order in which they were written."""
+    """Return the keys of all objects of a topic's jobs, by the job's id, in the order in which objects were written."""
     found: dict[str, list[str]] = {}
     for key in store.keys(folder(topic)):
         found.setdefault(key.split("/")[2], []).append(key)
@@ -159,7 +160,7 @@ def segments_among(keys: Iterable[str]) -> list[str]:
 
 
 def read_notes(data: bytes) -> tuple[str, str, bytes]:
-    """Read what a segment stores of a dead piece: the reason, the numbers of its first entry, and the entry."""
+    """Parse what a segment stores of dead entries: the reason, the attribute `First`, and the entries."""
     line, _, entry = data.partition(b"\n")
     reason, first = json.loads(line)
     return str(reason), str(first), entry

@@ -1,4 +1,4 @@
-"""A map of a source: equal parts from the first byte to the last, and the state of each."""
+"""A map of a source: equal parts from the first byte to the last byte, and the state of each part."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Final, NamedTuple
 from parcelq.collect.resolution import Collected, Resolution
 
 CELLS: Final = 240
-"""Parts of a map; fewer if the source has fewer bytes."""
+"""How many parts a map has; fewer if the source has fewer bytes."""
 LINE_CELLS: Final = 60
-"""Parts of a map that is one line on a terminal."""
+"""How many parts a map has if it is one line on a terminal."""
 KINDS: Final = {"=": "done", "x": "dead", ".": "missing", "?": "both"}
-"""The states of a part, by their letters in a job's record."""
+"""Maps a letter in the map of a job's record to the state of a part."""
 _LETTERS: Final = {kind: letter for letter, kind in KINDS.items()}
 _HOLES: Final = 3
-"""Most missing ranges that are listed for a part."""
+"""How many missing ranges are listed per part."""
 
 
 class Cell(NamedTuple):
     """A part of a source.
 
     Attributes:
-        dead_bytes: bytes of it that belong to messages that failed.
-        missing_bytes: bytes of it without any result.
-        dead: failed entries that begin in it.
-        holes: the first of the missing ranges that overlap it.
+        dead_bytes: how many bytes of the part are in messages that failed.
+        missing_bytes: how many bytes of the part have no result.
+        dead: how many failed entries begin in the part.
+        holes: the first missing ranges that overlap the part.
     """
 
     start: int
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
 
     @property
     def bad_share(self) -> float:
-        """The share of its bytes that are dead or missing, from 0 to 1."""
+        """The share of the part's bytes that are dead or missing, from 0 to 1."""
         return min(1.0, (self.dead_bytes + self.missing_bytes) / max(1, self.end - self.start))
 
 
@@ -61,7 +61,7 @@ class SourceMap:
         self._holes: list[list[tuple[int, int]]] = [[] for _ in range(count)]
 
     def add_dead(self, start: int, end: int, entries: int) -> range:
-        """Add failed entries from messages of `[start, end)`, and return the numbers of the cells that they touch."""
+        """Add failed entries from bytes `[start, end)`. Return the numbers of the parts that overlap these bytes."""
         touched = self._touched(start, end)
         self._dead[touched.start] += entries
         for number, size in self._shares(start, end):
@@ -69,19 +69,19 @@ class SourceMap:
         return touched
 
     def add_missing(self, start: int, end: int) -> None:
-        """Add a range without any result."""
+        """Add a range of bytes that has no result."""
         for number, size in self._shares(start, end):
             self._missing_bytes[number] += size
             if len(self._holes[number]) < _HOLES:
                 self._holes[number].append((start, end))
 
     def cells(self) -> tuple[Cell, ...]:
-        """Return the parts, in order."""
+        """Return the parts of the map, in order."""
         return tuple(
             Cell(
                 self._edges[number],
                 self._edges[number + 1],
-                # Messages may overlap, for example dead entries of a later step that come from the same bytes.
+                # Messages may overlap, for example if dead entries of a later step come from the same bytes.
                 min(self._dead_bytes[number], self._edges[number + 1] - self._edges[number]),
                 self._missing_bytes[number],
                 self._dead[number],
@@ -96,7 +96,7 @@ class SourceMap:
         return range(first, max(first, min(last, bisect_right(self._edges, end - 1) - 1)) + 1)
 
     def _shares(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield numbers of cells, each with the number of bytes of a range in it."""
+        """Yield the number of each part that overlaps a range, and how many bytes of the range are in the part."""
         for number in self._touched(start, end):
             size = min(end, self._edges[number + 1]) - max(start, self._edges[number])
             if size > 0:
@@ -104,12 +104,12 @@ class SourceMap:
 
 
 def line_of(cells: Iterable[Cell]) -> str:
-    """Return the map as a text with a letter for each part; see `KINDS`."""
+    """Return the map as a text with one letter per part; see `KINDS`."""
     return "".join(_LETTERS[cell.kind] for cell in cells)
 
 
 def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> SourceMap:
-    """Draw the map of a job with what is missing; see `Resolution.up_to` where no message says the source's size."""
+    """Draw the map of a job with missing ranges only. If no message says the source's size, see `Resolution.up_to`."""
     drawn = SourceMap(resolution.total or 0, cells)
     for start, end in collected.holes(resolution):
         drawn.add_missing(start, end)
@@ -117,7 +117,7 @@ def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS)
 
 
 def source_map_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> tuple[Cell, ...]:
-    """Draw the map of a job without reading its dead entries; see `missing_of`."""
+    """Draw the map of a job from rows alone, without reading the texts of dead entries; see `missing_of`."""
     drawn = missing_of(collected, resolution, cells)
     if resolution.has_dead:
         for row in collected.dead():

@@ -1,4 +1,4 @@
-"""Shows the progress of sources, and publishes their missing records again."""
+"""Shows the progress of sources, and publishes missing records of sources again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REASON_TOLD: Final = 300
 
 
 class Share(NamedTuple):
-    """A part of a source."""
+    """A part of a source: in bytes, in percent, and in entries."""
 
     bytes: int | None
     percent: float | None
@@ -35,10 +35,10 @@ class Status(NamedTuple):
     """The progress of a source that has no complete result yet.
 
     Attributes:
-        report: the facts known so far.
-        resolution: its state in bytes.
-        topic: name of the topic that it was published on; empty if not noted.
-        problem: why it can never be uploaded; empty if no such reason is known.
+        report: a report with the facts that are known so far.
+        resolution: which bytes of the source are done, dead and missing.
+        topic: name of the topic on which the source was published; empty if the notes do not say.
+        problem: why the source can never be uploaded; empty if no such reason is known.
     """
 
     report: Report
@@ -53,21 +53,21 @@ class Status(NamedTuple):
 
     @property
     def total(self) -> int | None:
-        """Bytes of it; None if not known yet."""
+        """How many bytes the source has; None if not known yet."""
         return self.resolution.total
 
     @property
     def name(self) -> str:
-        """Its name for users."""
+        """The source's name for users."""
         return Source.parse(self.source).name
 
     def has_in_name(self, text: str) -> bool:
-        """Return whether its name contains a text, either plain or percent-encoded."""
+        """Return whether the source's name contains a text, either plain or percent-encoded."""
         return text in Source.parse(self.source).key or text in self.source
 
     @property
     def shares(self) -> dict[str, Share]:
-        """The parts that have results (`covered`), failed for good (`dead`), and are neither (`missing`)."""
+        """The parts of the source that have results (`covered`), failed for good (`dead`), and are `missing`."""
         entries, found = self.report.entries, self.resolution
         missing = None if self.total is None else found.missing
         sizes = {"covered": found.covered, "dead": found.dead_bytes, "missing": missing}
@@ -78,7 +78,7 @@ class Status(NamedTuple):
         }
 
     def document(self, most: int | None = None) -> dict[str, Any]:
-        """Return the status as JSON, with a limited number of holes and deaths and their full counts."""
+        """Return the status as JSON values, with a limited number of holes and dead entries, but with full counts."""
         shares = self.shares
         return {
             "source": self.source,
@@ -104,13 +104,12 @@ class Status(NamedTuple):
 def statuses(store: Store, topic: str) -> Iterator[Status]:
     """Yield the status of every incomplete source that was uploaded or has collected messages.
 
-    A source whose segments cannot be read is logged, and left out.
+    A source is logged and left out if its segments cannot be read.
 
     Args:
-        topic: name of the topic that results are collected from. Sources whose results go to another topic are left
-            out.
+        topic: name of the topic from which results are collected. Sources with another output topic are left out.
     """
-    # Read before the segments, so that a job that finishes meanwhile does not count as missing.
+    # Notes are read before the segments, so that a job that finishes meanwhile does not count as missing.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
         try:
@@ -118,7 +117,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
             if collected and (name := collected.job.source):
                 yield _status(name, noted.pop(name, []), collected)
         except NotFoundError:
-            continue  # the job has just finished
+            continue  # the job has just finished, so its segments were deleted
         except ParcelqError as error:
             _log.error("%s", error)
     for source, notes in noted.items():
@@ -127,10 +126,10 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
-    """Publish the missing records of a source again, and return the number of messages.
+    """Publish the missing records of a source again, and return how many messages were published.
 
     Raises:
-        ParcelqError: it is a file of some machine, can never be uploaded, or its object was deleted or replaced.
+        ParcelqError: the source is a local file, can never be uploaded, or its object was deleted or replaced.
         PublishError, AwsError, TopicNotFoundError: not all records were published.
     """
     source = object_of(status)
@@ -146,10 +145,10 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
 
 def object_of(status: Status) -> Source:
-    """Return the object of a source, from which it can be repaired.
+    """Return the S3 object of a source, from which missing records can be published again.
 
     Raises:
-        ParcelqError: the source is a file of some machine.
+        ParcelqError: the source is a local file of some machine.
     """
     source = Source.parse(status.source)
     if not source.bucket:
@@ -173,15 +172,15 @@ def _percent(size: int | None, total: int | None) -> float | None:
 
 
 def _leads_to(note: Note, topic: str) -> bool:
-    """Return whether the results of an upload go to a topic, as far as that is known."""
+    """Return whether the results of an upload go to a topic; True if the notes do not name the topic."""
     return note.output is None or topic in {note.output, note.topic}
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Return whether a source, or a later put of the same file, has a complete result, according to the report beside
-    it.
+    """Return whether a source or a later put of the same file has a complete result, according to the report beside the
+    result.
 
-    Notes of its uploads may be left over then, because the note of a repeated upload is written late.
+    Even if the result is complete, upload notes may exist, because a repeated upload writes its note late.
     """
     put = Source.parse(source)
     try:

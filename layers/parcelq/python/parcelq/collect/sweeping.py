@@ -1,4 +1,4 @@
-"""Collecting on request: what the schedule or somebody asks the downloader for, and looking at all jobs at once."""
+"""Collects on request: parses requests to the downloader from the schedule or from users, and checks all jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parcelq.names import RESULTS, topic_within
 
 _log = logging.getLogger(__name__)
 _SEEN_SECONDS: Final = 24 * 3600
-"""Lost looks are found of jobs that changed in this time. A running job changes at least hourly."""
+"""Lost looks are found only if the job changed within this many seconds. A running job changes at least hourly."""
 _KEYS: Final[Mapping[str, Check]] = {
     "topic": optional(text),
     "destination": optional(text),
@@ -24,7 +24,7 @@ _KEYS: Final[Mapping[str, Check]] = {
 
 
 class Request(NamedTuple):
-    """The members of a request; the schedule's request has none."""
+    """The members of a request to the downloader; the schedule's request has no members."""
 
     topic: str | None = None
     destination: str | None = None
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
     @classmethod
     def parse(cls, event: object) -> Request:
-        """Read the request of an event. Raises ValueError that names all its mistakes."""
+        """Parse the request of an event. Raises ValueError that names all mistakes in the request."""
         if not isinstance(event, dict):
             raise ValueError(f"request is {shown(event)}, but must be a JSON object")
         values, problems = checked(event, _KEYS)
@@ -41,11 +41,11 @@ class Request(NamedTuple):
         return cls(**values)
 
     def topic_in(self, config: Config) -> str:
-        """Name of the topic to drain, one of the stack's. Raises InvalidValueError for any other."""
+        """Return the name of the topic to drain. Raises InvalidValueError if the topic does not belong to the stack."""
         return config.output_topic if self.topic is None else topic_within(config.prefix, self.topic)
 
     def destination_in(self, config: Config) -> str:
-        """The prefix that results go under, in the stack's bucket below `results/`; else InvalidValueError."""
+        """Return the prefix of the results' keys. Raises InvalidValueError if the prefix is not below `results/`."""
         root = f"s3://{config.bucket}/{RESULTS}"
         wanted = self.destination or root
         if not wanted.endswith("/"):
@@ -56,9 +56,9 @@ class Request(NamedTuple):
 
 
 def look_at_all(looker: Looker, may_go_on: Callable[[], bool]) -> list[SourceState]:
-    """Look at every job that has something new, and publish lost looks again.
+    """Take a look at every job that has new messages, and publish lost looks again.
 
-    If a job cannot be looked at, the others continue.
+    If a look at a job fails, the other jobs are still checked.
     """
     states = looker.finisher.finish_without_lineage()
     for keys in looker.finisher.unfinished():

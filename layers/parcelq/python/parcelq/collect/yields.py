@@ -1,9 +1,9 @@
-"""Compares how many entries runs wrote with how many they got, to detect steps that depend on how records are grouped.
-Pure functions.
+"""Pure functions that compare how many entries runs wrote with how many entries the runs got. This detects steps that
+depend on how records are grouped.
 
-Parcelq promises that every record went through a successful run. Whether the runs together write what one run over the
-whole file would write depends on the step. For example, a step that takes the first line of each input for a header
-loses a record in every run. The counts show that, and `doubts` says so.
+Parcelq promises that every record went through a successful run. Whether all runs together write the same as one run
+over the whole file depends on the step. For example, a step that takes the first line of each input for a header loses
+a record in every run. The counts of entries show such a loss, and `doubts` describes the loss.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import Final
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
-"""Counts are suspicious if a step that treats each record by itself would produce them with less than this
+"""Counts are suspicious if a step that treats each record by itself would produce these counts with less than this
 probability.
 """
 _DEVIATIONS: Final = 3
-"""A difference of this many standard deviations is not chance."""
+"""A difference of at least this many standard deviations does not count as chance."""
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""If at least this many runs all lose the same few entries, that is not chance."""
+"""A loss does not count as chance if at least `_FEWEST_RUNS` runs all lose the same number of entries, and got at least
+`_FEWEST_ENTRIES` times as many entries as they lost.
+"""
 
 
 @dataclass(slots=True)
@@ -32,9 +34,9 @@ class Sized:
     """Runs over inputs of similar size.
 
     Attributes:
-        read: entries that they got.
-        written: entries that they wrote.
-        empty: number of runs that wrote none.
+        read: how many entries the runs got.
+        written: how many entries the runs wrote.
+        empty: how many runs wrote no entries.
     """
 
     runs: int = 0
@@ -51,18 +53,19 @@ class Sized:
 
     @property
     def rate(self) -> float:
-        """Entries written for each entry read."""
+        """How many entries were written per entry read."""
         return self.written / self.read if self.read else 0.0
 
 
 @dataclass(slots=True)
 class Yields:
-    """Counts of runs by the size of their input. Its size does not grow with the number of runs.
+    """Counts of runs by the size of their input. The memory for these counts does not grow with the number of runs.
 
     Attributes:
-        sizes: counts by the number of binary digits of the entries that a run got. Halving a parcel removes one digit.
-        most_lost: the largest difference between entries read and entries written of a run.
-        least_lost: the smallest such difference.
+        sizes: maps a number of binary digits to the counts of runs whose number of entries has that many digits.
+            Halving a parcel removes one digit.
+        most_lost: the largest number of entries by which a run wrote less than it got; None if there was no run.
+        least_lost: the smallest number of entries by which a run wrote less than it got; None if there was no run.
     """
 
     sizes: dict[int, Sized] = field(default_factory=dict)
@@ -73,8 +76,8 @@ class Yields:
         """Add messages of a result.
 
         Args:
-            reads: for each message, the entries of the source that it was made from, as in rows.
-            entries: for each message, its number of entries, with the flag for dead ones.
+            reads: for each message, from how many source entries it was made, as in rows.
+            entries: for each message, how many entries it has, with the flag for dead entries.
         """
         is_plain = (
             min(reads, default=1) > 0 and max(entries, default=0) < FLAG
@@ -93,11 +96,11 @@ class Yields:
 
     @property
     def read(self) -> int:
-        """Number of entries that the runs got."""
+        """How many entries the runs got."""
         return sum(one.read for one in self.sizes.values())
 
     def doubts(self) -> tuple[str, ...]:
-        """Return sentences about counts that show that a step does not treat each record by itself."""
+        """Return sentences about those counts that show that a step does not treat each record by itself."""
         if not self.sizes:
             return ()
         usual_digits, usual = max(self.sizes.items(), key=lambda one: one[1].read)
@@ -139,7 +142,7 @@ _HEADER: Final = "a step that takes the first record for a header does that"
 
 
 def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Join the messages of each run's output; runs with a dead message in their output are left out."""
+    """Yield how many entries each run got and wrote; runs with a dead message in the output are left out."""
     known, written = 0, 0
     for read, count in zip(reads, entries, strict=True):
         if read:
@@ -152,12 +155,12 @@ def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, i
 
 
 def _is_unlikely(rate: float, runs: int) -> bool:
-    """Return whether it is improbable that this many single records all give no output."""
+    """Return whether chance hardly explains that this many runs over single records all write nothing."""
     return (1 - min(rate, 1.0)) ** runs < _UNLIKELY
 
 
 def _is_less(found: Sized, rate: float) -> bool:
-    """Return whether runs wrote less than chance explains, if a record gives `rate` records on average."""
+    """Return whether runs wrote less than chance explains, if a step writes `rate` records per record on average."""
     expected = found.read * rate
     variance = expected * max(1 - rate, rate - 1, 0.0)
     return found.written < expected - _DEVIATIONS * max(1.0, sqrt(variance))

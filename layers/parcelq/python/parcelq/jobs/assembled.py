@@ -22,7 +22,7 @@ class Assembled(NamedTuple):
     """A workflow with its programs and files, on this machine.
 
     Attributes:
-        files: the files for the bundle, by their paths in it.
+        files: maps the path of each file in the bundle to the file on this machine.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Assembled(NamedTuple):
     files: Mapping[str, Path]
 
     def with_environments(self, progress: Progress) -> list[Step]:
-        """Return the steps, with their environments on this machine.
+        """Return the steps, after installing the dependencies of each step on this machine.
 
         Raises:
             SettingsError: the dependencies of a step cannot be installed.
@@ -40,10 +40,10 @@ class Assembled(NamedTuple):
         return [with_environment(step, one.packages, progress) for step, one in every]
 
     def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
-        """Return the packages of each step for a function; None for a step that needs none.
+        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages.
 
         Raises:
-            SettingsError: a package does not exist for the target.
+            SettingsError: a package does not exist for the target platform.
         """
         from parcelq.steps.packages import packages_for
 
@@ -62,11 +62,10 @@ class Assembled(NamedTuple):
 
 
 def from_folder(folder: Path, name: str = "") -> Assembled:
-    """Assemble the workflow of a folder with a `workflow.yaml`. All files of the folder except hidden ones belong to
-    it.
+    """Assemble the workflow of a folder with a `workflow.yaml`, from all files of the folder except hidden files.
 
     Args:
-        name: the workflow's name; by default derived from the folder's name.
+        name: the workflow's name; by default a name derived from the folder's name.
 
     Raises:
         SettingsError: the workflow is invalid; the message names every mistake.
@@ -92,13 +91,13 @@ def from_steps(
 ) -> Assembled:
     """Assemble a workflow of single steps, as `parcelq run --step` names them.
 
-    A step that is a file consists of that file alone; a step that is a folder includes all its files. A name on the
-    PATH stays a name.
+    A step that is a file consists of that file alone; a step that is a folder includes all its files. A step that names
+    a program on the PATH stays a name.
 
     Args:
         paths: the steps, in order.
-        settings: the settings file of each step; empty for a step without one.
-        name: the workflow's name; by default derived from the steps' names.
+        settings: the path of each step's settings file; empty for a step without a settings file.
+        name: the workflow's name; by default a name derived from the steps' names.
 
     Raises:
         SettingsError: a step or settings file does not exist or cannot be used.
@@ -129,10 +128,10 @@ def from_steps(
 
 
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
-    """Return the workflow with other sizes, format and limits, where they are given.
+    """Return the assembled workflow with every size, format and limit replaced for which `workflow` gives a value.
 
     Args:
-        workflow: the new values; its steps are ignored.
+        workflow: a workflow with the new values; the steps of this workflow are ignored.
     """
     old = assembled.workflow
     steps = tuple(step._replace(batch_size=None) for step in old.steps) if workflow.batch_size else old.steps

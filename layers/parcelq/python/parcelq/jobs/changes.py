@@ -1,4 +1,4 @@
-"""How the record of a job changes: by a look, by its end, by being halted or woken. All of it is pure."""
+"""Pure functions that change a job's record: when a look is taken, and when the job ends, is halted or is woken."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from parcelq.jobs.record import JobRecord, State
 
 SHORTEST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 120.0
-"""Delays of later looks; SQS takes up to 900 seconds."""
+"""The shortest and the longest delay of each look after the first; SQS allows at most 900 seconds."""
 STILL_SECONDS: Final = 60.0
 """The longest delay while a job makes no progress."""
 COUNTING_SECONDS: Final = 20.0
-"""Topics are counted when a job made no progress for this many seconds."""
+"""The messages on the topics are counted if a job made no progress for this many seconds."""
 QUIET_SECONDS: Final = 90.0
-"""A job is stuck when no message of it arrived for this many seconds while its topics were empty."""
+"""A job is stuck if its topics were empty and none of its messages arrived for this many seconds."""
 QUIET_LOOKS: Final = 3
-"""The topics must be found empty this many times in a row, because SQS counts only approximately."""
+"""A job counts as stuck only if its topics were empty this many times in a row, because SQS counts approximately."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
 """On a busy stack, a job counts as stuck after this many seconds: the longest deadline of any topic in the template
 plus 15 minutes.
 """
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
-"""An upload has failed when no message of it arrived for this many seconds: Lambda drops an event of S3 after 6
+"""An upload has failed if none of its messages arrived for this many seconds: Lambda drops an event of S3 after 6
 hours.
 """
 SHARE: Final = 4.0
-"""The next look comes after this fraction of the remaining time."""
+"""The delay of the next look is the remaining time divided by this number."""
 
 
 class Found(NamedTuple):
-    """The findings of a look. Attributes that a record has too mean the same here.
+    """The findings of a look. An attribute that the job's record also has means the same here.
 
     Attributes:
         now: the time, in seconds since the epoch.
-        segments: number of segments of the job.
+        segments: how many segments the job has.
         complete: whether every entry is processed or dead.
-        empty: whether all topics of the stack were empty; None if they were not counted.
-        uploaded: whether all of the source is published; False if the look did not check.
+        empty: whether all topics of the stack were empty; None if the messages were not counted.
+        uploaded: whether all of the source is published; False if the look did not check this.
         problem: why the source can never be uploaded; empty if no such reason is known.
-        entries: successfully processed entries of the source; None if the look did not count them.
-        reason: why one of the dead entries failed; None if the look did not read it.
-        map: the map of the source; None if the look did not draw it.
+        entries: how many entries of the source were processed successfully; None if the look did not count entries.
+        reason: why one of the dead entries failed; None if the look did not read a reason.
+        map: the map of the source (see `collect.source_map`); None if the look did not draw a map.
         died_again: whether all redriven entries are done or dead again, as far as the look knows.
     """
 
@@ -69,7 +69,9 @@ class Found(NamedTuple):
 
 
 class Next(Enum):
-    """The next step after a look: `LOOK` again later, `FINISH` the job, `HEAL` it, or `STOP` it."""
+    """What to do after a look: `LOOK` again later, `FINISH` the job, `HEAL` the job (publish missing records again), or
+    `STOP` the job.
+    """
 
     LOOK = auto()
     FINISH = auto()
@@ -78,11 +80,11 @@ class Next(Enum):
 
 
 def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
-    """Return the record after a look, and the next step. The new record names the next look.
+    """Return the job's record after a look, and what to do next. The new job record names the next look.
 
     Args:
-        record: the record that the look found.
-        found: the other findings.
+        record: the job's record before the look.
+        found: what the look found in the segments, the upload's notes and the topics.
         quiet_seconds: seconds without a message after which a job counts as stuck.
     """
     new = _seen(record, found)
@@ -91,7 +93,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         kept = replace(new, state=record.state, look=record.look, due=record.due, time_left=None)
         return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
-    # The uploader writes its notes after it has published; the report needs them. A redriven job may get more messages.
+    # The report needs the uploader's notes, which are written after publishing. A redriven job may get more messages.
     is_redriven = found.dead and new.redriven and not found.died_again
     may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
@@ -108,7 +110,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
 def ended(
     record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "", halted: bool = False
 ) -> JobRecord:
-    """Return the record of a job that ended; with `halted`, its remaining messages must not run."""
+    """Return a job's record after the job ended; if `halted`, the job's remaining messages must not run."""
     new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
     redriven = record.redriven and state is not State.FINISHED
     result = result or record.result
@@ -116,12 +118,12 @@ def ended(
 
 
 def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
-    """Return the record of a job that a user halts; the next look at it writes the report."""
+    """Return a job's record after a user halts the job; the next look at the job writes the report."""
     return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
-    """Return the record of an ended job that continues because it got new messages; its next look is due at once.
+    """Return the record of an ended job that continues because new messages arrived; its next look is due at once.
 
     The messages may be dead entries that run again. So the job ends only when no more messages arrive.
     """
@@ -150,7 +152,7 @@ def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: fl
 
 
 def _seen(record: JobRecord, found: Found) -> JobRecord:
-    """Return the record with the findings and the next look."""
+    """Return the job's record with the findings of a look, and with the next look."""
     has_moved = found.segments != record.segments
     moved = found.now if has_moved else record.moved
     still = record.still + 1 if found.empty and not has_moved else 0
@@ -187,7 +189,7 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
 
 
 def _stuck(record: JobRecord, now: float, *, is_still: bool) -> str:
-    """Return why a job can never continue; empty if it may."""
+    """Return why a job can never continue; empty if the job may continue."""
     if is_still and record.uploaded and record.healings >= MOST_HEALINGS:
         return f"{record.missing} bytes of it are missing after {record.healings} healings"
     if is_still and not record.uploaded and now - record.moved >= UPLOAD_SECONDS:
@@ -196,16 +198,17 @@ def _stuck(record: JobRecord, now: float, *, is_still: bool) -> str:
 
 
 def _limit(record: JobRecord) -> float:
-    """Return when a job reaches the time limit."""
+    """Return when a job exceeds its time limit, in seconds since the epoch; infinite if the job has no time limit."""
     most = record.limits.max_seconds
     return math.inf if most is None else max(record.started, record.resumed) + most + SHORTEST_SECONDS
 
 
 def _exceeded(record: JobRecord, now: float) -> str:
-    """Return a sentence about the limit that a job exceeds; empty if it exceeds none.
+    """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
 
-    Dead entries are counted in two ways, and the larger number is used: not every run says how many entries it got, and
-    a message that died in a later step may contain several entries of the source.
+    Processed entries are counted in two ways, and the larger number is used. The first way counts reported entries, but
+    not every run reports how many entries it got. The second way estimates from bytes, because a message that died in a
+    later step may contain several entries of the source.
     """
     by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
     seen = max(record.dead + record.entries, by_bytes)
@@ -213,8 +216,8 @@ def _exceeded(record: JobRecord, now: float) -> str:
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:
-    """Return the seconds until the next look: a fraction of the remaining time or, without progress, of the time since
-    the last progress.
+    """Return the seconds until the next look: a fraction of the job's remaining time. If the last look found no
+    progress, return a fraction of the time since the last progress.
 
     The remaining time of a young job is a guess, so no delay is longer than half of the job's age.
     """

@@ -1,4 +1,4 @@
-"""Says whether messages of a job should still be processed; uploader and processors ask before they begin."""
+"""Decides whether messages of a job are still processed; the uploader and processors ask before they run messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 OPEN_SECONDS: Final = 3.0
-"""Seconds until the state of a running job is read again. A halted job's state is read each time, because it may be
-resumed.
+"""Seconds until the state of a running job is read again. A halted job's state is read each time, because the job may
+be resumed.
 """
 _MOST_KNOWN: Final = 10_000
 
 
 class Gate:
-    """Knows which jobs were cancelled or stopped, from their records."""
+    """Reads the records of jobs to decide which jobs were cancelled or stopped."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -31,9 +31,9 @@ class Gate:
         self._open: dict[str, float] = {}
 
     def is_open(self, source: str, version: str) -> bool:
-        """Return whether the job of a source continues, given the attributes of its messages.
+        """Return whether a job continues, given the attributes `Source` and `Workflow` of its messages.
 
-        If the store does not answer, return True: running a message needlessly is better than losing one.
+        If the store does not answer, return True: running a message needlessly is better than losing a message.
         """
         if not source:
             return True
@@ -54,5 +54,7 @@ class Gate:
         return True
 
     def passing(self, pulled: Iterable[Pulled]) -> list[Pulled]:
-        """Return the messages whose jobs continue. The caller should acknowledge the others without running them."""
+        """Return the messages whose jobs continue. The caller should acknowledge the messages that are not returned,
+        without running them.
+        """
         return [one for one in pulled if self.is_open(one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, ""))]

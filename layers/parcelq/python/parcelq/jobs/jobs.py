@@ -1,4 +1,4 @@
-"""Begins and wakes jobs: first writes the job's record, then publishes the message that asks for a look at it."""
+"""Begins and wakes jobs: first writes the job's record, then publishes a look (a message that asks to check a job)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 WAKING_SECONDS: Final = 1
-"""Delay of a look that wakes a job, so that one of its messages has arrived before the look is taken."""
+"""Seconds by which a look that wakes a job is delayed, so that one of the job's messages has arrived by then."""
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks for jobs that may have ended, because more messages of them will arrive.
+    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive.
 
     Args:
-        sources: the attributes `Source` and `Workflow` of messages of the jobs; those without a source are left out.
+        sources: pairs of the attributes `Source` and `Workflow`, one pair per job; pairs without a source are left out.
 
     Raises:
         PublishError, AwsError: the looks were not published.
@@ -44,7 +44,7 @@ class Jobs(NamedTuple):
     """The jobs of a stack.
 
     Attributes:
-        now: returns the time in seconds since the epoch.
+        now: a function that returns the time in seconds since the epoch.
     """
 
     store: Store
@@ -52,15 +52,15 @@ class Jobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def begin(self, source: str, version: str, topic: str, limits: Limits = NO_LIMITS) -> JobRecord:
-        """Begin the job of a source, before its first message is published; return its record.
+        """Begin the job of a source before the source's first message is published; return the job's record.
 
         Args:
-            source: the attribute `Source`.
-            version: the attribute `Workflow` of its messages; empty for the built-in step.
-            topic: name of the topic for its records.
+            source: the attribute `Source` of the job's messages.
+            version: the attribute `Workflow` of the job's messages; empty for the built-in step.
+            topic: name of the topic for the records of the source.
 
-        If the job has already begun, its record stays unchanged. If its first look was not taken yet, it is published
-        again, because the invocation that began the job may have died before it published the look.
+        If the job has already begun, its record stays unchanged. If the job's first look was not taken yet, the look is
+        published again, because the invocation that began the job may have died before publishing the look.
 
         Raises:
             PublishError, AwsError: the look could not be published, or the store failed.
@@ -72,7 +72,7 @@ class Jobs(NamedTuple):
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Record that a source cannot be run, where its job has no record yet."""
+        """Write a job record that says why a source cannot be run, unless the job already has a record."""
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
@@ -87,7 +87,7 @@ class Jobs(NamedTuple):
         version: str = "",
         limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
-        """Return the record of a job and its etag. If there is none, create it without publishing its first look."""
+        """Return a job's record and the record's etag. If it is missing, create it without publishing a look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
         record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
@@ -95,25 +95,25 @@ class Jobs(NamedTuple):
             return record, write_job(self.store, record, None)
         except ConflictError:
             found = read_job(self.store, record.id)
-            if found is None:  # it was just deleted
+            if found is None:  # the record was just deleted
                 raise
             return found
 
     def publish(self, record: JobRecord) -> None:
-        """Publish the look that a record names, delayed until it is due.
+        """Publish the look that a job's record names, delayed until the look is due.
 
         Raises:
-            PublishError, AwsError: it was not published.
+            PublishError, AwsError: the look was not published.
         """
         delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
         self.send([Look(record.id, record.look)], delay)
 
     def send(self, looks: Iterable[Look], delay_seconds: int = 0) -> None:
-        """Publish looks. Raises PublishError if one was not published."""
+        """Publish looks. Raises PublishError if a look was not published."""
         publish_all(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs whose look is lost, among those that changed since a time."""
+        """Yield the records of jobs with a lost look. Only job records that changed since a time are checked."""
         for one in self.store.listing(JOBS):
             if one.modified < since:
                 continue
@@ -126,11 +126,10 @@ class Jobs(NamedTuple):
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """Ensure that a job with new messages has a look; create the job's record if it has none.
+        """Ensure that a job with new messages has a published look; create the job's record if the record is missing.
 
         Returns:
-            When the next look at it is due; None if the job is complete, so that its new messages are not
-            needed.
+            When the next look at the job is due; None if the job is complete and does not need its new messages.
 
         Raises:
             PublishError, AwsError: the look could not be published, or the store failed.
@@ -140,14 +139,14 @@ class Jobs(NamedTuple):
             record, etag = found or self.recorded(source, workflow, uploading=False)
             if record.is_whole:
                 return None
-            if record.halted:  # messages that still arrive are kept, and publish no look
+            if record.halted:  # messages that still arrive are stored, but no look is published
                 return self.now() + LATE_SECONDS
             if record.state.is_ended:
                 record = woken(record, self.now())
                 write_job(self.store, record, etag)
             elif found and self.now() < record.due + LATE_SECONDS:
                 return record.due
-        except ConflictError:  # another process looks at it right now
+        except ConflictError:  # another process takes a look at the job right now
             return self.now()
         self.publish(record)
         return record.due

@@ -16,9 +16,9 @@ class Limits(NamedTuple):
     """The limits that stop a job of a workflow.
 
     Attributes:
-        max_dead: most dead entries; None for no limit.
+        max_dead: how many entries may be dead; None for no limit.
         max_dead_share: largest share of dead entries among the processed entries, from 0 to 1; None for no limit.
-        max_seconds: longest duration of the job; None for no limit.
+        max_seconds: how many seconds the job may take; None for no limit.
     """
 
     max_dead: int | None = None
@@ -26,10 +26,10 @@ class Limits(NamedTuple):
     max_seconds: int | None = None
 
     def exceeded(self, dead: int, seen: float, seconds: float, reason: str = "") -> str:
-        """Return a sentence about the limit that a job exceeds; empty if it exceeds none.
+        """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
 
         Args:
-            seen: processed entries, including dead ones.
+            seen: how many entries were processed, including dead entries.
             reason: why one of the dead entries failed.
         """
         because = f": {reason}" if reason else ""
@@ -54,7 +54,7 @@ class Limits(NamedTuple):
         """Read a number of dead entries such as `10`, or a share of all entries such as `1%`.
 
         Raises:
-            InvalidValueError: the text is neither.
+            InvalidValueError: the text is neither a number nor a share.
         """
         found = _LIMIT.fullmatch(text)
         if not found or (found[2] and float(found[2]) > 100):

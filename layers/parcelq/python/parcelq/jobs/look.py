@@ -1,8 +1,8 @@
-"""Looks: the messages that keep a job moving, and what is to be done with one.
+"""Looks: messages that ask to check a job, and the decision about what to do with a received look.
 
-A running job always has one look in the topic. The invocation that takes look number n writes the record with number n
-+ 1, then publishes that look, then acknowledges look n. So a look may be lost, duplicated or late: the record says
-which one is valid.
+A running job always has one look in the topic. The invocation that takes look number n writes the job's record with
+number n + 1, publishes look n + 1, and acknowledges look n, in this order. So a look may be lost, duplicated or late:
+the job's record says which look is valid.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from parcelq.jobs.record import JobRecord
 from parcelq.lineage.source import Source, job_id
 
 FIRST_SECONDS: Final = 1.0
-"""Delay of the first look."""
+"""Seconds from the begin of a job to its first look."""
 LATE_SECONDS: Final = 30.0
 """A look that is overdue by this many seconds counts as lost."""
 MOST_DRAINERS: Final = 8
 MESSAGES_OF_A_DRAINER: Final = 5_000
-"""For each of this many messages on the output topic, one more invocation drains it, up to a limit. One invocation
+"""The output topic is drained by one more invocation per this many messages on the topic, up to a limit. One invocation
 drains this many messages of 50,000 bytes in about 6 seconds.
 """
 
@@ -31,9 +31,9 @@ class Look(NamedTuple):
 
     Attributes:
         job: the job's id; empty if the look only drains the output topic.
-        number: number of the look; 0 if the job may have new messages that its record does not know. For a look that
-            only drains, how many times in a row the topics were empty.
-        source: the attribute `Source` if the job may have no record; else empty.
+        number: number of the look; 0 if messages may have arrived since the job's record was written. If the look only
+            drains, how many times in a row the topics were empty.
+        source: the attribute `Source` of the job's messages if the job may have no record; else empty.
         workflow: the workflow's name, if `source` is given.
     """
 
@@ -64,8 +64,9 @@ class Look(NamedTuple):
 class LookVerdict(Enum):
     """What to do with a look.
 
-    `TAKE` it. `DROP` it, because a later one was already taken. `WAIT`, because the next one should already be
-    published; check later whether it was taken. `PUBLISH` the look that the record names, because it was lost.
+    `TAKE` the look. `DROP` the look, because a later look was already taken. `WAIT`, because the next look should
+    already be published, and check later whether the next look was taken. `PUBLISH` the look that the job's record
+    names, because that look was lost.
     """
 
     TAKE = auto()
@@ -75,14 +76,14 @@ class LookVerdict(Enum):
 
 
 def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
-    """Return the action for the look with a number, given the job's record."""
+    """Return what to do with the look of this number, given the job's record."""
     if not record.is_looked_at:
         return LookVerdict.DROP
     if number >= record.look:
         return LookVerdict.TAKE
     if number and number < record.look - 1:
         return LookVerdict.DROP
-    # The invocation that took the look before wrote the record, and may have died before it published the next look.
+    # The invocation that took the last look wrote the job's record, but may have died before publishing the next look.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
         return LookVerdict.WAIT if number else LookVerdict.DROP
@@ -93,7 +94,7 @@ def more_drainers(messages: int, looks: int) -> int:
     """Return how many looks that only drain should be published.
 
     Args:
-        messages: messages on the output topic.
-        looks: messages on the topic of looks, including delayed ones; each of them drains too.
+        messages: how many messages are on the output topic.
+        looks: how many looks are on the topic of looks, including delayed looks; each look drains too.
     """
     return max(0, min(messages // MESSAGES_OF_A_DRAINER, MOST_DRAINERS) - looks)

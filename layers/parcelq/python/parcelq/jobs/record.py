@@ -1,8 +1,9 @@
-"""The record of a job, `jobs/<id>.json`: its facts and its progress.
+"""The record of a job, the object `jobs/<id>.json`: what the job runs, and how much of the job is done.
 
-Each change is a pure function from one record to the next, and each write is conditional on the record that was read.
-The record outlives all messages of the job, so it decides what to do with late ones. The index runs are not in it, but
-in `runs.json` beside the segments, because they are deleted together.
+Each change is a pure function from one job record to the next. Each write succeeds only if the job's record is still
+the record that was read. The job's record outlives all messages of the job, so the record decides what to do with late
+messages. The index runs are not in the job's record but in `runs.json` beside the segments, because index runs and
+segments are deleted together.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost as Spent
 
 SCHEMA: Final = 1
-"""The version of the record's schema. Records of later versions are refused."""
+"""The version of the schema of job records. Job records of later versions are refused."""
 MOST_HOLES: Final = 1_000
-"""Most holes that a record lists."""
+"""The most holes (missing ranges of the source) that a job's record lists."""
 
 
 class State(StrEnum):
     """The state of a job.
 
-    `UPLOADING` until all of its source is published, then `RUNNING`. `FINISHING` while the result is being written.
-    `FINISHED` with a result, which may lack dead entries. `STOPPED` if parts of it will never be processed.
+    `UPLOADING` until all of the job's source is published, then `RUNNING`. `FINISHING` while the result is being
+    written. `FINISHED` when the result exists; dead entries are missing in the result. `STOPPED` if parts of the source
+    will never be processed.
     """
 
     UPLOADING = "uploading"
@@ -41,7 +43,7 @@ class State(StrEnum):
 
     @property
     def is_ended(self) -> bool:
-        """Whether no look at the job is due."""
+        """Whether the job has ended, so that no look at the job is due."""
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
@@ -49,8 +51,8 @@ class Cost(NamedTuple):
     """The cost of looks at a job so far, without draining. The report has the whole cost of a job.
 
     Attributes:
-        bytes: bytes of the source and of its result.
-        spent: the cost in detail, as from `parcelq.topics.cost.Cost.numbers`.
+        bytes: how many bytes the source and its result have together.
+        spent: the numbers that `parcelq.topics.cost.Cost.numbers` returns.
     """
 
     invocations: int = 0
@@ -61,35 +63,33 @@ class Cost(NamedTuple):
 
     @property
     def whole(self) -> Spent:
-        """The cost in detail."""
+        """The cost as resources used."""
         return Spent.parse(list(self.spent))
 
     def with_more(self, spent: Spent, size: int) -> Cost:
-        """Return the cost plus the resources used since, for a job whose source and result have `size` bytes in
-        total.
-        """
+        """Return the cost with additional used resources. The job's source and result have `size` bytes in total."""
         whole = self.whole + spent
         return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """The record of a job. Times are seconds since the epoch; 0 means not yet.
+    """The record of a job. Times are seconds since the epoch; a time is 0 if the event has not happened yet.
 
     Attributes:
-        source: the attribute `Source` of its messages.
+        source: the attribute `Source` of the job's messages.
         workflow: the workflow's name; empty for the built-in step.
-        versions: versions of the workflow that it began or was redriven with.
-        topic: name of the topic that its records are published on; empty if unknown.
-        state: its state.
-        look: number of the look that is published or will be published next.
-        due: when that look is due.
+        versions: versions of the workflow with which the job began or was redriven.
+        topic: name of the topic on which the source's records are published; empty if unknown.
+        state: the state of the job.
+        look: number of the look that is already published or will be published next.
+        due: when the look `look` is due.
         started: when the job began.
-        changed: when this record was written.
+        changed: when this job record was written.
         ended: when the job ended.
         moved: when a look last found progress.
-        segments: number of segments at the last look.
-        still: number of looks in a row that found no progress and all topics of the stack empty.
+        segments: how many segments the job had at the last look.
+        still: how many looks in a row found no progress and all topics of the stack empty.
         uploaded: whether all of the source is published.
         generation: how often the job continued after it had ended.
         redriven: whether dead entries may have run again since the job last finished.
@@ -108,14 +108,14 @@ class JobRecord:
         result: key of the result; empty while there is none.
         problem: why the job was stopped; empty if it was not.
         limits: the limits that stop the job.
-        halted: whether its messages must not run, because it was cancelled or stopped.
-        reported: whether the report of a halted job is written.
-        resumed: when it last continued after it had ended.
-        entries: successfully processed entries of the source, as far as known.
+        halted: whether the job's messages must not run, because the job was cancelled or stopped.
+        reported: whether the report of a stopped or halted job is written.
+        resumed: when the job last continued after it had ended.
+        entries: how many entries of the source are known to be processed successfully.
         reason: why one of the dead entries failed.
-        map: the states of equal parts of the source, a letter for each; see `collect.source_map`.
+        map: one letter per equal part of the source, which says the part's state; see `collect.source_map`.
         healings: how often missing records were published again.
-        cost: the cost of the looks.
+        cost: the cost of the looks at the job so far.
     """
 
     id: str
@@ -165,7 +165,7 @@ class JobRecord:
 
     @property
     def wants_report(self) -> bool:
-        """Whether the job was halted and its report is not written yet."""
+        """Whether the job was halted but its report is not written yet."""
         return self.halted and not self.reported
 
     @property
@@ -175,33 +175,33 @@ class JobRecord:
 
     @property
     def why_no_result(self) -> str:
-        """Why the job has no result; empty if it may still get one."""
+        """Why the job has no result; empty if the job has a result or may still get a result."""
         return self.problem or ("it was cancelled" if self.state is State.CANCELLED else "")
 
     @property
     def share(self) -> float | None:
-        """The share of the source that is done or dead, from 0 to 1; None if its size is unknown."""
+        """The share of the source that is processed or dead, from 0 to 1; None if the source's size is unknown."""
         if self.is_whole:
             return 1.0
         return None if self.total is None else self.done / self.total if self.total else 1.0
 
     @property
     def seconds(self) -> float:
-        """The job's duration so far, or until it ended."""
+        """How many seconds the job has taken so far, or took until it ended."""
         return (self.ended or self.changed) - self.started
 
     @property
     def done(self) -> int:
-        """Bytes of the source that are covered or dead."""
+        """How many bytes of the source are covered or dead."""
         return self.covered + self.dead_bytes
 
     def document(self) -> dict[str, Any]:
-        """The record as JSON values."""
+        """The job's record as JSON values."""
         return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
-    """Return the record of a job that begins now, before its first look."""
+    """Return the record of a job that begins now and had no look yet."""
     state = State.UPLOADING if uploading else State.RUNNING
     job = job_id(source, workflow)
     return JobRecord(job, source, workflow, topic=topic, state=state, due=now, started=now, changed=now, moved=now)
@@ -213,10 +213,10 @@ def key_of(job: str) -> str:
 
 
 def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
-    """Return a job's record and its etag; None if the job has none.
+    """Return a job's record and the record's etag; None if the job has no record.
 
     Raises:
-        ParcelqError: the object is not a record, or was written by a later version.
+        ParcelqError: the object is not a job's record, or a later version of Parcelq wrote it.
     """
     try:
         data, etag = store.read_with_etag(key_of(job))
@@ -226,7 +226,7 @@ def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
 
 
 def parse_record(data: bytes, key: str) -> JobRecord:
-    """Read a record. Raises ParcelqError that names `key` if the text is not a record."""
+    """Parse a job's record. Raises ParcelqError that names `key` if the text is not a job's record."""
     try:
         told: dict[str, Any] = json.loads(data)
         if told["schema"] > SCHEMA:
@@ -247,13 +247,13 @@ def parse_record(data: bytes, key: str) -> JobRecord:
 
 
 def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
-    """Replace the record of a job that was read, and return the new etag.
+    """Replace a job's record that was read before, and return the new record's etag.
 
     Args:
-        etag: etag of the record that it replaces; None if the job has none.
+        etag: etag of the job's record to replace; None if the job has no record.
 
     Raises:
-        ConflictError: another process wrote it in the meantime.
+        ConflictError: another process wrote the job's record in the meantime.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
     # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the

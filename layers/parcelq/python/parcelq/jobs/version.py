@@ -1,4 +1,4 @@
-"""A version of a workflow: a digest of everything that determines what runs, so that a version never changes."""
+"""A version of a workflow. Its id is a digest of everything that determines what runs, so a version never changes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Version(NamedTuple):
     """A version of a workflow.
 
     Attributes:
-        code: the bundle with the workflow's own files.
-        packages: the bundle with the packages of each step; None for a step that needs none.
-        locks: a digest of the exact packages of each step; empty for a step that needs none.
-        python: the Python and machine that the bundles are for, as from `packages_are_for`; empty if irrelevant.
+        code: the bundle of the workflow's own files.
+        packages: the bundle of each step's packages; None for a step without packages.
+        locks: a digest of the exact packages of each step; empty for a step without packages.
+        python: the Python version and machine that the bundles need, as `packages_are_for` returns; empty if the
+            bundles run on every platform.
     """
 
     name: str
@@ -33,26 +34,26 @@ class Version(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The digest that identifies it: 16 hexadecimal characters."""
+        """The digest that identifies the version: 16 hexadecimal characters."""
         return hashlib.sha256(json.dumps(self.to_document(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def attribute(self) -> str:
-        """The value of the attribute `Workflow` of its messages: `<name>@<version>`."""
+        """The value of the attribute `Workflow` of messages of this version: `<name>@<version>`."""
         return f"{self.name}@{self.id}"
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """Its bundles, without duplicates."""
+        """The bundles of this version, without duplicates."""
         return tuple(dict.fromkeys([self.code, *filter(None, self.packages)]))
 
     @property
     def room(self) -> int:
-        """The most bytes that it needs on a function's disk, which is while its last bundle is unpacked."""
+        """The most bytes that this version needs on a function's disk, while its last bundle is unpacked."""
         return sum(one.room for one in self.bundles) + max(one.size for one in self.bundles)
 
     def to_document(self) -> dict[str, Any]:
-        """Return its document, as JSON values."""
+        """Return the document that describes this version, as JSON values."""
         return {
             "workflow": self.workflow.to_document(),
             "code": self.code._asdict(),
@@ -66,7 +67,7 @@ class Version(NamedTuple):
         """Read the document of a version.
 
         Raises:
-            WorkflowError: it is not a version, or not the version of its key; the message names every mistake.
+            WorkflowError: the document is invalid, or describes another version; the message names every mistake.
         """
         attribute = f"{name}@{version}"
         try:
@@ -107,8 +108,8 @@ def version_of(
     """Return a new version.
 
     Args:
-        packages: the bundle and the lock of each step; None for a step that needs none.
-        python: the platform of the packages, as from `packages_are_for`.
+        packages: the bundle and the lock of each step's packages; None for a step without packages.
+        python: the platform of the packages, as `packages_are_for` returns.
     """
     locks = (hashlib.sha256(one[1].encode()).hexdigest()[:16] if one else "" for one in packages)
     bundles = tuple(one[0] if one else None for one in packages)

@@ -1,6 +1,6 @@
 """The workflows in a store: all their versions, and which version is current.
 
-    workflows/<name>/<version>.json     a version: its steps, and the bundles with its files and packages
+    workflows/<name>/<version>.json     a version: its steps, and the names of the bundles of its files and packages
     workflows/<name>/current.json       names the version for new jobs
     workflows/.bundles/<digest>.zip     bundles, shared by versions and workflows
     segments/.versions/<job>            the version that a job began with
@@ -29,15 +29,15 @@ _BUNDLES: Final = f"{WORKFLOWS}.bundles/"
 _CURRENT: Final = "current.json"
 _VERSION: Final = re.compile("[0-9a-f]{16}")
 _MOST_BYTES: Final = MIB
-"""Most bytes of a version's document."""
+"""How many bytes the document of a version may have."""
 
 
 class ListedWorkflow(NamedTuple):
     """A workflow in a list of workflows.
 
     Attributes:
-        current: the version for new jobs; empty if there is none.
-        versions: all versions with their times in seconds since the epoch, the newest first.
+        current: the version that new jobs get; empty if the workflow has no current version.
+        versions: all versions, each with the time when it was stored, in seconds since the epoch; the newest first.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Versions(NamedTuple):
         return [one for one in version.bundles if not self._has(one)]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are already stored. Jobs get it only after it is made current.
+        """Store a version whose bundles are already stored. Jobs get the version only after `make_current`.
 
         Raises:
-            WorkflowError: a bundle was deleted meanwhile.
+            WorkflowError: a bundle of the version was deleted meanwhile.
         """
         data = json.dumps(version.to_document(), indent=1, sort_keys=True).encode()
         self.store.put(_key(version.name, version.id), data)
@@ -69,7 +69,7 @@ class Versions(NamedTuple):
             raise WorkflowError(version.attribute, "its files were deleted while it was put; put it again")
 
     def make_current(self, version: Version) -> str:
-        """Make a version current for new jobs, and return the previous one; empty if there was none.
+        """Make a version current for new jobs, and return the previous current version; empty if there was none.
 
         Raises:
             WorkflowError: another process changed the current version at the same time.
@@ -91,7 +91,7 @@ class Versions(NamedTuple):
         return before
 
     def current(self, name: str) -> str:
-        """Return the current version of a workflow, which new jobs get. Raises WorkflowError if there is none."""
+        """Return a workflow's current version, which new jobs get. Raises WorkflowError if no version is current."""
         found = self._current(name)
         if not found:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")
@@ -101,7 +101,7 @@ class Versions(NamedTuple):
         """Return the version that a value of the attribute `Workflow` names.
 
         Raises:
-            WorkflowError: it does not exist or is damaged.
+            WorkflowError: the version does not exist or is damaged.
         """
         name, _, version = attribute.rpartition("@")
         try:
@@ -115,11 +115,11 @@ class Versions(NamedTuple):
             raise WorkflowError(attribute, "this version was deleted; put the workflow again") from None
 
     def opened(self, bundle: Bundle) -> AbstractContextManager[IO[bytes]]:
-        """Open a bundle for reading. Raises NotFoundError if it was deleted."""
+        """Open a bundle for reading. Raises NotFoundError if the bundle was deleted."""
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:
-        """Return the version for a source as `<name>@<version>`; it stays the version of the source's first run.
+        """Return the version that runs a source, as `<name>@<version>`. The first call decides the version.
 
         Args:
             folder: the folder in the inbox: a workflow's name, or a name and a version.
@@ -163,7 +163,7 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow with all versions, and the bundles that no other workflow uses; return the number of
+        """Delete a workflow with all its versions, and the bundles that no other workflow uses. Return the number of
         versions.
 
         Raises:
@@ -181,12 +181,12 @@ class Versions(NamedTuple):
         return sum(key != current for key in keys)
 
     def _used(self) -> Iterator[str]:
-        """Keys of the bundles that versions use."""
+        """Yield the keys of the bundles that the stored versions use."""
         for one in self.all():
             for version, _ in one.versions:
                 try:
                     yield from map(bundle_key, self.read(f"{one.name}@{version}").bundles)
-                except WorkflowError:  # it is damaged, so it cannot run
+                except WorkflowError:  # a damaged version cannot run, so its bundles are not needed
                     continue
 
     def _has(self, bundle: Bundle) -> bool:

@@ -1,4 +1,4 @@
-"""A workflow: steps in order, with record format, sizes and limits, from the `workflow.yaml` of a folder."""
+"""A workflow: an ordered list of steps with a record format, sizes and limits, read from `workflow.yaml`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class WorkflowStep(NamedTuple):
         run: path of the program or its folder, relative to the workflow's folder; or a command with optional arguments.
         settings: path of the settings file, relative to the workflow's folder; by default the file in the step's
             folder, if the step is a folder.
-        packages: Python packages that the step needs, in addition to those that it declares itself.
-        batch_size: most entries of one run; by default the workflow's.
-        stage: name of the stage that runs the step; by default the stage of the step before it, or the stack's first
-            stage.
+        packages: Python packages that the step needs, in addition to the packages that the program declares.
+        batch_size: how many entries one run gets at most; by default the workflow's batch size.
+        stage: name of the stage that runs the step; by default the stage of the previous step. The default of the first
+            step is the stack's first stage.
         output: the record format of the output; by default the format in the step's settings.
     """
 
@@ -37,13 +37,13 @@ class WorkflowStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """Steps in order, and the options of their runs.
+    """An ordered list of steps, and the options with which the steps run.
 
     Attributes:
         steps: the steps, in order.
         format: the record format of all sources; by default each source's name decides.
-        parcel_size: most entries of a message; by default the stack or the command decides.
-        batch_size: most entries of one run of a step; by default the stack or the command decides.
+        parcel_size: how many entries a message has at most; by default the stack or the command decides.
+        batch_size: how many entries one run of a step gets at most; by default the stack or the command decides.
         limits: the limits that stop a job.
     """
 
@@ -54,14 +54,14 @@ class Workflow:
     limits: Limits = field(default_factory=Limits)
 
     def batch_size_of(self, step: WorkflowStep, default: int) -> int:
-        """Most entries of one run of a step."""
+        """How many entries one run of a step gets at most."""
         return step.batch_size or self.batch_size or default
 
     def stages(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the stage of each step, for a stack with these stages.
+        """Return the name of each step's stage, on a stack that has the stages `names`.
 
         Raises:
-            SettingsError: the stack has no such stage.
+            SettingsError: a step names a stage that the stack does not have.
         """
         found: list[str] = []
         problems = []
@@ -95,7 +95,7 @@ class Workflow:
 
 
 def workflow_name(text: str, name: str = "") -> str:
-    """Return a name for a workflow: the given name, or one derived from its folder or programs.
+    """Return a name for a workflow: the given name, or a name derived from the workflow's folder or programs.
 
     Args:
         text: the name of a folder, or of programs, such as `Score_v2.py`. The file extension is dropped, and all

@@ -25,11 +25,11 @@ Found = TypeVar("Found")
 
 
 def read_workflow(folder: Path) -> Workflow:
-    """Read the `workflow.yaml` of a folder, and check everything that it names.
+    """Read the `workflow.yaml` of a folder, and check the programs and settings files that it names.
 
     Raises:
-        SettingsError: the file does not exist, or anything in it is wrong, including the programs and settings files
-            that it names; the message names every mistake.
+        SettingsError: the file does not exist or is invalid, or a program or settings file that it names is invalid;
+            the message names every mistake.
     """
     path = folder / WORKFLOW_FILE
     where = f"workflow {path}"
@@ -53,13 +53,13 @@ def read_workflow(folder: Path) -> Workflow:
 
 
 def workflow_of(document: object, where: str) -> Workflow:
-    """Check a document such as `Workflow.to_document` returns.
+    """Check a document that has the form which `Workflow.to_document` returns, and return its workflow.
 
     Args:
-        where: its name in errors.
+        where: the document's name in error messages.
 
     Raises:
-        SettingsError: it is not a workflow; the message names every mistake.
+        SettingsError: the document is not a workflow; the message names every mistake.
     """
     workflow, problems = _workflow(document)
     if problems or workflow is None:
@@ -71,7 +71,7 @@ def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[St
     """Find the programs and settings of a workflow in its folder, without installing their packages.
 
     Raises:
-        SettingsError: a program or a settings file does not exist or cannot be used; the message names all of them.
+        SettingsError: a program or a settings file does not exist or cannot be used; the message names all such files.
     """
     steps, problems = [], []
     for number, one in enumerate(workflow.steps):
@@ -88,7 +88,7 @@ def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[St
 
 
 def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
-    """Check a whole document. Return its valid values, and every mistake."""
+    """Check a whole document. Return a workflow of the document's valid values, and every mistake."""
     if not isinstance(content, dict):
         return None, [f"it must be a mapping of keys to values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
@@ -102,7 +102,7 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
 
 
 def _missing(content: object, folder: Path) -> Iterator[str]:
-    """Return the mistakes in the programs and settings files that a document names, even if it has other mistakes."""
+    """Yield the mistakes in the programs and settings files that a document names, even if the document is invalid."""
     steps = content.get("steps") if isinstance(content, dict) else None
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
         run, settings = (step.get("run"), step.get("settings") or "") if isinstance(step, dict) else (None, "")
@@ -121,7 +121,7 @@ def _each(
     make: Callable[..., Found],
     problems: list[str],
 ) -> list[Found]:
-    """Check a mapping or a list of mappings, and add their mistakes to the problems."""
+    """Check a mapping or a list of mappings, and add its mistakes to `problems`."""
     made = []
     for number, one in enumerate(nested):
         place = f"{name}[{number}]" if name == "steps" else name

@@ -1,19 +1,19 @@
-"""Lineage: the bytes of the source that a message was made from, as one line of text. Pure arithmetic.
+"""Lineage: one line of text that names the bytes of the source from which a message was made. Pure functions.
 
-A *span* `start-end/total` means bytes `[start, end)` of something that is `total` bytes long (`*`: not known yet).
+A *span* `start-end/total` means bytes `[start, end)` of a source or output of `total` bytes (`*` if not known yet).
 
     0-900/5000                         cut from the source: its bytes 0 to 900
     0-900/5000>0-40/70:3fa1b2c4:12     the first 40 of the 70 bytes that a step wrote for that message of 12 entries
     0-900/5000>0-40/70:3fa1b2c4>…      and so on: one `>` for each step
 
 The digest after a step's span identifies the *whole* output of the run. Two runs over the same input may write
-different outputs, and the digest distinguishes their pieces. The number after the digest counts the entries that the
-run got; it may be missing.
+different outputs, and the digest distinguishes slices of these outputs. The number after the digest is how many entries
+the run got; this number may be missing.
 
     lineage = span *( ">" span ":" digest [ ":" entries ] )
     span    = start "-" end "/" ( total / "*" )
 
-Every lineage has exactly one text, because numbers have no leading zeros. So lineages can be compared as texts.
+Numbers have no leading zeros. So every lineage has exactly one text, and lineages can be compared as texts.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from parcelq.errors import LineageError
 MAX_POSITION: Final = 2**63 - 1
 """The largest start, end or total, in bytes."""
 MAX_DEPTH: Final = 64
-"""Most steps of a lineage."""
+"""How many steps a lineage may have."""
 MAX_LENGTH: Final = 16 * 1024
-"""Most characters of a lineage that `Lineage.parse` reads; a lineage with `MAX_DEPTH` steps has fewer."""
+"""How many characters `Lineage.parse` reads at most; a lineage with `MAX_DEPTH` steps has fewer characters."""
 
 NUMBER: Final = r"(?:0|[1-9][0-9]{0,18})"
 DIGEST: Final = r"[0-9a-f]{8,64}"
@@ -43,7 +43,7 @@ _SHOWN: Final = 60
 _DIGEST_CHARACTERS: Final = 16
 
 Order: TypeAlias = tuple[tuple[int, int, int, str], ...]
-"""The sort key of lineages of one source. Opaque."""
+"""A sort key for lineages of one source; callers should only compare such keys."""
 
 
 def digest(data: bytes) -> str:
@@ -52,8 +52,8 @@ def digest(data: bytes) -> str:
 
 
 def digest_of(blocks: Iterable[bytes]) -> str:
-    """Return the digest of a step's whole output, which is given in blocks."""
-    hasher = hashlib.sha256()  # twice as fast as BLAKE2b on processors with SHA instructions
+    """Return the digest of a step's whole output, given the output in blocks."""
+    hasher = hashlib.sha256()  # SHA-256 is twice as fast as BLAKE2b on processors with SHA instructions
     for block in blocks:
         hasher.update(block)
     return hasher.hexdigest()[:_DIGEST_CHARACTERS]
@@ -61,7 +61,7 @@ def digest_of(blocks: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `[start, end)` of something that is `total` bytes long; None if the length is not known yet."""
+    """Bytes `[start, end)` of a source or output of `total` bytes; `total` is None if the size is not known yet."""
 
     start: int
     end: int
@@ -74,7 +74,7 @@ class Span:
 
     @classmethod
     def parse(cls, text: str) -> Span:
-        """Read `start-end/total`. Raises LineageError."""
+        """Parse the text `start-end/total`. Raises LineageError if the text is not a span."""
         found = _SPAN.fullmatch(text)
         if not found:
             raise LineageError(f"{_short(text)!r} is not a span: it must read start-end/total")
@@ -93,7 +93,7 @@ class RunOutput:
 
     Attributes:
         digest: digest of the whole output of the run.
-        entries: number of entries that the run got; None if unknown.
+        entries: how many entries the run got; None if unknown.
     """
 
     span: Span
@@ -112,7 +112,7 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The bytes of the source that a message was made from, and the steps it went through."""
+    """The bytes of the source from which a message was made, and the steps that processed these bytes."""
 
     root: Span
     outputs: tuple[RunOutput, ...] = ()
@@ -123,7 +123,7 @@ class Lineage:
 
     @classmethod
     def parse(cls, text: str) -> Lineage:
-        """Read a text written by `str`. Raises LineageError, with the text shortened, if the text is invalid."""
+        """Parse a text that `str` wrote. Raises LineageError, which shows the shortened text, if it is invalid."""
         if len(text) > MAX_LENGTH:
             raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:
@@ -136,7 +136,7 @@ class Lineage:
 
     @property
     def span(self) -> Span:
-        """The last span: the message's body."""
+        """The last span, which is the span of the message's body."""
         return self.outputs[-1].span if self.outputs else self.root
 
     @property
@@ -145,8 +145,8 @@ class Lineage:
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if they are outside
-        it.
+        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if these bytes are not
+        in the body.
         """
         span = self.span
         if not 0 <= start <= end <= len(span):
@@ -154,11 +154,11 @@ class Lineage:
         return self._with_last(Span(span.start + start, span.start + end, span.total))
 
     def child(self, span: Span, digest: str, entries: int | None = None) -> Lineage:
-        """Return the lineage of slice `span` of a step's output for this message.
+        """Return the lineage of the slice `span` of the output that a step wrote when the step got this message.
 
         Args:
-            digest: identifies the whole output.
-            entries: number of entries of this message that the run got.
+            digest: the digest of the step's whole output.
+            entries: how many entries of this message the run got; None if unknown.
         """
         return Lineage(self.root, (*self.outputs, RunOutput(span, digest, entries)))
 
@@ -169,10 +169,10 @@ class Lineage:
 
 
 def joined(one: Lineage, other: Lineage) -> Lineage | None:
-    """Return the lineage of two bodies joined to one message; None if they are not adjacent.
+    """Return the lineage of two bodies joined to one message; None if the bodies are not adjacent.
 
-    They are adjacent if both are slices of the source, or of one output of one run, and the second begins where the
-    first ends. Outputs of different runs are never joined.
+    Two bodies are adjacent if the bodies are slices of the source, or of one output of one run, and the second body
+    begins at the end of the first body. Outputs of different runs are never joined.
     """
     first, second = one.span, other.span
     if first.end != second.start or first.total != second.total or one._with_last(second) != other:

@@ -1,4 +1,4 @@
-"""Sources: a source is one put of one file; the attribute `Source` identifies it."""
+"""Sources: a source is one put of one file, identified by the attribute `Source` of messages."""
 
 from __future__ import annotations
 
@@ -20,38 +20,37 @@ _JOB_ID: Final = re.compile("[0-9a-f]{6,24}")
 
 
 def source_id(source: str) -> str:
-    """Return a source's name for use in keys."""
+    """Return an id of a source that can be part of an object's key."""
     return hashlib.blake2b(source.encode(), digest_size=12).hexdigest() if source else _NO_SOURCE_ID
 
 
 def job_id(source: str, workflow: str) -> str:
-    """Return the id of the job that runs a source through a workflow; empty name for the built-in step."""
+    """Return the id of the job that runs a workflow over a source; the workflow is empty for the built-in step."""
     if not source:
         return _NO_SOURCE_ID
     return hashlib.blake2b(f"{workflow}\n{source}".encode(), digest_size=12).hexdigest()
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether a text looks like a job's id or its beginning: 6 to 24 hexadecimal digits."""
+    """Return whether a text looks like a job's id or the beginning of an id: 6 to 24 hexadecimal digits."""
     return _JOB_ID.fullmatch(text) is not None
 
 
 def workflow_name(attribute: str) -> str:
-    """Return the workflow's name in the attribute `Workflow`, which says `<name>@<version>`."""
+    """Return the workflow's name, given the attribute `Workflow` in the form `<name>@<version>`."""
     return attribute.rpartition("@")[0]
 
 
 class Source(NamedTuple):
-    """One put of one file, as in the attribute `Source`.
+    """One put of one file, as the attribute `Source` describes it.
 
-    If the same file is put again, that is another source. If the event of one put is delivered twice, that is the same
-    source.
+    A file that is put again is another source. Two deliveries of the event of one put are the same source.
 
     Attributes:
-        uri: `s3://bucket/key` or `file:///path`, percent-encoded.
+        uri: the file's address `s3://bucket/key` or `file:///path`, percent-encoded.
         etag: the object's ETag without quotes; empty for a local file.
-        put: the S3 event's `sequencer`, or the id of an upload.
-        version: the object's version, if the bucket keeps versions.
+        put: the `sequencer` of the S3 event; for a local file, the id of the upload.
+        version: the id of the object's version if the bucket keeps versions; else empty.
     """
 
     uri: str
@@ -71,7 +70,7 @@ class Source(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read the text of the attribute `Source`. Raises InvalidValueError if it is no source."""
+        """Parse the attribute `Source`. Raises InvalidValueError if the text is not a source."""
         uri, _, query = text.partition("?")
         try:
             scheme = urlsplit(uri).scheme
@@ -85,7 +84,7 @@ class Source(NamedTuple):
     @classmethod
     @lru_cache(maxsize=64)
     def is_one(cls, text: str) -> bool:
-        """Whether the attribute's text can be read; if not, the result cannot be named."""
+        """Return whether the attribute `Source` can be parsed, so that the source's result can have a name."""
         try:
             cls.parse(text)
         except InvalidValueError:
@@ -98,12 +97,12 @@ class Source(NamedTuple):
 
     @property
     def bucket(self) -> str:
-        """Bucket of an S3 object; empty for a local file."""
+        """The bucket of an S3 object; empty for a local file."""
         return urlsplit(self.uri).netloc
 
     @property
     def key(self) -> str:
-        """Key of an S3 object, or path of a local file, decoded; bytes of a path that are not UTF-8 become
+        """The decoded key of an S3 object or path of a local file. Bytes of a path that are not UTF-8 become
         surrogates.
         """
         path = os.fsdecode(unquote_to_bytes(urlsplit(self.uri).path))
@@ -115,9 +114,9 @@ class Source(NamedTuple):
         return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
 
     def names(self, bucket: str, prefix: str = RESULTS) -> ResultNames:
-        """Return the keys of its result and of the files beside it, in the bucket of results.
+        """Return the keys of the source's result, and of the files beside the result, in the bucket of results.
 
-        No other source has the same keys. The result of a source outside that bucket's inbox is stored below
+        No other source has the same keys. The result of a source outside the inbox of that bucket is stored below
         `elsewhere/`, under the source's whole address.
 
         Args:
@@ -134,8 +133,8 @@ class Source(NamedTuple):
 
     @property
     def order(self) -> str:
-        """Sort key for the puts of one key by time: sequencers are hexadecimal numbers of different lengths, which are
-        padded and compared from the left:
+        """A key that sorts the puts of one object key by time. Sequencers are hexadecimal numbers of different lengths,
+        so they are padded on the right and compared from the left:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         """
         return self.put.upper().ljust(64, "0")

@@ -1,1 +1,1 @@
-"""Jobs on a deployed stack: puts workflows and files, follows jobs, and cancels, resumes and redrives them."""
+"""Jobs on a deployed stack: puts workflows and files, follows jobs, and cancels, resumes and redrives jobs."""

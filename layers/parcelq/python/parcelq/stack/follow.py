@@ -1,4 +1,4 @@
-"""Follows jobs of a stack by their records, and downloads their results."""
+"""Follows jobs of a stack by reading the jobs' records, and downloads the results."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from parcelq.store.bucket import BucketStore
 LOOK_SECONDS: Final = 1.0
 _READS_IN_FLIGHT: Final = 16
 _INBOX_LOOKS: Final = 5
-"""After this many polls, check that files whose jobs have not begun are still in the inbox."""
+"""Once per this many polls, check that files without a job are still in the inbox."""
 _CLOCKS_DIFFER: Final = 5.0
-"""Seconds by which the record of a job may seem older than its file, because clocks differ."""
+"""Seconds by which a job's record may seem older than the file of the job, because clocks differ."""
 
 OnProgress = Callable[[Progress], None]
 
 
 class Put(NamedTuple):
-    """A file in the inbox of a stack, or its job.
+    """A file in the inbox of a stack, with the id of the file's job if known.
 
     Attributes:
-        name: its name below `inbox/`.
+        name: the file's name below `inbox/`.
         etag: the object's etag, without quotes.
-        modified: when it was put, in seconds since the epoch.
-        job: the id of its job; empty if not known yet.
+        modified: when the file was put, in seconds since the epoch.
+        job: the id of the file's job; empty if not known yet.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Put(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The file's own name."""
+        """The file's own name, without folders."""
         return self.name.rpartition("/")[2]
 
 
 def found_in_inbox(store: BucketStore, name: str) -> Put:
-    """Return the file with a name in the inbox. Raises ParcelqError if there is none."""
+    """Return the file of this name in the inbox. Raises ParcelqError if the inbox has no such file."""
     found = store.stat(f"{INBOX}{name}")
     if found is None:
         raise ParcelqError(f"there is no s3://{store.bucket}/{INBOX}{name}; parcelq run --detach prints the names")
@@ -72,10 +72,10 @@ def put_of_job(record: JobRecord) -> Put:
 
 @dataclass(slots=True)
 class Followed:
-    """Files whose jobs are followed.
+    """Files of an inbox, with the jobs that run these files and are followed.
 
     Attributes:
-        problems: why files will never have a job.
+        problems: maps a file to the reason why the file will never have a job.
     """
 
     jobs: StackJobs
@@ -87,7 +87,7 @@ class Followed:
     _looks: int = 0
 
     def look(self) -> None:
-        """Read the records of jobs that have not ended. First find jobs that have begun meanwhile."""
+        """Read the records of all jobs that have not ended, after finding the jobs that have begun meanwhile."""
         self._ids |= {put: put.job for put in self.puts if put.job}
         waiting = [put for put in self.puts if put not in self._ids and put not in self.problems]
         if waiting:
@@ -100,32 +100,32 @@ class Followed:
             self.records[put] = record
 
     def has_ended(self, put: Put) -> bool:
-        """Return whether a file's job has ended or will never begin."""
+        """Return whether the job of a file has ended or will never begin."""
         record = self.records.get(put)
         return put in self.problems or (record is not None and not record.is_looked_at)
 
     @property
     def over(self) -> bool:
-        """Whether this is so for all files."""
+        """Whether the jobs of all files have ended or will never begin."""
         return all(map(self.has_ended, self.puts))
 
     def cancel(self) -> bool:
-        """Cancel the running jobs; return False while some have not begun, because these cannot be cancelled yet."""
+        """Cancel the running jobs. Return False, and cancel no job, while a job has not begun yet."""
         if any(put not in self.records and put not in self.problems for put in self.puts):
             return False
         for put, record in self.records.items():
             if not self.has_ended(put):
-                with suppress(JobError):  # it has just ended
+                with suppress(JobError):  # the job has just ended
                     self.jobs.cancel(record.id)
         return True
 
     @property
     def first(self) -> str:
-        """The id of the first job."""
+        """The id of the first job; empty if no job has begun."""
         return next((record.id for record in self.records.values()), "")
 
     def progress(self) -> Progress:
-        """The progress of all files together, according to the last looks at their jobs."""
+        """Return the progress of all files together, according to the last looks at the files' jobs."""
         total = sum(put.size for put in self.puts) or 1
         records = self.records.values()
         done = sum(put.size * (self._share(put) or 0.0) for put in self.puts)
@@ -143,7 +143,7 @@ class Followed:
         return None if record is None else 1.0 if record.state is State.FINISHED else record.share
 
     def _find(self, waiting: Sequence[Put]) -> None:
-        """Find the jobs of files among jobs that began after the files were put. Each record is read once."""
+        """Find the jobs of files among jobs that began after the files were put. Each job record is read once."""
         since = min(put.modified for put in waiting) - _CLOCKS_DIFFER
         listed = (one.key for one in self.jobs.store.listing(JOBS) if one.modified >= since)
         new = [key.removeprefix(JOBS).removesuffix(".json") for key in listed]
@@ -178,18 +178,18 @@ def follow(
     on_progress: OnProgress = lambda _progress: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Wait until all files are done, and download their results.
+    """Wait until the jobs of all files have ended, and download the results.
 
     Args:
         folder: the folder for results.
-        on_progress: called once a second.
-        cancelled: cancels the jobs when it is set.
+        on_progress: called once a second with the progress of all files.
+        cancelled: an event; when the event is set, the jobs are cancelled.
 
     Returns:
-        The outcome of each file, in their order.
+        The outcome of each file, in the order of the files.
 
     Raises:
-        JobError: the jobs were cancelled. Finished work is kept.
+        JobError: the jobs were cancelled. Results of finished messages are kept.
         ParcelqError: a result cannot be downloaded.
     """
     stop = cancelled or threading.Event()
@@ -208,12 +208,12 @@ def follow(
 
 
 def _pause(stop: threading.Event) -> None:
-    """Wait until the next poll, or until `cancelled` is set."""
+    """Wait until the next poll. If `stop` is not set yet, wait only until `stop` is set."""
     (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
 def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
-    """Download the results of a file whose job has ended."""
+    """Download the result of a file after the file's job has ended."""
     local, store = result_names(put.file), followed.jobs.store
     record = followed.records.get(put)
     if record is None:
@@ -239,7 +239,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
 
 
 def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any] | None:
-    """Return the report of a job; None if there is none, or only another job's."""
+    """Return the report of a job; None if the report does not exist or belongs to another job."""
     try:
         report: Mapping[str, Any] = json.loads(store.read(key))
         return report if report["source"] == record.source else None
@@ -248,7 +248,7 @@ def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any
 
 
 def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
-    """Download an object into a file, which is replaced atomically. If it is optional, it may be missing."""
+    """Download an object into a file, which is replaced atomically. The object may be missing unless it is `needed`."""
     if not needed and store.stat(key) is None:
         path.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""The jobs of a stack, by their records: lists them and their dead entries, and cancels, resumes and redrives them."""
+"""The jobs of a stack: lists jobs and dead entries from the jobs' records, and cancels, resumes and redrives jobs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 _WHOLE_ID: Final = 24
-"""Characters of a complete id."""
+"""How many characters a complete job id has."""
 _TRIES: Final = 20
-"""How often to retry changing a record that another process changes at the same time."""
+"""How often a change of a job's record is tried again if another process changes the record at the same time."""
 
 Range = tuple[int, int]
 
@@ -43,11 +43,11 @@ class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError if AWS refuses a request.
 
     Attributes:
-        looks: returns the topic of looks; called only for changes.
-        ranges: returns the topic of the uploader's tasks; called only for changes.
-        output_topic: name of the topic that results are collected from.
-        input_topic: name of the topic for records if a job does not name one.
-        now: returns the time in seconds since the epoch.
+        looks: a function that returns the topic of looks; called only if a job is changed.
+        ranges: a function that returns the topic of the uploader's tasks; called only if a job is changed.
+        output_topic: name of the topic from which results are collected.
+        input_topic: name of the topic for the records of a source, if the job does not name a topic.
+        now: a function that returns the time in seconds since the epoch.
     """
 
     store: BucketStore
@@ -58,12 +58,13 @@ class StackJobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def all(self, known: dict[str, tuple[str, JobRecord | None]] | None = None) -> list[JobRecord]:
-        """Return the records of all jobs, the newest first. Many records are read in parallel.
+        """Return the records of all jobs, the newest job first. Many job records are read in parallel.
 
-        A record that cannot be read is logged and left out.
+        A job's record that cannot be read is logged and left out.
 
         Args:
-            known: records from an earlier call, by key. Unchanged records are not read again.
+            known: maps the key of a job's record to the record as an earlier call read it. Unchanged job records are
+                not read again.
         """
         cache = {} if known is None else known
 
@@ -80,7 +81,7 @@ class StackJobs(NamedTuple):
         """Return the record of a job.
 
         Args:
-            job: its id, or the beginning of the id.
+            job: the job's id, or the beginning of the id.
 
         Raises:
             JobError: no job or several jobs have such an id.
@@ -97,23 +98,23 @@ class StackJobs(NamedTuple):
         return record
 
     def collected(self, record: JobRecord) -> Collected | None:
-        """Open the collected messages of a job; None if there are none, or if its result is complete."""
+        """Open the collected messages of a job; None if the job has no messages or already has a complete result."""
         with suppress(NotFoundError):
             return collected_of(self.store, list(self.store.keys(folder(self.output_topic, record.id))))
         return None
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the dead entries of a job so far, in order; see `find`."""
+        """Yield the entries of a job that are dead so far, in order; see `find` about `job`."""
         record = self.find(job)
         collected = self.collected(record)
         if collected:
             yield from dead_of(collected, notes_of(self.store, record.source))
 
     def cancel(self, job: str) -> JobRecord:
-        """Cancel a job: no more of its messages run. Finished work is kept, and the job can be resumed.
+        """Cancel a job, so that no more of its messages run. Collected results are kept, and the job can be resumed.
 
         Raises:
-            JobError: there is no such job, it has ended, or its result is being written.
+            JobError: the job does not exist, has ended, or its result is being written.
         """
 
         def cancelled(record: JobRecord) -> JobRecord:
@@ -126,17 +127,17 @@ class StackJobs(NamedTuple):
             return halted(record, State.CANCELLED, self.now(), "")
 
         record = self._change(self.find(job).id, cancelled)
-        self._jobs.publish(replace(record, due=0))  # so that its report is written at once
+        self._jobs.publish(replace(record, due=0))  # the look writes the report at once
         return record
 
     def resume(self, job: str) -> int:
-        """Continue a job that was stopped or cancelled, without the limits that stopped it.
+        """Continue a stopped or cancelled job, without limits if a user or a limit had halted the job.
 
         Returns:
-            The number of ranges of its source that are published again.
+            How many ranges of the job's source are published again.
 
         Raises:
-            JobError: it is running, it is complete, or its source was deleted.
+            JobError: the job is running or complete, or the job's source was deleted.
         """
         record = self.find(job)
         if record.state is State.FINISHED:
@@ -152,20 +153,20 @@ class StackJobs(NamedTuple):
     ) -> int:
         """Run the dead entries of a job again, and the missing parts of a stopped job.
 
-        Their outputs are inserted at the places of the dead entries. If a message died in a later step, all of its
-        entries run again, from the first step on.
+        The outputs of these entries are inserted at the places of the dead entries. If a message died in a later step,
+        all entries of the message run again, from the first step on.
 
         Args:
-            job: its id, or the beginning of the id.
-            version: the version of its workflow to run, `<name>@<version>`; by default the job's last version.
+            job: the job's id, or the beginning of the id.
+            version: the version of the job's workflow to run, `<name>@<version>`; by default the job's last version.
             topic: name of the topic of that version's first step; by default the job's topic.
-            only: says whether a dead entry runs again; None for all.
+            only: a function that returns whether a dead entry runs again; None if all dead entries run again.
 
         Returns:
-            The number of dead entries that run again.
+            How many dead entries run again.
 
         Raises:
-            JobError: it has no such dead entries, it is still being uploaded, or its source was deleted.
+            JobError: the job has no such dead entries, its source is still being uploaded, or its source was deleted.
         """
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
@@ -189,13 +190,13 @@ class StackJobs(NamedTuple):
             found = read_job(self.store, key.removeprefix(JOBS).removesuffix(".json"))
         except (AwsError, StoreError):
             raise
-        except ParcelqError as error:  # it is not a record
+        except ParcelqError as error:  # the object is not a job's record
             _log.error("%s", error)
             return None
         return found[0] if found else None
 
     def _change(self, job: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
-        """Change a record that looks may change at the same time."""
+        """Change a job's record, and try again if a look changes the record at the same time."""
         for _ in range(_TRIES):
             found = read_job(self.store, job)
             if found is None:
@@ -209,11 +210,10 @@ class StackJobs(NamedTuple):
     def _go_on(
         self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
     ) -> int:
-        """Continue a job, and publish ranges of its source again: write its record, publish its look, then publish the
-        tasks.
+        """Continue a job, and publish ranges of its source again: write the record, publish a look, then publish tasks.
 
         Returns:
-            The number of ranges.
+            How many ranges are published again.
         """
         size = self._size(record)
         missing = self._missing(record, size) if record.state is not State.FINISHED and record.state.is_ended else []
@@ -226,7 +226,7 @@ class StackJobs(NamedTuple):
             if now.state.is_ended != record.state.is_ended or now.state is State.FINISHING:
                 raise JobError(now.id, f"it is now {now.state}; check it, and try again")
             versions = tuple(dict.fromkeys([*now.versions, version] if version else now.versions))
-            if version:  # the last version is used when missing records are published again
+            if version:  # missing records of the source are published again with the last version
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
@@ -242,10 +242,10 @@ class StackJobs(NamedTuple):
         return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
-        """Return the size of a job's source object; None if it is compressed.
+        """Return the size of a job's source object; None if the object is compressed.
 
         Raises:
-            JobError: it cannot be read again.
+            JobError: the source object cannot be read again.
         """
         source = Source.parse(record.source)
         if not record.topic:
@@ -262,15 +262,16 @@ class StackJobs(NamedTuple):
         return size
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
-        """Return the missing ranges of a job that does not run."""
+        """Return the missing ranges of the source of a job that does not run."""
         collected = self.collected(record) or Collected(self.store, ())
         return list(collected.holes(collected.resolve().up_to(record.total if record.total is not None else size)))
 
 
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
-    """Return the ranges of a source to publish again for dead entries.
+    """Return the ranges of a source that must be published again so that dead entries run again.
 
-    Adjacent entries of the source form one range. A message that died in a later step is published as a whole.
+    Adjacent entries of the source form one range. If a message died in a later step, its whole range is published
+    again.
     """
     found: list[tuple[int, int, bool]] = []
     for one in sorted(dead, key=lambda one: (one.start, -one.end)):

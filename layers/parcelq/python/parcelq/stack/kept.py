@@ -1,4 +1,4 @@
-"""Caches the records of jobs on this machine, so that a list of many jobs reads only those that changed."""
+"""Caches the records of jobs on this machine, so that listing many jobs reads only changed job records."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Known = dict[str, tuple[str, JobRecord | None]]
 
 
 def all_jobs(jobs: StackJobs, folder: Path | None = None) -> list[JobRecord]:
-    """Return the records of all jobs, the newest first. Only those that changed since the last call are read.
+    """Return the records of all jobs, the newest first. Only job records that changed since the last call are read.
 
     Args:
-        folder: the folder of the cache; by default in `cache_folder()`. Invalid cache files are ignored.
+        folder: the folder of the cache; by default a folder in `cache_folder()`. Invalid cache files are ignored.
     """
     file = (folder or cache_folder() / "jobs") / f"{jobs.store.bucket}.json"
     known = _read(file)

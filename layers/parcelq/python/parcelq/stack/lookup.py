@@ -24,15 +24,15 @@ _NEEDED: Final = (
 
 
 class Stack(NamedTuple):
-    """A stack.
+    """A deployed stack of Parcelq.
 
     Attributes:
-        name: its name in CloudFormation.
-        prefix: the start of the names of its topics and functions.
-        output_topic: name of the topic that results are collected from.
-        python: the version of Python for steps.
-        platform: the platform for packages, in uv's terms.
-        storage_mib: the disk of a processor.
+        name: the stack's name in CloudFormation.
+        prefix: the text with which the names of the stack's topics and functions begin.
+        output_topic: name of the topic from which results are collected.
+        python: the version of Python that runs steps.
+        platform: the platform of the processors, as uv names it, for which packages are built.
+        storage_mib: how many MiB of disk a processor has.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Stack(NamedTuple):
 
     @property
     def packages_are_for(self) -> str:
-        """The platform text of workflow versions for this stack; see `packages_are_for`."""
+        """The platform of packages that this stack runs, as `parcelq.jobs.version.packages_are_for` writes it."""
         from parcelq.jobs.version import packages_are_for
 
         return packages_are_for(self.python, self.platform.partition("-")[0])
@@ -98,7 +98,7 @@ def look_up(name: str) -> Stack:
     """Look up a stack in the account and region that boto3 is configured for.
 
     Raises:
-        ParcelqError: there is no such stack, or another version of Parcelq deployed it.
+        ParcelqError: the stack does not exist, or another version of Parcelq deployed the stack.
         AwsError: CloudFormation refused the request.
     """
     from parcelq.aws.clients import cloudformation_client, translated

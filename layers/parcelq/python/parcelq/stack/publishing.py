@@ -1,4 +1,4 @@
-"""Puts a workflow on a stack: builds its bundles, checks them against the function's disk, and uploads each once."""
+"""Puts a workflow on a stack: builds bundles, checks that bundles fit on a function's disk, and uploads new bundles."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Note = Callable[[str], None]
 Uploading = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows an upload: gets its title and its size, and returns a context whose value is called with the bytes of each
-block.
+"""A function that shows an upload, given the upload's title and size. The function returns a context, and the context's
+value is called with the number of bytes of each block.
 """
 
 
 @contextmanager
 def silently(_what: str, _size: int | None) -> Iterator[Callable[[int], None]]:
-    """Show nothing; an `Uploading`."""
+    """Show no uploads; an `Uploading`."""
     yield lambda _count: None
 
 
 def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading) -> Version:
-    """Store a version of a workflow in a stack, with those bundles that are not there yet.
+    """Store a version of a workflow in a stack, with the bundles that the stack does not have yet.
 
     Raises:
-        SettingsError: a package does not exist for the stack's functions, or the stack lacks a stage.
-        ParcelqError: the workflow needs more disk than a function has, or its name is not allowed there.
+        SettingsError: a package does not exist for the platform of the stack's functions, or the stack lacks a stage.
+        ParcelqError: the workflow needs more disk than a function has, or the workflow's name is reserved.
     """
     from parcelq.jobs.version import version_of
     from parcelq.jobs.versions import bundle_key
@@ -48,7 +48,7 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
             f"are reserved for the stack's topics"
         )
     assembled.workflow.stages(stack.stages)
-    # A workflow that is certainly too large is refused before it is packed, which takes minutes.
+    # A workflow that is certainly too large is refused before packing, because packing takes minutes.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, note)
     python = stack.packages_are_for if any(packages) else ""

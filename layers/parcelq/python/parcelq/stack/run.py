@@ -1,4 +1,4 @@
-"""Runs a workflow over files on a stack: puts its version and the files, then follows the jobs."""
+"""Runs a workflow over files on a stack: puts a version of the workflow and the files, then follows the jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _S3: Final = "s3://"
 
 
 def check_files(files: Sequence[str], folder: Path) -> list[str]:
-    """Return the names of files in the inbox, before anything is looked up or put.
+    """Return the names that files will have in the inbox. Nothing is looked up or put.
 
     Args:
         files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
@@ -48,15 +48,15 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Put a workflow and files into a stack, which then begins their jobs.
+    """Put a workflow and files into a stack. The stack then begins a job per file.
 
     Args:
         files: paths of files, or addresses of S3 objects.
-        names: what `check_files` returned.
+        names: the names of the files in the inbox, as `check_files` returns.
         note: called with sentences about slow operations.
 
     Raises:
-        ParcelqError: the workflow cannot be put, or an object does not exist.
+        ParcelqError: the workflow cannot be put, or an S3 object does not exist.
     """
     version = publish(stack, assembled, note, uploading)
     return [
@@ -84,19 +84,19 @@ def redrive(
 ) -> tuple[JobRecord, int]:
     """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`.
 
-    Other steps become a version of the job's workflow that new jobs do not get.
+    Other steps are stored as a version of the job's workflow, but new jobs do not get this version.
 
     Args:
-        job: the job's id, or its beginning.
-        changed: the other steps; None to run the same steps.
+        job: the job's id, or the beginning of the id.
+        changed: the other steps; None if the same steps run again.
         note: called with sentences about slow operations.
-        is_folder: whether `changed` is the folder of a workflow, which contains formats, sizes and settings.
+        is_folder: whether `changed` comes from the folder of a workflow, which contains formats, sizes and settings.
 
     Returns:
-        The job's record before the redrive, and the number of entries that run again.
+        The job's record before the redrive, and how many entries run again.
 
     Raises:
-        JobError: the job cannot be redriven, or its workflow has settings that single steps would lose.
+        JobError: the job cannot be redriven, or the job's workflow has settings that single steps do not contain.
     """
     jobs = stack.jobs
     record = jobs.find(job)
@@ -116,7 +116,7 @@ def redrive(
 
 
 def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
-    """Return other steps with the formats, sizes and stages of the previous ones."""
+    """Return the other steps with the formats, sizes and stages of the previous steps."""
     steps = changed.workflow.steps
     if any(one.settings for one in before.steps) and not any(one.settings for one in steps):
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
@@ -131,7 +131,7 @@ def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
 
 
 def _file_name(file: str) -> str:
-    """Return the name of a file or an S3 object in the inbox."""
+    """Return the name that a file or an S3 object gets in the inbox."""
     name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
     if name in {"", ".", ".."}:
         raise InvalidValueError("file", file, "a file, or the address of an object, s3://bucket/key")
@@ -145,7 +145,7 @@ def _address(text: str) -> tuple[str, str]:
 
 
 def _put(stack: Stack, file: str, name: str, uploading: Uploading) -> Put:
-    """Put a file into the inbox, or copy an object there."""
+    """Put a file into the inbox, or copy an S3 object into the inbox."""
     store, key = stack.store, f"{INBOX}{name}"
     with uploading(file, None if file.startswith(_S3) else Path(file).stat().st_size) as on_bytes:
         if not file.startswith(_S3):

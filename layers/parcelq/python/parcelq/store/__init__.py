@@ -1,1 +1,1 @@
-"""Stores: hold objects, in a bucket or in a folder."""
+"""Stores of objects, in a bucket or in a folder."""

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DELETED_TOGETHER: Final = 1000
-"""Most keys of a DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""How many keys one DeleteObjects request may have:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+"""
 _PARTS_IN_FLIGHT: Final = 3
 _LISTED_TOGETHER: Final = 1000
-"""Most parts of a ListParts: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
+"""How many parts one ListParts reply has at most: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
 _HTML: Final = "text/html; charset=utf-8"
-"""Makes a browser show a page of the bucket instead of saving it."""
+"""The content type that makes a browser show an HTML page of the bucket instead of saving the page."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 _REFUSED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -55,7 +57,7 @@ class BucketStore:
         if_absent: bool = False,
     ) -> str:
         """Create or replace an object; see `Store.put`."""
-        # A large body is never joined, so that it is in memory only once.
+        # The parts of a large body are not joined, so that the body is in memory only once.
         body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
         more |= {"ContentType": _HTML} if key.endswith(".html") else {}
@@ -85,7 +87,7 @@ class BucketStore:
             return reply["Body"].read(), reply["ETag"]
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if it does not exist."""
+        """Return a description of an object; None if the object does not exist."""
         try:
             with self._refusals(key):
                 reply = self.s3.head_object(Bucket=self.bucket, Key=key)
@@ -112,7 +114,7 @@ class BucketStore:
                 yield Stored(one["Key"], one["ETag"], one["Size"], NO_METADATA, one["LastModified"].timestamp())
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects, and check that S3 confirms each; see `Store.delete`."""
+        """Delete objects, and check that S3 confirms each deletion; see `Store.delete`."""
         for batch in batches(keys, _DELETED_TOGETHER):
             with translated():
                 reply = self.s3.delete_objects(
@@ -140,12 +142,12 @@ class BucketStore:
     def opened_put(
         self, key: str, *, version: str = "", etag: str = "", start: int = 0, end: int | None = None
     ) -> Iterator[OpenedPut | None]:
-        """Open the object that one put stored under a key; None if it was deleted or replaced.
+        """Open the object that one put stored under a key; None if that object was deleted or replaced.
 
         Args:
-            version: the put's version, if the bucket keeps versions.
+            version: the id of the version that the put stored; empty if the bucket keeps no versions.
             etag: the object's etag without quotes, if the bucket keeps no versions.
-            end: just after the last byte to read; None for the end of the object.
+            end: the offset just after the last byte to read; None for the end of the object.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
         wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
@@ -167,7 +169,7 @@ class BucketStore:
         return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part, by a multipart upload if it has several; see `Store.write`."""
+        """Write an object part by part, by a multipart upload if the object has several parts; see `Store.write`."""
         etag = seen.etag if seen else None
         rest = iter(parts)
         head = list(islice(rest, 2))
@@ -177,7 +179,7 @@ class BucketStore:
                 return True
             upload = self.begin_upload(key, metadata)
             numbered = enumerate(chain(head, rest), 1)
-            del head  # otherwise these parts would stay in memory to the end
+            del head  # without this, the first parts would stay in memory until the end
             try:
                 put = in_flight(lambda one: (one[0], self.put_part(key, upload, *one)), numbered, _PARTS_IN_FLIGHT)
                 self.complete_upload(key, upload, [etag for _, etag in sorted(put)], etag)
@@ -190,13 +192,13 @@ class BucketStore:
         return True
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begin an object; see `Multipart.begin_upload`."""
+        """Begin the upload of an object; see `Multipart.begin_upload`."""
         with self._refusals(key, writing=True):
             reply = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
         return str(needed(reply, "CreateMultipartUpload", "UploadId"))
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part; see `Multipart.put_part`."""
+        """Write a part of an object; see `Multipart.put_part`."""
         with self._refusals(key, writing=True):
             reply = self.s3.upload_part(
                 Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=cast(Any, body)
@@ -204,7 +206,7 @@ class BucketStore:
         return str(needed(reply, "UploadPart", "ETag"))
 
     def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
-        """Return the written parts; see `Multipart.parts`."""
+        """Return the written parts of an upload; see `Multipart.parts`."""
         found: dict[int, Part] = {}
         marker = first - 1
         while marker < last:
@@ -242,7 +244,7 @@ class BucketStore:
             self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 
     def _abort_after(self, error: BaseException, key: str, upload: str) -> None:
-        """Abort an upload after an error. The first error is raised, unless the upload itself no longer exists."""
+        """Abort an upload after an error, unless the upload no longer exists. If aborting fails, only log this."""
         if isinstance(error, NotFoundError):
             return
         try:
@@ -252,7 +254,7 @@ class BucketStore:
 
     @contextmanager
     def _opened(self, key: str, start: int, length: int | None) -> Iterator[GetObjectOutputTypeDef]:
-        """Open an object, or a part of it. Errors of reading its body are translated as well."""
+        """Open an object, or a range of its bytes. Errors while the body is read are translated, too."""
         part = bool(start) or length is not None
         end = "" if length is None else str(start + length - 1)
         more: dict[str, Any] = {"Range": f"bytes={start}-{end}"} if part else {}
@@ -266,9 +268,9 @@ class BucketStore:
 
     @contextmanager
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Translate errors, and name the object that is missing or was written by another process.
+        """Translate errors of S3 to errors that name the object that is missing or was written by another process.
 
-        If the object of a conditional write is missing, it was deleted after its etag was read.
+        If a conditional write finds no object, the object was deleted after its etag was read.
         """
         with translated():
             try:

@@ -19,24 +19,25 @@ from parcelq.readable import Readable
 from parcelq.store.store import NO_METADATA, Stored
 
 _DELETED_TOGETHER: Final = 100
-"""Most objects that are deleted under one lock."""
+"""How many objects are deleted while the lock is held once."""
 _AHEAD_BYTES: Final = 8 * MIB
-"""After this many bytes, writing to disk begins while the next bytes are written. With 50 MB in total, that takes 0.62
-of the time of one flush at the end."""
+"""After this many bytes, writing to disk begins while the next bytes are written. For 50 MB, this takes 0.62 of the
+time of one flush at the end.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
-    """Files of a folder; a `Store`. The folder is created with the first object.
+    """A `Store` that keeps objects as files of a folder. The folder is created with the first object.
 
     Unless `durable` is False, an object is on disk when a method returns. A lock on a file makes conditional writes
     safe between threads and processes. An etag is made from the file's inode, modification time and size, so a file
     that another program edits counts as another object.
 
     Attributes:
-        own: the folder below it for files that are not objects: the lock, unfinished objects, metadata. No key may
-            begin with the first part of its path.
-        durable: whether an object is on disk when a method returns; otherwise a crash of the machine soon after may
+        own: the path of a folder below this folder for files that are not objects: the lock, unfinished objects,
+            metadata. No key may begin with the first part of the path `own`.
+        durable: whether an object is on disk when a method returns. If False, a crash of the machine soon after may
             leave an empty object.
     """
 
@@ -70,7 +71,7 @@ class FolderStore:
             return file.read(), _etag(os.fstat(file.fileno()))
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if it does not exist."""
+        """Return a description of an object; None if the object does not exist."""
         found = self._stored(key, self._path(key))
         if found is None:
             return None
@@ -117,13 +118,13 @@ class FolderStore:
             yield file
 
     def part_bytes(self, size: int) -> int:
-        """Return the bytes for each part: few enough to stay in the processor's cache while they are copied."""
+        """Return how many bytes each part should have: few enough to stay in the processor's cache during copying."""
         return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""
         rest = iter(parts)
-        head = list(islice(rest, 1))  # before anything is written, because the parts may come from the object itself
+        head = list(islice(rest, 1))  # checked before writing, because the parts may come from the object itself
         try:
             self._put(key, chain(head, rest), metadata, seen.etag if seen else None, absent=seen is None)
         except ConflictError:
@@ -160,8 +161,9 @@ class FolderStore:
     def _put(
         self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], etag: str | None, *, absent: bool
     ) -> str:
-        """Write an object, if it does not exist (`absent`) or has this etag, where these are given; return the new
-        etag."""
+        """Write an object and return the new etag. If `absent`, the object must not exist. If `etag` is given, the
+        object must have this etag.
+        """
         path, unfinished = self._path(key), self.folder / self.own / "unfinished" / uuid.uuid4().hex
         try:
             with self._told(key), _opened(unfinished) as file:
@@ -174,17 +176,17 @@ class FolderStore:
     def _publish(
         self, key: str, path: Path, file: IO[bytes], metadata: Mapping[str, str], wanted: str | None, *, absent: bool
     ) -> str:
-        """Make an unfinished file the object, if the condition holds, and return its etag."""
+        """Rename an unfinished file to the object's file, if the condition holds, and return the object's etag."""
         self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
         if metadata:
-            # The metadata's file is named by the etag, so that a crash before the rename leaves the old object with its
-            # old metadata.
+            # The name of the metadata's file contains the etag. So after a crash before the rename, the old object
+            # still has its old metadata.
             with _opened(note) as told:
                 told.write(json.dumps(dict(metadata)).encode())
                 self._flush(told)
-        # Nothing is flushed under the lock, so that parallel writers wait for the disk together.
+        # Nothing is flushed while the lock is held, so that parallel writers wait for the disk at the same time.
         with self._locked():
             before = self._stored(key, path)
             is_another = wanted is not None and (before is None or before.etag != wanted)
@@ -217,7 +219,7 @@ class FolderStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with _opened(self.folder / self.own / "lock") as file:  # closing it unlocks it
+        with _opened(self.folder / self.own / "lock") as file:  # closing the file releases the lock
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -238,7 +240,7 @@ def _etag(found: os.stat_result) -> str:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file for writing; create its folder if it is missing."""
+    """Open a file for writing; create the file's folder if the folder is missing."""
     with suppress(FileNotFoundError):
         return path.open("wb")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,7 +248,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _rename(name: str, path: Path) -> None:
-    """Rename a file; create the new name's folder if it is missing."""
+    """Rename a file; create the folder of the new name if the folder is missing."""
     try:
         os.replace(name, path)
     except FileNotFoundError:
@@ -255,7 +257,7 @@ def _rename(name: str, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power failure, if the system supports it."""
+    """Flush a folder's entries if the system supports this, so that a rename survives a power failure."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class JoinedParts(RawIOBase):
-    """Reads parts as one file, without joining them in memory."""
+    """Reads parts as one file, without joining the parts in memory."""
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts
@@ -18,11 +18,11 @@ class JoinedParts(RawIOBase):
         self._number = 0
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True, because this file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Return that it can seek."""
+        """Return True, because this file can seek."""
         return True
 
     def tell(self) -> int:
@@ -30,7 +30,7 @@ class JoinedParts(RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = SEEK_SET) -> int:
-        """Go to an offset and return it."""
+        """Move to an offset, and return the new offset from the start."""
         self._at = max(0, offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._starts[-1]}[whence])
         self._number = 0
         return self._at

@@ -17,12 +17,12 @@ _PART_BYTES: Final = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object of a store.
+    """A description of an object in a store.
 
     Attributes:
         etag: changes with every write of the object. Its form depends on the store.
-        metadata: ASCII texts stored with it; empty in a listing.
-        modified: when it was written, in seconds since the epoch.
+        metadata: ASCII texts stored with the object; empty in a listing.
+        modified: when the object was written, in seconds since the epoch.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Stored:
 
 
 class Part(NamedTuple):
-    """A part of an unfinished object: its etag and its size."""
+    """The etag and the size of a part of an unfinished object."""
 
     etag: str
     size: int
@@ -53,10 +53,10 @@ class Store(Protocol):
         if_match: str | None = None,
         if_absent: bool = False,
     ) -> str:
-        """Create or replace an object, whose body is the joined parts, and return its etag.
+        """Create or replace an object, and return the object's etag. The object's body is the given parts joined.
 
         Args:
-            metadata: ASCII texts to store with it.
+            metadata: ASCII texts to store with the object.
             if_match: write only if the object exists with this etag.
             if_absent: write only if the object does not exist.
 
@@ -65,30 +65,31 @@ class Store(Protocol):
         """
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read `length` bytes of an object from byte `start`, or the whole rest; fewer at its end.
+        """Read `length` bytes of an object from byte `start`, or all bytes from `start`. Fewer bytes are returned if
+        the object ends.
 
         Raises:
             NotFoundError: the object does not exist.
         """
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Read an object and the etag of exactly these bytes.
+        """Read an object, and the etag that the object had when these bytes were read.
 
         Raises:
             NotFoundError: the object does not exist.
         """
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if it does not exist."""
+        """Return a description of an object; None if the object does not exist."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
 
     def listing(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects whose keys start with `prefix`, sorted like `keys`, without their metadata."""
+        """Yield the objects whose keys start with `prefix`, sorted as by `keys`, without the objects' metadata."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects. It is no error if one is missing; it is an error if the store does not confirm a deletion."""
+        """Delete objects. A missing object is no error, but a deletion that the store does not confirm is an error."""
 
     def stream(self, key: str, start: int = 0) -> AbstractContextManager[Readable]:
         """Open an object for reading in blocks, from byte `start`.
@@ -101,33 +102,33 @@ class Store(Protocol):
         """Return how many bytes each part of an object of about `size` bytes should have, for `write`."""
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part, if it has not changed since `seen`. Only a few parts are in memory at a time.
+        """Write an object part by part, if the object has not changed since `seen`. Few parts are in memory at a time.
 
         Args:
-            parts: its body; all parts but the last have at least `part_bytes` bytes.
-            metadata: ASCII texts to store with it.
-            seen: an earlier result of `stat`; the object is written only if it is still the same.
+            parts: the object's body; all parts but the last have at least `part_bytes` bytes.
+            metadata: ASCII texts to store with the object.
+            seen: an earlier result of `stat`; the object is written only if it has not changed since that call.
 
         Returns:
-            True if it was written; False if another process wrote or deleted it meanwhile.
+            True if the object was written; False if another process wrote or deleted the object meanwhile.
         """
 
 
 class Multipart(Store, Protocol):
-    """A store in which several invocations can write parts of one object. Parts are numbered from 1."""
+    """A store in which several invocations can write the parts of one object. Part numbers begin at 1."""
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begin an object with this metadata, and return the id of the upload."""
+        """Begin the upload of an object with this metadata, and return the id of the upload."""
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part, possibly again, and return its etag.
+        """Write a part, which may already exist, and return the part's etag.
 
         Raises:
             NotFoundError: the upload was completed or aborted.
         """
 
     def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
-        """Return the written parts with numbers in a range.
+        """Return the written parts of an upload that have numbers from `first` to `last`.
 
         Raises:
             NotFoundError: the upload was completed or aborted.
@@ -138,7 +139,7 @@ class Multipart(Store, Protocol):
 
         Args:
             etags: the etags of all parts, in order.
-            seen: the etag of the object that this replaces; None if no object may exist.
+            seen: the etag of the object to replace; None if no object may exist.
 
         Raises:
             ConflictError: the object was created or changed meanwhile.
@@ -151,16 +152,16 @@ class Multipart(Store, Protocol):
 
 def part_bytes(size: int) -> int:
     """Return how many bytes each part of an object of about `size` bytes should have."""
-    # A little larger than needed, so that a wrong guess of the size does not exceed the number of parts.
+    # Parts are a little larger than needed, so that an underestimated size does not exceed the most parts.
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 
 class OpenedPut(NamedTuple):
-    """An object opened for reading.
+    """An object that is open for reading.
 
     Attributes:
-        size: bytes of the whole object, as stored.
-        encoding: its Content-Encoding; empty if it has none.
+        size: how many bytes the whole object has in the store.
+        encoding: the object's Content-Encoding; empty if the object has none.
     """
 
     body: Readable

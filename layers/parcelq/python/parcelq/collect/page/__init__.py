@@ -1,1 +1,1 @@
-"""The report as a page: one HTML file that loads nothing."""
+"""Writes a report as a page: one HTML file that loads no other files."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 
 def amount(count: int, noun: str) -> str:
-    """Return `1 record`, `2,000 records`."""
+    """Return a count with its noun, such as `1 record` or `2,000 records`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def size(count: float) -> str:
-    """Return a number of bytes: `999 bytes`, `1.2 MB`."""
+    """Return a number of bytes as text, such as `999 bytes` or `1.2 MB`."""
     for name, unit in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= unit:
             return f"{count / unit:,.1f} {name}"
@@ -19,7 +19,7 @@ def size(count: float) -> str:
 
 
 def dollars(usd: float) -> str:
-    """Return an amount of money, with at least two significant digits."""
+    """Return an amount of US dollars as text, with at least two significant digits."""
     if usd >= 1:
         return f"${usd:,.2f}"
     places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
@@ -27,7 +27,7 @@ def dollars(usd: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration: `1.8 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Return a duration as text, such as `1.8 ms`, `0.4 s`, `12 s`, `3 min 05 s` or `2 h 10 min`."""
     if 0 < seconds < 0.0995:
         return f"{1000 * seconds:.2g} ms"
     if seconds < 10:
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share as a percentage. It says 0 % or 100 % only if the share is exactly that."""
+    """Return a share as a percentage. The text is 0 % or 100 % only if the share is exactly 0 or 1."""
     share = 100 * part / whole if whole else 0.0
     for places in (1, 3, 6):
         shown = f"{share:.{places}f}"
@@ -50,6 +50,6 @@ def percent(part: float, whole: float) -> str:
 
 
 def listed(texts: Iterable[str]) -> str:
-    """Return `a`, `a and b`, `a, b and c`."""
+    """Return texts joined to one text, such as `a`, `a and b` or `a, b and c`."""
     *first, last = texts
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,4 +1,4 @@
-"""Draws charts as SVG without inline styles, so that a strict content security policy allows them."""
+"""Draws charts as SVG without inline styles, so that a strict content security policy allows the charts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from parcelq.collect.page.html import element, text
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 88, 28, 12
 _MARKS = 4
-"""Parts of the lower axis between texts, where there are as many bars."""
+"""The texts below the lower axis divide the axis into this many parts, if the chart has enough bars."""
 
 
 def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], top: str, label: str) -> str:
-    """Draw bars from 0 up.
+    """Draw a bar chart; every bar begins at 0.
 
     Args:
-        labels: the tooltip of each.
-        edges: texts for where each begins and the last ends; a few of them are shown.
-        top: text at the height of the highest.
+        labels: the tooltip of each bar.
+        edges: a text for the left edge of each bar, and for the right edge of the last bar. Only a few are shown.
+        top: the text at the height of the highest bar.
         label: a description of the chart for screen readers.
     """
     most = max(values, default=0.0) or 1.0
@@ -47,5 +47,5 @@ def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], t
 
 
 def chart_text(x: float, y: float, content: str, anchor: str) -> str:
-    """Return a text in a chart; `anchor` says which of its ends is at the place: `start`, `middle` or `end`."""
+    """Return a text in a chart; `anchor` says which point of the text is at (`x`, `y`): `start`, `middle` or `end`."""
     return element("text", text(content), x=f"{x:.0f}", y=f"{y:.0f}", text_anchor=anchor)

@@ -1,4 +1,4 @@
-"""Writes complete HTML files that run no script but this package's."""
+"""Writes complete HTML files with a content security policy that allows only the given scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def document(title: str, main: str, *, script: str = "", style: str = "", policy
     Args:
         script: a script that runs in addition to the package's own.
         style: CSS added to the package's own.
-        policy: rules added to the content security policy. Without them the file loads nothing.
+        policy: rules added to the content security policy. Without additional rules, the file loads nothing.
     """
     script, style = _asset("page.js") + script, _asset("page.css") + style
     allowed = (

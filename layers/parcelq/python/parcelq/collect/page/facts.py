@@ -13,12 +13,12 @@ from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
 
 LONG: Final = 500
-"""Most characters of a text that is shown once."""
+"""How many characters are shown of a text that the page shows only once."""
 _ROOT: Final = 2**0.5
 
 
 def rate_chart(rate: Rate) -> str:
-    """Return the section with the rate over time."""
+    """Return the section with a chart of the records collected per second, over time."""
     each = [entries / rate.seconds for entries in rate.entries]
     labels = [
         f"{duration(number * rate.seconds)} to {duration((number + 1) * rate.seconds)}: {value:,.0f} records a second"
@@ -34,13 +34,13 @@ def rate_chart(rate: Rate) -> str:
 
 
 def run_durations(report: Report) -> str:
-    """Return the section with a histogram of the durations of runs; empty if they were not counted."""
+    """Return the section with a histogram of the durations of runs; empty if runs were not counted."""
     runs = report.cost.get("runs") or {}
     counts = runs.get("durations") or []
     if not counts:
         return ""
     begins = [0.0, *(end for end, _ in counts)]
-    if len(counts) > 1:  # each class is as wide as the one before it, times the square root of two
+    if len(counts) > 1:  # each class is wider than the class before it by the factor of the square root of two
         begins[0] = max(0.0, counts[0][0] - (counts[1][0] - counts[0][0]) / _ROOT)
     labels = [
         f"{duration(begin)} to {duration(end)}: {amount(count, 'run')}"
@@ -56,7 +56,7 @@ def run_durations(report: Report) -> str:
 
 
 def costs(report: Report) -> str:
-    """Return the section with the cost of the job; empty if it was not counted."""
+    """Return the section with the cost of the job; empty if the cost was not counted."""
     usd = report.cost.get("usd")
     if not usd:
         return ""
@@ -101,7 +101,7 @@ def facts(report: Report) -> str:
 
 
 def _steps(report: Report) -> str:
-    """The steps of a run on one machine, each with its settings file."""
+    """Return the steps of a run on one machine, each with its settings file."""
     steps, settings = report.recipe.get("steps", ()), report.recipe.get("settings", ())
     files = [*settings, *[""] * len(steps)]
     return ", then ".join(
@@ -110,7 +110,7 @@ def _steps(report: Report) -> str:
 
 
 def _options(report: Report) -> str:
-    """Other options of a run on one machine, if any were given."""
+    """Return the other options of a run on one machine; empty if no other options were given."""
     others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
     return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
 

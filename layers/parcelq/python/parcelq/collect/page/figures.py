@@ -1,4 +1,4 @@
-"""Calculates what a page shows besides the report itself: the map, dead entries grouped by reason, and the rate over
+"""Calculates what a page shows in addition to the report: the map, dead entries grouped by reason, and the rate over
 time.
 """
 
@@ -17,13 +17,13 @@ from parcelq.escaping import one_line
 from parcelq.upload.notes import Note
 
 MOST_GROUPS: Final = 40
-"""Most groups of reasons that are shown; the largest groups are."""
+"""How many groups of reasons are shown at most; the largest groups are shown."""
 _MOST_KINDS: Final = 1_000
-"""Most kinds of reasons that are counted separately; later kinds are counted together as others."""
+"""How many kinds of reasons are counted separately; later kinds are counted together as other kinds."""
 _PER_CELL: Final = 6
-"""Most dead entries that are listed for each part of the map."""
+"""How many dead entries are listed per part of the map."""
 _EXAMPLES: Final = 5
-"""Most dead entries that are listed for each reason."""
+"""How many dead entries are listed per reason."""
 _ENTRY_CHARACTERS: Final = 200
 _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
@@ -33,12 +33,13 @@ class Listed(NamedTuple):
     """A dead entry as a page lists it, with texts that are escaped and short.
 
     Attributes:
-        start: offset in the source of the message that contained it.
-        end: offset just after its last byte.
-        file: the file that it is in, if the source consists of several; then `record` and `line` count in that file.
-        record: its number in the source, from 1; None if unknown.
-        line: the number of its first line, from 1; None if unknown.
-        entry_bytes: its size in bytes; 0 if it was not kept.
+        start: offset in the source of the message that contained the entry.
+        end: offset in the source just after the last byte of that message.
+        file: the file that contains the entry, if the source consists of several files; else empty. If a file is named,
+            `record` and `line` count in that file.
+        record: the entry's number in the source, from 1; None if unknown.
+        line: the number of the entry's first line, from 1; None if unknown.
+        entry_bytes: how many bytes the entry has; 0 if the entry was not kept.
     """
 
     start: int
@@ -68,7 +69,7 @@ class Listed(NamedTuple):
         )
 
     def shortened(self, characters: int) -> Listed:
-        """Return the same entry with texts of at most `most` characters."""
+        """Return the same entry with texts of at most `characters` characters."""
         return self._replace(entry=cut(self.entry, characters), reason=cut(self.reason, characters))
 
 
@@ -76,11 +77,11 @@ class Group(NamedTuple):
     """Dead entries that failed in the same way.
 
     Attributes:
-        kind: the common part of their reasons, see `kind_of`; escaped.
-        reason: the line that names the error; parts that differ between the entries are `…`.
+        kind: the common part of the entries' reasons, escaped; see `kind_of`.
+        reason: the line that names the error. If parts of the line differ between the entries, these parts are `…`.
         first: the place of the first entry: its number, after the file's name if the source consists of several files.
         last: the place of the last entry.
-        examples: the numbers that the first of them have among the listed entries.
+        examples: numbers of the first entries of the group, as indexes in `Figures.listed`.
     """
 
     kind: str
@@ -92,15 +93,15 @@ class Group(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a page shows besides the report.
+    """What a page shows in addition to the report.
 
     Attributes:
         listed: dead entries that the page lists.
-        in_cell: numbers of the listed entries of each cell.
+        in_cell: for each part of the map, the indexes of its entries in `listed`.
         groups: dead entries by reason, the largest group first.
-        other_kinds: the number of further kinds of reasons, at least.
-        other_entries: the number of entries that failed for these.
-        rate: entries over time; None if that would not be meaningful.
+        other_kinds: how many other kinds of reasons exist at least.
+        other_entries: how many entries failed for other kinds of reasons.
+        rate: how many entries were collected over time; None if the job was too short or had too few segments.
     """
 
     cells: tuple[Cell, ...]
@@ -120,7 +121,7 @@ def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Not
 
 
 def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
-    """Calculate the figures of a source from its map, which has no dead entries yet, and from its dead entries."""
+    """Calculate the figures of a source from a map with missing ranges only, and from the dead entries."""
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)
@@ -128,7 +129,7 @@ def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None)
 
 
 def cut(text: str, characters: int) -> str:
-    """Return a text, cut to `most` characters with `…` at its end."""
+    """Return a text. A text with more than `characters` characters is cut, with `…` at the end."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
@@ -139,7 +140,7 @@ def _place(dead: Dead) -> str:
 
 @dataclass(slots=True)
 class _Kind:
-    """A kind of reason, while dead entries are counted."""
+    """The counts and examples of a kind of reason, while dead entries are counted."""
 
     line: str
     first: str
@@ -150,8 +151,8 @@ class _Kind:
 
 
 class _Deaths:
-    """Counts dead entries by place and by reason, and keeps a few of each. Its memory does not grow with their
-    number.
+    """Counts dead entries by place and by reason, and keeps a few entries per place and reason. So memory does not grow
+    with the number of dead entries.
     """
 
     def __init__(self, source_map: SourceMap) -> None:
@@ -184,7 +185,7 @@ class _Deaths:
             self._listed.append(Listed.of(dead))
 
     def figures(self, rate: Rate | None) -> Figures:
-        """Return the counts."""
+        """Return the figures of all entries that were added."""
         kinds = sorted(self._kinds.items(), key=lambda one: -one[1].entries)
         shown, left = kinds[:MOST_GROUPS], kinds[MOST_GROUPS:]
         cells = self._map.cells()

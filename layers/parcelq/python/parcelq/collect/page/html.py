@@ -1,4 +1,4 @@
-"""Creates HTML text and escapes everything that is put into it."""
+"""Creates HTML, and escapes all texts in the HTML."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def text(value: object) -> str:
 def element(name: str, *content: str, **attributes: object) -> str:
     """Return an element. Its content is HTML; the values of its attributes are escaped.
 
-    Attributes with None or False are left out; with True, only the name appears. `class_` becomes
-    `class`; other underscores become hyphens.
+    Attributes are left out if the value is None or False; if the value is True, only the attribute's name is written.
+    `class_` becomes `class`, and underscores in other names become hyphens.
     """
     parts = [name]
     for key, value in attributes.items():
@@ -32,14 +32,14 @@ def element(name: str, *content: str, **attributes: object) -> str:
 
 
 def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *, texts: Collection[int] = (0,)) -> str:
-    """Return a table in a box that scrolls if it is too wide, also by keyboard.
+    """Return a table in a box. If the table is too wide, users can scroll the box, also by keyboard.
 
     Args:
         name: the box's id.
-        label: what the table shows, for those who do not see it.
+        label: a description of the table for screen readers.
         heads: texts above the columns.
         rows: HTML of the cells.
-        texts: columns that hold texts; those of numbers are aligned to the right.
+        texts: the columns that contain texts; all other columns contain numbers, which are aligned to the right.
     """
     kinds = [None if number in texts else "n" for number in range(len(heads))]
     head = (element("th", text(one), scope="col", class_=kind) for one, kind in zip(heads, kinds, strict=True))
@@ -52,13 +52,13 @@ def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *,
 
 
 def section(title: str, *content: str, words: str = "", **attributes: object) -> str:
-    """Return a section with a title and perhaps words below it, which are texts, and content, which is HTML."""
+    """Return a section. `title` and the optional `words` below the title are texts, and `content` is HTML."""
     below = element("p", text(words), class_="soft") if words else ""
     return element("section", element("h2", text(title)), below, *content, **attributes)
 
 
 def json_block(name: str, data: Any) -> str:
-    """Return an element that contains JSON for a script. The JSON is escaped so that it cannot end the element."""
+    """Return an element that contains JSON for a script. Escaping ensures that the JSON cannot end the element."""
     shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&":
         shown = shown.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""The map of the source on a page."""
+"""Draws the map of the source on a page."""
 
 from __future__ import annotations
 

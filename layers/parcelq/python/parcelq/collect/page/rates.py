@@ -14,14 +14,14 @@ _BINS: Final = 60
 
 
 _FEWEST_SECONDS: Final = 2.0
-"""Least seconds of a job for which a rate over time is useful."""
+"""A rate over time is shown only if the job took at least this many seconds."""
 
 
 class Rate(NamedTuple):
-    """The number of entries of the result that were collected over time.
+    """How many entries of the result were collected in each period of a job.
 
     Attributes:
-        entries: entries of the result collected in each period.
+        entries: how many entries of the result were collected in each period.
     """
 
     begin: datetime
@@ -30,7 +30,7 @@ class Rate(NamedTuple):
 
 
 def begin_of(collected: Collected) -> datetime | None:
-    """When the first message of a job was collected; None if its segments do not say."""
+    """Return when the first message of a job was collected; None if the job's segments do not say this."""
     try:
         return min(datetime.fromisoformat(index.first) for index in collected.indexes)
     except ValueError:
@@ -38,12 +38,12 @@ def begin_of(collected: Collected) -> datetime | None:
 
 
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
-    """Calculate the rate over time.
+    """Calculate how many entries were collected over time; None if the job was too short or has too few segments.
 
-    Entries that were stored together count as collected evenly since the time when the entries before them were stored.
+    Entries that were stored together count as collected evenly since the previous entries were stored.
 
     Args:
-        collected: the times when entries were stored, with their numbers.
+        collected: pairs of a time when entries were stored, and how many entries were stored at that time.
     """
     stored = sorted((time, entries) for time, entries in collected if time is not None)
     if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
@@ -57,7 +57,7 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
 
 
 def entries_of_segments(collected: Collected) -> list[int]:
-    """Number of entries of the result in each segment."""
+    """Return how many entries of the result each segment contains."""
     counts = [0] * len(collected.segments)
     for choice in collected.choices():
         entries, wheres = choice.columns[ENTRIES], choice.columns[WHERE]
@@ -68,7 +68,7 @@ def entries_of_segments(collected: Collected) -> list[int]:
 
 
 def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
-    """Number of entries collected by a time, interpolated evenly between known times."""
+    """Return how many entries were collected until a time, interpolated between known times."""
     number = next(number for number, one in enumerate(times) if one >= time)
     if not number or times[number] == time:
         return sums[number]

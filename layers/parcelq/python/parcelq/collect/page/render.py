@@ -16,10 +16,10 @@ from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
 
 MOST_BYTES: Final = 300_000
-"""The most bytes of a page."""
+"""How many bytes a page may have."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
-"""How many entries are listed for each part of the map, and the characters of each text. The first pair that fits is
-used.
+"""Pairs: how many entries are listed per part of the map, and how many characters each text may have. The first pair is
+used with which the page fits into `MOST_BYTES`.
 """
 _HOLES: Final = 50
 _WARNINGS: Final = 20
@@ -39,8 +39,8 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
 
     Args:
         report: the report, or the facts known so far about a running job.
-        banner: HTML at the top, instead of the verdict.
-        redrivable: whether dead records have buttons to run them again.
+        banner: HTML that is shown at the top, instead of the sentence about the outcome.
+        redrivable: whether the page has buttons that run dead records again.
     """
     found, missing = verdict(report), "not done yet" if banner and report.holes else "missing"
     sentence = element("p", element("strong", f"{text(found.word)}."), f" {text(found.sentence)}")
@@ -71,7 +71,7 @@ def _address(report: Report) -> str:
 
 
 def _tiles(report: Report, missing: str, unknown: str) -> str:
-    """The counts; those that nobody knows are left out where there is no text for that."""
+    """Return the tiles with counts. An unknown count is shown as `unknown`, or left out if this text is empty."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
@@ -138,7 +138,7 @@ def _reason(one: Listed) -> str:
 
 
 def _shown(one: Listed) -> str:
-    """The beginning of an entry, and its size if it was shortened."""
+    """Return the beginning of an entry, with the entry's size if the entry was shortened."""
     if not one.entry_bytes:
         return "(not kept)" if one.entries else "(empty)"
     if one.entry.endswith("…"):
@@ -177,7 +177,7 @@ def _warnings(warnings: Iterable[str]) -> str:
 
 
 def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, Any]:
-    """Return what the script shows for a chosen part."""
+    """Return the data from which the script shows details of a chosen part of the map."""
     parts: dict[str, Any] = {}
     name = report.dead_list.rpartition("/")[2]
     for number, (cell, listed) in enumerate(zip(figures.cells, figures.in_cell, strict=True)):
@@ -207,7 +207,7 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
 
 
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
-    """Return shorter figures: at most `per_cell` entries for each part of the map and for each reason."""
+    """Return figures with at most `per_cell` entries per part of the map and per reason, and with shorter texts."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
     groups = [one._replace(examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})

@@ -1,4 +1,4 @@
-"""Writes the verdict: one sentence about the outcome of a source."""
+"""Writes the verdict of a page: one sentence about the outcome of a source."""
 
 from __future__ import annotations
 
