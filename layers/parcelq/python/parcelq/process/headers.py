@@ -1,7 +1,7 @@
-"""Headers of outputs: all runs of a stage write the same header, which is removed from every output.
+"""Headers of outputs: all runs of a stage write the same header, which is removed from each output.
 
-The first run of a stage stores its header by a conditional write. Every run compares its own header with it, so that
-nothing but the header is ever removed.
+The first run of a stage stores its header by a conditional write. Every run compares its own header with the stored
+header, so that only the stage's header is ever removed from an output.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_JOBS: Final = 256
-"""Number of jobs whose headers are kept in memory."""
+"""How many jobs' headers are kept in memory."""
 
 
 class Written(NamedTuple):
     """The layout of a run's output.
 
     Attributes:
-        format: its record format.
-        start: offset of its first entry, after the header.
-        header: the attribute `Header` of its messages; empty if it has no header.
+        format: the record format of the output.
+        start: the offset of the first entry, after the header.
+        header: the attribute `Header` of the output's messages; empty if the output has no header.
     """
 
     format: Format = LINES
@@ -39,12 +39,12 @@ class Written(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Most bytes of the body of a message of the output."""
+        """How many bytes the body of an output's message may have, at most."""
         return MAX_BODY_BYTES - len(self.header)
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The attributes of the output's messages."""
+        """The attributes that all messages of the output get."""
         fmt = {} if self.format == LINES else {FORMAT: str(self.format)}
         return {**fmt, HEADER: self.header} if self.header else fmt
 
@@ -56,8 +56,8 @@ class StageHeaders:
     """The headers of one stage's outputs.
 
     Args:
-        topic: name of the topic for the outputs.
-        store: the store of headers; None if only this process needs them.
+        topic: the name of the topic on which the outputs are published.
+        store: the store that contains the headers; None if only this process needs the headers.
     """
 
     def __init__(self, settings: StepSettings, topic: str, workflow: str = "", store: Store | None = None) -> None:
@@ -71,12 +71,13 @@ class StageHeaders:
         """Determine the layout of an output.
 
         Args:
-            source: the source of the run's input; empty if it has no lineage. Then no header is removed.
+            source: the source of the run's input; empty if the input has no lineage. Without a source, no header is
+                removed.
             fmt: the record format of the run's input.
 
         Raises:
-            RecordError: the output has no valid header, or one that differs from the stage's first output.
-            AwsError, StoreError, OSError: the store failed.
+            RecordError: the output has no valid header, or its header differs from that of the stage's first output.
+            AwsError, StoreError, OSError: the header could not be read from or written to the store.
         """
         fmt = self._settings.output or fmt
         if not fmt.header:
@@ -92,7 +93,7 @@ class StageHeaders:
         return Written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
-        """Return the header of the stage's first output, which may be this one."""
+        """Return the header of the stage's first output; the current output may be the first."""
         if key not in self._known:
             header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
             while len(self._known) >= _MOST_JOBS:
