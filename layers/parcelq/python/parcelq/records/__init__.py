@@ -1,4 +1,4 @@
-"""Record formats: define entries, and cut sources and bodies at the ends of entries. Pure functions.
+"""Record formats: define entries, and cut sources and bodies of messages at the ends of entries. Pure functions.
 
 - `choose`: the format for a file's name, a short text or a setting.
 - `format.Format`: the interface of formats: `count`, `parts` and `locate` for bodies, `header_end`, `ranges`.
