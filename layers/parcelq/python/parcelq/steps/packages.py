@@ -1,4 +1,6 @@
-"""Packages of steps for a function: uv locks them once, and installs them for the function's platform into a bundle."""
+"""The packages that steps need on a function: uv determines their exact versions once, and installs them for the
+function's platform into a bundle.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,15 @@ from parcelq.steps.environments import Dependencies, Progress, Uv, alone, cache_
 from parcelq.steps.find import files_of
 
 _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
-"""Files of `*.dist-info` that only installers read."""
+"""Those files of `*.dist-info` that only installers read."""
 
 
 class Target(NamedTuple):
-    """The platform of packages.
+    """The platform on which packages are used.
 
     Attributes:
         python: the Python version, such as `3.13`.
-        platform: the platform in uv's terms, such as `x86_64-manylinux_2_34`.
+        platform: the platform as uv calls it, such as `x86_64-manylinux_2_34`.
     """
 
     python: str
@@ -37,8 +39,8 @@ class Target(NamedTuple):
 
     @property
     def options(self) -> Sequence[str]:
-        """The options of uv for this target. They forbid building from source, because that would build for this
-        machine.
+        """The options by which uv selects this platform. They forbid that uv builds packages from source, because uv
+        would build for this machine.
         """
         return (
             *("--python-version", self.python, "--python-platform", self.platform),
@@ -50,7 +52,7 @@ class Packages(NamedTuple):
     """The packages of a step, as a bundle on this machine.
 
     Attributes:
-        archive: the bundle's file.
+        archive: the path of the bundle's file.
         bundle: the facts about the bundle.
         lock: the exact packages, one on each line, after a line with the target.
     """
@@ -61,12 +63,12 @@ class Packages(NamedTuple):
 
 
 def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache: Path | None = None) -> Packages:
-    """Return a bundle with the dependencies of a step; create it if it does not exist.
+    """Return a bundle with the dependencies of a step. Create the bundle if it does not exist.
 
-    Several commands may do this at the same time, and any of them may be killed.
+    Several commands may call this at the same time, and any of the commands may be killed.
 
     Args:
-        cache: the folder of locks and bundles; by default `~/.cache/parcelq`.
+        cache: the folder with locks and bundles; by default `~/.cache/parcelq`.
 
     Raises:
         SettingsError: a package does not exist for the target, or the step needs another version of Python.
@@ -96,7 +98,7 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
 
 
 def _packed(folder: Path) -> dict[str, Path]:
-    """Return the installed files that programs may need, by their paths in the bundle."""
+    """Return the installed files that programs may need. The keys are the files' paths in the bundle."""
     found = {}
     for path in files_of(folder) if folder.is_dir() else ():
         parts = path.relative_to(folder).parts
@@ -107,7 +109,7 @@ def _packed(folder: Path) -> dict[str, Path]:
 
 
 def _known(about: Path, archive: Path) -> Bundle | None:
-    """Return the existing bundle; None if it does not exist."""
+    """Return the facts about a bundle that exists already; None if the bundle does not exist."""
     try:
         bundle = Bundle.parse(json.loads(about.read_bytes()))
         return bundle if os.stat(archive).st_size == bundle.size else None
