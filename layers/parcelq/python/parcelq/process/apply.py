@@ -28,7 +28,7 @@ class Route(NamedTuple):
     Attributes:
         input: the topic from which the step gets its messages; parts of messages are published here too.
         following: the topic for the step's output: the next stage's topic, or the output topic.
-        dead_letters: the topic for messages that failed for good.
+        dead_letters: the topic for messages that failed for the last time.
         output: the topic from which results are collected; tombstones are published here too.
     """
 
@@ -53,14 +53,14 @@ class Outcome:
     """What happened to messages that were processed.
 
     Attributes:
-        done: messages whose outputs are all published.
+        done: messages with outputs that are all published.
         ended: the messages in `done` that led to outputs or dead letters, not to parts or to a message for another run.
         failed: messages that will be delivered again, each with the reason.
         entries: how many entries were processed successfully.
         published: how many messages were published.
         cut: how many messages were re-parcelled (cut into smaller messages).
         dead: how many messages, or entries that a step rejected, went to the dead-letter topic.
-        marks: keys of marks that are no longer needed.
+        marks: the keys of marks that are no longer needed, so that the caller can delete these marks.
     """
 
     done: list[Pulled] = field(default_factory=list)
@@ -180,7 +180,7 @@ class Application:
             _log.warning("messages that are done could not be acknowledged early: %s", error)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
-        """Return the outcome of all messages.
+        """Return the outcome of all messages of the invocation.
 
         Args:
             acknowledges: whether to acknowledge messages that are done; if the acknowledgement of a message fails, the

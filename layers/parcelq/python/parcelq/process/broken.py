@@ -36,11 +36,12 @@ class BrokenStep(NamedTuple):
 
 
 class FirstRuns(NamedTuple):
-    """The outcomes of the first runs of a job. Start with `FirstRuns()`, and add every run until `is_over`.
+    """The outcomes of the first runs of a job. Start with `FirstRuns()`, and add every run with `after` until `is_over`
+    is true.
 
     Attributes:
         failed: the bodies of the messages that failed.
-        format: the record format of these messages.
+        format: the record format of the failed messages.
         works: whether a run succeeded. If so, the step is not broken, even if later runs fail.
         sampled: whether sampled entries have already been run alone.
     """
@@ -63,7 +64,7 @@ class FirstRuns(NamedTuple):
 
     @property
     def are_suspicious(self) -> bool:
-        """Whether enough runs failed and none succeeded, so that `samples` should run alone and be passed to
+        """Whether enough runs failed and no run succeeded. If so, the caller runs `samples` and passes the outcomes to
         `judged`.
         """
         return not self.is_over and len(self.failed) >= LEAST_MESSAGES

@@ -30,7 +30,7 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published, Topic
 
 _HANDED: Final = "handed over: "
-"""Prefix of the receipts of messages that were never on a topic."""
+"""The prefix by which the receipts of messages that were never on a topic are recognised."""
 _TOGETHER: Final = 8
 """How many messages the next step gets at a time, at most, because their bodies are in memory."""
 
@@ -67,7 +67,7 @@ class Onward(StageTopic):
     """Receives the output of a step if the next step is in the same stage.
 
     Attributes:
-        direct: whether the next step runs at once; otherwise all messages go to the topic.
+        direct: whether the next step is run at once. If not, all messages are published on the topic.
         dead: messages and entries that have died in the following steps.
     """
 
@@ -149,7 +149,7 @@ class Chain(NamedTuple):
             processor.close()
 
     def _step_of(self, pulled: Pulled) -> int:
-        """Return the number of the step for a message: the number of steps in its lineage."""
+        """Return the number of the step that processes a message: the number of steps in the message's lineage."""
         return min(pulled.attributes.get(LINEAGE, "").count(">"), len(self.processors) - 1)
 
 

@@ -122,8 +122,8 @@ def _main_line(stderr: str) -> tuple[str, str]:
 
 
 def _shortened(line: str, rest: str) -> str:
-    """Join texts to one line that is short enough for an attribute: all of the first if possible, and the end of the
-    second.
+    """Join two texts to one line that is short enough for an attribute: all of `line` if possible, and the end of
+    `rest`.
     """
     first = _legal(line)
     if len(first) > _REASON_BYTES:

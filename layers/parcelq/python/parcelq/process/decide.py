@@ -96,9 +96,9 @@ class Judge(NamedTuple):
     """Decides what is published about messages.
 
     Attributes:
-        rules: how failures are handled.
+        rules: the rules by which failures are handled.
         about: facts about the step, which dead letters mention.
-        last_stage: whether the step's output goes to the output topic.
+        last_stage: whether the step's output is published on the output topic.
     """
 
     rules: Rules
@@ -225,7 +225,7 @@ class Judge(NamedTuple):
     def _around_rejects(self, run: Run, parts: list[tuple[OutputPart, Work]]) -> Iterator[Publication]:
         """Yield outputs for the good parts of a run's input, and tombstones for the bad parts."""
         again = [work for part, work in parts if not part.reason and part.output is None]
-        for good in again:  # if it is unknown which output belongs to which part, the good entries run again
+        for good in again:  # the good entries run again if it is unknown which part an output belongs to
             yield from (Publication(Destination.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
         if run.lineage is None:
             if not again:

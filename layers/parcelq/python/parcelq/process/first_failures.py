@@ -82,7 +82,7 @@ class FirstFailures:
     def _judged(self, step: tuple[str, str, int], work: Work, run: Run, run_alone: RunAlone) -> str:
         job, version, number = step
         found = read_job(self._store, job)
-        if found is None:  # the message belongs to no job with a record
+        if found is None:  # the message belongs to no job with a job record
             return ""
         record = found[0]
         if record.halted:

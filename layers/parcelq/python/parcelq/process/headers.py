@@ -68,7 +68,7 @@ class StageHeaders:
         self._known: dict[str, bytes] = {}
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
-        """Determine the layout of an output.
+        """Return the layout of a step's output.
 
         Args:
             source: the source of the run's input; empty if the input has no lineage. Without a source, no header is

@@ -40,7 +40,7 @@ def name_of(work: Work) -> str:
 
 
 class Marks:
-    """The marks of one topic, in a store."""
+    """Writes, reads and deletes the marks of one topic in a store."""
 
     def __init__(self, store: Store, topic: str) -> None:
         self._store = store

@@ -64,7 +64,7 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
 
 
 def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
-    """Return a part of a message as a message of its own.
+    """Return a part of a message as a separate message.
 
     Args:
         before: how many entries of the message come before the part.
@@ -216,7 +216,7 @@ def _pieces(
     parcel_size: int,
     entries: int | None,
 ) -> Iterator[Piece]:
-    # A long lineage or source leaves less room for the body.
+    # A long lineage or source leaves fewer bytes for the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
     for parcel in cut_for_messages(output, written.format, parcel_size, room):

@@ -15,17 +15,17 @@ from parcelq.topics.message import Message, Pulled
 
 
 class Work(NamedTuple):
-    """A message that was read.
+    """A message that was read, and the facts that its attributes contain.
 
     Attributes:
-        message: the message, decoded.
+        message: the decoded message.
         deliveries: the deliveries to acknowledge when the message is done: the delivery that was read, and other
             deliveries with the same lineage in this invocation.
         lineage: the lineage of the message; None if the message has no lineage or an invalid lineage.
         entries: how many entries the body has.
         failures: how many runs of the message have failed.
         format: the record format of the body.
-        header: the header that the step gets before the body.
+        header: the header that the step gets before the body; empty if there is none.
     """
 
     message: Message

@@ -216,7 +216,7 @@ def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> N
     try:
         lost = topic.refresh_deadline(messages, int(max(0, min(seconds, MAX_DEADLINE_SECONDS))))
     except ParcelqError as error:  # the messages become visible at another time
-        _log.warning("deadlines could not be set: %s", error)
+        _log.warning("acknowledgement deadlines could not be set: %s", error)
     else:
         if lost:
-            _log.warning("deadlines could not be set for %d of %d messages", len(lost), len(messages))
+            _log.warning("acknowledgement deadlines could not be set for %d of %d messages", len(lost), len(messages))

@@ -40,7 +40,7 @@ def read_messages(
                 decisions.append(judge.unreadable(one, error))
             else:
                 decisions.append(Postponed((one,), str(error)))
-        except OSError as error:  # of the folder for the header
+        except OSError as error:  # the folder for the header cannot be used
             decisions.append(Postponed((one,), str(error)))
         else:
             if work is None:

@@ -81,7 +81,7 @@ def redrive(
     with _hold(dead_letters) as hold:
         for number, letters in enumerate(_all(hold)):
             if number == 0 and letters and all(one.sent > began for one in letters):
-                began = max(one.sent for one in letters)  # the clock of this machine is behind the topic's clock
+                began = max(one.sent for one in letters)  # if this machine's clock is behind the topic's clock
             if missing is None:
                 chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
             else:

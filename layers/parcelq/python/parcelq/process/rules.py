@@ -11,7 +11,7 @@ _MOST_DOUBLINGS: Final = 16
 
 
 class Rules(NamedTuple):
-    """How messages are processed, and what happens when a run fails.
+    """The rules that say how messages are processed, and what happens if a run fails.
 
     Attributes:
         batch_size: how many entries the step should get at a time.

@@ -89,7 +89,7 @@ class Runs:
 
     Attributes:
         marks: the marks that show which messages may kill the function; None if receive counts replace marks.
-        invocation: the id of this invocation.
+        invocation: the id of the invocation in which the step runs.
         end: a function that returns the end of this invocation, in seconds since the epoch.
         doubts: maps a message's `Work.place` to the marks that become invalid when a run of the message ends.
         on_printed: a function that is called with the text that a successful run printed.
@@ -161,7 +161,7 @@ class Runs:
                 # guard[False]: messages that failed together are run alone
                 if run.error and len(run.group) > 1:
                     about = run.group[0].about
-                    _log.warning("failed together, so each message is run alone: %s", run.error, extra=about)
+                    _log.warning("a group failed, so each message is run alone: %s", run.error, extra=about)
                     failed += [(work,) for work in run.group]
                 else:
                     yield run

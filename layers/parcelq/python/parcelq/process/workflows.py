@@ -85,7 +85,7 @@ class Workflows:
         later.
 
         Args:
-            attribute: the attribute `Workflow` of the messages.
+            attribute: the attribute `Workflow` of the messages, which names the version.
         """
         try:
             chain = self.chain(attribute)

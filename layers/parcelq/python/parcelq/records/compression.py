@@ -198,7 +198,7 @@ class _Decompressed:
 
 
 class _Gzip:
-    """One gzip member; zlib checks its checksum and length."""
+    """One gzip member; zlib checks the checksum and length of the member."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder

@@ -23,7 +23,7 @@ Without this limit, an unclosed quote or a missing end line would take all memor
 
 
 class Parcel(NamedTuple):
-    """Consecutive whole entries.
+    """Consecutive whole entries of a source.
 
     Attributes:
         start: the offset of the parcel's first byte.
@@ -72,7 +72,7 @@ def cut(
         start: the offset of the stream's first byte in the source.
         record: the number of the stream's first entry.
         line: the number of the stream's first line.
-        counted_from: the offset from which `record` and `line` are counted; errors mention it.
+        counted_from: the offset from which `record` and `line` are counted. Errors mention this offset.
         strict: whether to check the entries. False if the entries were already checked.
 
     Raises:
@@ -177,7 +177,7 @@ def _parcel_end(
     """
     nothing = at, 0, False
     if closing is None and len(data) - at < min(max_bytes, 0.9 * mean * parcel_size):
-        return nothing  # too few bytes for a whole parcel; counting now would mean counting twice
+        return nothing  # there are too few bytes for a whole parcel, so counting now would mean counting twice
     last = len(data) if closing is None else closing.start
     end, entries, unsure = nothing
     if at < last:
@@ -193,5 +193,5 @@ def _parcel_end(
             if not entries and closing is not None and at < len(data):
                 return len(data), 1, True
     if closing is None and fmt.keeps_blank_end and is_blank(data, end):
-        return nothing  # these may be blank lines at the end, which belong to the last entry
+        return nothing  # the next lines may be blank lines at the end, which belong to the last entry
     return end, entries, unsure

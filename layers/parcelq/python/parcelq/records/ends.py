@@ -46,7 +46,7 @@ class Ends(Format):
         if not entries:
             return end, passed
         line_end = data.find(b"\n", found + len(marker), stop)
-        if line_end < 0:  # the last end line continues after `stop`, so its entry does not end before it
+        if line_end < 0:  # the last end line continues after `stop`, so its entry does not end before `stop`
             entries -= 1
             if not entries:
                 return end, passed

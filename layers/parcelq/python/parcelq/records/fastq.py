@@ -13,7 +13,7 @@ _MARKS = (b"@", b"+")
 
 @dataclass(frozen=True, slots=True)
 class Fastq(Format):
-    """An entry has four lines: `@` and a name, the sequence, `+`, the quality.
+    """FASTQ, in which an entry has four lines: `@` and a name, the sequence, `+`, the quality.
 
     Sequences over several lines are not supported. The check requires the characters `@` and `+`, and that the sequence
     begins with neither of them. So a quality line, which may begin with either character, is never mistaken for an

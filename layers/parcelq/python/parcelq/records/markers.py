@@ -49,7 +49,7 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
             break
     if left <= 0:
         found, end = -1, leap
-        for _ in range(1 - left):  # back over the markers that are too many
+        for _ in range(1 - left):  # go back over the surplus markers
             found = data.rfind(marker, at, end)
             end = found + overlap
         return found, wanted

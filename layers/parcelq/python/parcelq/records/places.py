@@ -15,7 +15,7 @@ _BYTES: Final = 4 * MIB
 
 
 class Place(NamedTuple):
-    """The number of an entry, and the number of its first line, both from 1."""
+    """The number of an entry, and the number of the entry's first line. The first entry and line have the number 1."""
 
     record: int
     line: int

@@ -70,7 +70,7 @@ class RangeReader:
             raise InvalidValueError("format", str(fmt), "one that can be cut from the middle")
         self._stream = stream
         self._format = fmt
-        self._data = b""  # has the byte before `_at`, if there is one
+        self._data = b""  # includes the byte before `_at`, if there is one
         self._base = max(0, start - 1)
         self._at = start
         self._inside = inside

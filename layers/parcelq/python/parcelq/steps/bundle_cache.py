@@ -53,10 +53,10 @@ class BundleCache:
         self._root: Path | None = None
 
     def folder(self, bundle: Bundle, in_use: Collection[str] = ()) -> Path:
-        """Return the folder of a bundle; fetch and unpack the bundle if necessary.
+        """Return the folder of a bundle. If the bundle is not in the cache, fetch and unpack it first.
 
         Args:
-            in_use: digests of bundles that must not be removed.
+            in_use: the digests of the bundles in use, which must not be removed.
 
         Raises:
             BundleError: the bundle is damaged, or there is not enough space for the bundle in addition to the bundles
@@ -79,7 +79,7 @@ class BundleCache:
         """
         changed = [one for one in digests if one in self._unpacked and _is_changed(self._unpacked[one])]
         for digest in changed:
-            _log.warning("files of bundle %s were changed, so it is unpacked again", digest[:12])
+            _log.warning("files of bundle %s were changed, so the bundle is unpacked again", digest[:12])
             self._remove(digest)
         return changed
 

@@ -92,7 +92,7 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
 
 
 def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
-    """Unpack an archive into a new folder, and compile the Python files in it.
+    """Unpack an archive into a new folder, and compile the Python files of the archive.
 
     Args:
         target: the folder, which must not exist. If this function raises an error, the folder may be incomplete.

@@ -31,8 +31,8 @@ _BOOT: Final = (
 """Code that imports the supervisor from the folder of this package, without importing the package's own modules."""
 _FOREVER: Final = 10.0 * 365 * 24 * 3600
 _LOOK_AGAIN_SECONDS: Final = 0.01
-"""How many seconds pass before a process is checked again: while a process starts another program, it briefly has no
-environment.
+"""How many seconds pass before processes are checked again, because a process that starts another program briefly has
+no environment.
 """
 
 
@@ -56,7 +56,7 @@ def shield() -> None:
 
 
 class Ended(NamedTuple):
-    """A supervisor's report of a run.
+    """A supervisor's report about the end of a run.
 
     Attributes:
         kind: how the run ended: `done`; `time` or `large` if the step was killed because of its time or its output;
@@ -139,7 +139,7 @@ class Supervised:
             runs: for each run, in this order: the run's folder, which contains the working directory `work` and a
                 filter's files `input` and `output`; the `TMPDIR`; the file with limited size; and the words of the
                 command line, or the request to a warm process.
-            home: the folder in which the first process was started.
+            home: the folder in which the first of the processes was started.
         """
         self._home = home
         limit = _FOREVER if seconds is None else max(0.0, seconds)

@@ -87,7 +87,7 @@ class Held(NamedTuple):
 
 
 Output: TypeAlias = Path | Held
-"""The output of a run: a file, or bytes in memory if they are few."""
+"""The output of a run: a file, or bytes in memory if the output is small."""
 
 
 def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:

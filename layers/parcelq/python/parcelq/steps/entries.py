@@ -22,11 +22,11 @@ is a line).
 _BLOCK: Final = 4096
 """How many output entries are written at a time."""
 _LINES: Final = "utf-8", "surrogateescape"
-"""The encoding of entries and how errors in it are handled: any bytes are preserved."""
+"""The encoding of entries, and its error handler, which preserves bytes that are not UTF-8."""
 _PRINTED: Final = 20
 
 Rejects = list[tuple[int, int | None, str]]
-"""For each reject: the number of the entry, the number of output entries before it (None if unknown), and the
+"""For each reject: the number of the entry, the number of output entries before the entry (None if unknown), and the
 reason.
 """
 
@@ -124,8 +124,8 @@ class _Each:
         made: list[Any] = []
         bad: dict[int, str] = {}
         results = map(call, lines)
-        # `extend` keeps the results before an exception, and `map` continues after it. So a good entry costs only the
-        # call.
+        # `extend` keeps the results before an exception, and `map` continues after the exception. So a good entry
+        # costs only the call.
         while True:
             try:
                 made.extend(results)
@@ -204,7 +204,7 @@ def reject(entry: str | int, reason: str) -> None:
 
     Raises:
         ValueError: the input does not contain the entry, or the reason is empty.
-        RuntimeError: no step is running.
+        RuntimeError: `reject` was called outside of a step of entries.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise ValueError(f"reject: the reason is {reason!r:.100}, but must be a text that says what is wrong")

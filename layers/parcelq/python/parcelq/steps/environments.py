@@ -35,7 +35,7 @@ class Dependencies(NamedTuple):
 
     Attributes:
         step: the path of the step, which messages mention.
-        packages: requirements, such as `rdkit>=2025`.
+        packages: the requirements of the step, such as `rdkit>=2025`.
         requirements: the path of the `requirements.txt` beside the step; None if this file does not exist.
         python: the versions of Python that the step needs, such as `>=3.12`; empty if every version is accepted.
     """
@@ -202,7 +202,7 @@ class Uv:
         self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system"}
 
     def __call__(self, *arguments: str, given: str = "") -> str:
-        """Return the stdout of uv.
+        """Run uv with arguments, and return what uv writes to stdout.
 
         Raises:
             SettingsError: uv failed.

@@ -146,7 +146,7 @@ def command_of(text: str) -> Command | None:
     """
     try:
         words = shlex.split(text)
-    except ValueError:  # a quote is not closed, so it is not a command
+    except ValueError:  # a quote is not closed, so the text is not a command
         return None
     if not words or os.sep in words[0]:
         return None
@@ -171,7 +171,7 @@ def _calls_main(path: Path, _modified: int) -> bool:
 
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # running it will report the error
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the run of the file will report the error
         return False
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Finds a step and its settings, and raises an error if they are invalid, before any message is pulled."""
+"""Finds a step and its settings. Errors in the step or settings are raised before any message is pulled."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class StepFunction(Generic[Given, More, Made]):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - printed for the parent process
             code = explain(error)
             if options.warm is not None:
-                os._exit(code)  # at once, even if the function has started threads
+                os._exit(code)  # exits at once, even if the function has started threads
             sys.exit(code)
 
     def _filter(self, options: argparse.Namespace, more: dict[str, Any]) -> Rejects:

@@ -39,8 +39,8 @@ class Target(NamedTuple):
 
     @property
     def options(self) -> Sequence[str]:
-        """The options by which uv selects this platform. They forbid that uv builds packages from source, because uv
-        would build for this machine.
+        """The options by which uv selects this platform. These options forbid builds from source, because uv would
+        build for this machine.
         """
         return (
             *("--python-version", self.python, "--python-platform", self.platform),
@@ -103,7 +103,7 @@ def _packed(folder: Path) -> dict[str, Path]:
     for path in files_of(folder) if folder.is_dir() else ():
         parts = path.relative_to(folder).parts
         is_about_itself = len(parts) == 2 and parts[0].endswith(".dist-info") and parts[1] in _LEFT_OUT
-        if parts[0] != "bin" and not is_about_itself:  # these scripts name an interpreter of this machine
+        if parts[0] != "bin" and not is_about_itself:  # scripts in `bin` name an interpreter of this machine
             found["/".join(parts)] = path
     return found
 
@@ -128,7 +128,7 @@ def _check_python(wanted: Dependencies, target: Target) -> None:
         raise SettingsError(
             f"dependencies of {wanted.step}", [f"requires-python is {wanted.python!r}, but must read like '>=3.12'"]
         ) from None
-    # A function has the newest patch release of its Python version, whose number is unknown here.
+    # A function has the newest patch release of its Python version. The number of this release is unknown here.
     if not (wish.contains(target.python) or wish.contains(f"{target.python}.99")):
         reason = f"requires-python is {wanted.python!r}, but the function has Python {target.python}"
         raise SettingsError(f"dependencies of {wanted.step}", [reason])

@@ -16,7 +16,8 @@ def reason_first(text: str) -> str:
     """Move the exception from the end of a Python traceback to the begin. The text then starts with `ValueError: bad
     SMILES`, followed by the frames.
 
-    A text without a traceback stays unchanged. Lines printed before the traceback are moved after it.
+    A text without a traceback stays unchanged. Lines that were printed before the traceback are moved after the
+    traceback.
     """
     start = text.rfind(f"{TRACEBACK}\n")
     body = start + len(TRACEBACK) + 1

@@ -56,7 +56,7 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
 
 
 def rejects_in(file: IO[bytes], entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the rejects from an open file; see `read_rejects`."""
+    """Read the rejects in an open file, like `read_rejects`."""
     rejects: dict[int, Reject] = {}
     number = 0
     while line := file.readline(_MAX_LINE_BYTES):

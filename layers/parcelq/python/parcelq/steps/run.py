@@ -33,8 +33,8 @@ _WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
 """Prefixes of variables that say how AWS is reached, but are not credentials."""
 _SEARCHED: Final = "PYTHONPATH"
 _SECRET: Final = 4
-"""Secrets with fewer characters than this are not hidden in the text that a run prints, because they would match parts
-of other words.
+"""Secrets with fewer characters than this are not hidden in the text that a run prints, because short secrets would
+match parts of other words.
 """
 _USAGE_CODES: Final = frozenset({0, 2})
 """The exit codes of a program that does not know `--warm`: the exit code of argparse, and the exit code of a program
@@ -88,7 +88,8 @@ class Runner:
         includes the start of its processes.
 
         Args:
-            timeout: after how many seconds the run is killed. If the step's own timeout is shorter, it is used instead.
+            timeout: after how many seconds the run is killed. If the step's own timeout is shorter, the step's own
+                timeout counts.
 
         The other arguments describe the input like the attributes of `Given`.
 

@@ -22,15 +22,15 @@ class StepSettings:
 
     Attributes:
         filter: whether the step reads its input from stdin and writes its output to stdout.
-        warm: whether the step's process is kept between runs; None means that it is kept if the step is a Python
-            function of `parcelq.step`.
+        warm: whether the step's process is kept between runs. None means that the process is kept if the step is a
+            Python function of `parcelq.step`.
         rejects: whether the step takes the option `--rejects FILE`, and reports bad entries in this file.
         arguments: arguments that follow the step's path in the command line.
         timeout: how many seconds a run may take, at most 12 hours; None means all the available time.
         environment: variables that are added to the environment of the step.
         aws_credentials: whether the step gets AWS credentials.
-        output: the record format of the output; None means the format of the input.
-        output_header: whether the output begins with a header, if its format has one.
+        output: the record format of the output; None if the output has the format of the input.
+        output_header: whether the output begins with a header, if the format of the output has headers.
         max_output_bytes: how many bytes of output a run may write, at most. A run that writes more is killed.
         step: the step's own settings, which Parcelq passes on without checking them.
         path: the path of the settings file, which a step gets as `--settings`.

@@ -19,7 +19,7 @@ from parcelq.steps.ran import or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
-"""If the inputs have more bytes than this, they are deleted from disk before the next inputs are written."""
+"""Inputs with more bytes than this are deleted from disk before the next inputs are written."""
 
 
 class Came(NamedTuple):
@@ -148,10 +148,10 @@ class WarmSlot(Slot):
         # guard[False]: a run of a kept process finds nothing in its folder that another run left there
         if not ended[-1].clean:
             self._drop_folder()
-        # A process that left others running must end, because nothing else can end all of them.
+        # A process that left other processes running must end, because nothing else can end all of these processes.
         self.usable = ended[-1].kind == "done" and ended[-1].sound
         if ended[-1].kind == "done" and not ended[-1].sound:
-            _log.warning("step %r left processes running or closed its stderr, so it is started again", self.step.name)
+            _log.warning("step %r left processes or closed its stderr, so its process is restarted", self.step.name)
         if (
             ended[-1].kind == "gone" and len(ended) > 1
         ):  # the process died before the last of these runs, so another process takes this run

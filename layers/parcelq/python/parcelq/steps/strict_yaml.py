@@ -27,7 +27,7 @@ _FRACTION: Final = re.compile(
 
 
 class StrictYamlError(ValueError):
-    """A YAML text is not acceptable.
+    """A YAML text is invalid, or has a feature that this module refuses.
 
     Attributes:
         problems: a list with a text about each mistake.
@@ -70,7 +70,7 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
             loader.dispose()
     except StrictYamlError:
         raise
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML lets a date's ValueError through
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML does not convert the ValueError of a date
         raise StrictYamlError([f"it is not YAML: {' '.join(str(error).split())}"]) from None
 
 
@@ -82,7 +82,7 @@ def _check_depth(text: str) -> None:
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             if depth == 1 and isinstance(event, yaml.ScalarEvent) and event.end_mark:
-                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but nothing deep follows one
+                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but nothing deep follows a value
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 value = " ".join(text[at : at + 10 * _SHOWN].removeprefix(":").split())

@@ -1,4 +1,5 @@
-"""The process between Parcelq and a step: starts the step, watches it, and ends all processes that the step started.
+"""The process between Parcelq and a step: starts the step, watches the step, and ends all processes that the step
+started.
 
 The supervisor is a subreaper: if the parent of one of its descendants ends, the supervisor becomes the parent. So the
 supervisor is an ancestor of every process that a run leaves behind, whatever the session and name of the process. The

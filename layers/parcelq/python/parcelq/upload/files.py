@@ -1,4 +1,4 @@
-"""Uploads files: publishes their records as parcels on a topic."""
+"""Uploads files: publishes the records of files as parcels (groups of records) on a topic."""
 
 from __future__ import annotations
 

@@ -21,15 +21,15 @@ MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 
 
 class Layout(NamedTuple):
-    """The layout of a source, or of a part of it.
+    """The layout of a source, or of a part of a source.
 
     Attributes:
         format: the record format of the source.
-        header: the header, if it must be published before the entries; empty otherwise.
+        header: the header to publish before the entries; empty if there is none to publish.
         attribute: the attribute `Header` of messages with entries; empty if the source has no header.
         line: the number of the first entry's first line, if the layout is about the first entries of the source; None
             if records and lines are counted from the start of a range.
-        numbered: whether messages carry record and line numbers.
+        numbered: whether messages carry the numbers of their first record and line.
         workflow: the attribute `Workflow`; empty for the built-in step.
     """
 

@@ -32,7 +32,7 @@ class Rest(NamedTuple):
         record: the number of the next entry.
         line: the number of the next entry's first line.
         header: the attribute `Header` of the source's messages.
-        coded: whether the source is compressed, so that it must be decompressed from its beginning.
+        coded: whether the source is compressed. A compressed source must be decompressed from its beginning.
     """
 
     start: int
@@ -43,7 +43,7 @@ class Rest(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """What was published of a source.
+    """An account of what was published of a source.
 
     Attributes:
         messages: how many messages were published.
@@ -53,7 +53,7 @@ class Uploaded(NamedTuple):
             of them. The header is a part without entries.
         warnings: warnings about the compression of the source.
         format: the record format of the source.
-        chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …
+        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
         rest: the place where the upload must continue, if there was not enough time for the whole source; otherwise
             None.
