@@ -48,8 +48,8 @@ class Budget:
     def limit(self, step_timeout: float | None) -> Limit | None:
         """Return the time that a run may take if it begins now; None if there is not enough time.
 
-        There is not enough time if the time left is shorter than the step's timeout or, if there is none, than the
-        longest run so far.
+        The time must be enough for the step's timeout. If the step has no timeout, the time must be enough for a run as
+        long as the longest run so far.
 
         Args:
             step_timeout: the timeout in the step's settings; None if the settings have no timeout.

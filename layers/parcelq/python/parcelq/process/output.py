@@ -184,8 +184,8 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
     """Return the offsets at which the entries with these numbers begin. The numbers are ascending and count from 0; the
-    number after that of the last entry means the end. `start` is the offset of the stream's first byte, and errors call
-    a number `name`.
+    number after that of the last entry means the end. `start` is the offset of the stream's first byte, and errors use
+    `name` as the name of a number.
 
     Raises:
         InvalidValueError: a number is larger than the number of entries.

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
 _DEADLINE_MARGIN: Final = 20
-"""How many seconds pass between the end of an invocation and the next delivery of its messages, because clocks differ
-and sending the answer takes time.
+"""How many seconds pass between the end of an invocation and the next delivery of its messages: clocks differ, and
+sending the answer takes time.
 """
 _MOST_DOUBLINGS: Final = 5
 

@@ -169,8 +169,8 @@ class Runs:
             yield from self._side_by_side(failed)
 
     def _hops(self, groups: Iterable[tuple[Work, ...]]) -> Sequence[Sequence[tuple[Work, ...]]]:
-        """Put groups with few bytes into lists, because such groups take little time. Each list is passed to the step
-        together.
+        """Put groups with few bytes into lists, because such groups take little time. All groups of a list are passed
+        to the step together.
         """
         most = min(self.together, self.runner.together) if self.together > 1 else 1
         return list(sized_batches(groups, _size_of, most, _HOP_BYTES))

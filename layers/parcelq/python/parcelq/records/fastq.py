@@ -39,8 +39,8 @@ class Fastq(Format):
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
         """See `Format.seek`.
 
-        An entry starts at a line if the line begins with `@`, the line after the next begins with `+`, and the line
-        between them begins with neither.
+        Of the first three lines of an entry, the first begins with `@`, the second with neither `@` nor `+`, and the
+        third with `+`.
         """
         place = data.find(b"\n", at - 1) + 1
         while place:
@@ -75,8 +75,8 @@ class Fastq(Format):
 
 
 def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
-    """Return the place and reason of the first invalid entry, or of an earlier entry with too few lines, because a line
-    may be missing there.
+    """Return the place and reason of the first invalid entry. If an earlier entry has a sequence and a quality of
+    different lengths, return that entry, because it may lack a line.
     """
     suspect = None
     for number in range(entries):
@@ -95,7 +95,7 @@ def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
 
 
 def _why(lines: list[bytes]) -> str | None:
-    """Return why up to four lines cannot be an entry; None if the lines can be an entry."""
+    """Return why some lines, at most four, cannot be an entry; None if the lines can be an entry."""
     marks = [line[:1] for line in lines]
     if marks[:1] not in ([], [b"@"]):
         return "does not begin with '@'"

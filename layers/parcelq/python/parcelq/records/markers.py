@@ -9,16 +9,16 @@ _FEW: Final = 16
 faster.
 """
 _RARE: Final = 200
-"""If markers of two bytes have this distance or more, searching one by one is faster, because the C library searches
-one byte with vector instructions, but not two bytes.
+"""If markers of two bytes have this distance or more, searching one by one is faster. The C library searches one byte
+with vector instructions, but not two bytes.
 """
 
 
 def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
     """Find the `wanted`-th marker in `data[at:stop]`. Only markers that are completely in these bytes count.
 
-    The search jumps to the place where the marker should be according to the mean distance, counts the markers up to
-    this place, and corrects the place. If distances are similar, one jump is enough.
+    The search jumps to the place where the marker should be if all distances were equal to the mean. Then the search
+    counts the markers up to this place, and corrects the place. If distances are similar, one jump is enough.
 
     Args:
         data: the bytes to search.

@@ -281,7 +281,7 @@ def _line(entry: object) -> str:
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs a generator function to its end and returns the items as a list, so that exceptions
-    are raised during the call.
+    """Return a function that runs a generator function to its end and returns a list of its items. So exceptions are
+    raised during the call.
     """
     return lambda *args: list(function(*args))

@@ -62,8 +62,8 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the part of the traceback in the user's code, and the exception. If this is too long, the first frames are
-    left out.
+    """Return the part of the traceback in the user's code, and the exception. If the text is too long, the first frames
+    are left out.
     """
     from traceback import StackSummary, TracebackException
 

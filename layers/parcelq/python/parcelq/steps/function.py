@@ -70,8 +70,8 @@ class StepFunction(Generic[Given, More, Made]):
         """Run the function as the command line says: over a file, as a filter, or in a warm process.
 
         If the function raises an exception, the process exits with 1 and prints the traceback on stderr. If entries are
-        rejected and `--rejects` is not given, the process also exits with 1 and prints the rejects on stderr, but the
-        output of the other entries is written.
+        rejected and `--rejects` is not given, the process also exits with 1 and prints the rejects on stderr. The
+        output of the other entries is written nevertheless.
         """
         options = _options(self.__doc__)
         try:

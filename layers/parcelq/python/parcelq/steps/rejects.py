@@ -42,8 +42,8 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
         entries: the number of input entries; None if the caller does not know.
 
     Raises:
-        RejectsError: a line is not such an object, an entry is reported twice or was not in the input, or a later entry
-            has less output before it than an earlier entry.
+        RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or less output
+            comes before a later entry than before an earlier entry.
     """
     try:
         file = os.fdopen(open_regular(path), "rb")

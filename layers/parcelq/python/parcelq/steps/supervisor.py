@@ -5,10 +5,10 @@ The supervisor is a subreaper: if the parent of one of its descendants ends, the
 supervisor is an ancestor of every process that a run leaves behind, whatever the session and name of the process. The
 supervisor does one run at a time, so all of these processes belong to this run.
 
-The supervisor runs as `python -I -S`, and imports only modules that are built in or quick to import, because the start
-of a step includes the start of its supervisor. Requests and replies are values that `marshal` encodes. A request lists
-several runs, which are done in order. The reply contains the reports of the runs that began.
-`parcelq.steps.containment` sends the requests.
+The supervisor runs as `python -I -S`, and imports only modules that are built in or quick to import. So the supervisor
+does not delay the start of a step. Requests and replies are values that `marshal` encodes. A request lists several
+runs, which are done in order. The reply contains the reports of the runs that began. `parcelq.steps.containment` sends
+the requests.
 """
 
 from __future__ import annotations

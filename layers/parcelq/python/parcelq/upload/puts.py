@@ -129,8 +129,8 @@ def _shown(value: object) -> str:
 
 
 def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of an event; empty if the event has no records. Raises InvalidValueError if they are not
-    valid.
+    """Return the records of an event; empty if the event has no records. Raises InvalidValueError if the records are
+    not valid.
     """
     records = event.get("Records") or []
     if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
