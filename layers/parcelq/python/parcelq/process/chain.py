@@ -47,11 +47,13 @@ class StageTopic(ForwardingTopic):
         return pulled.message() if _is_handed(pulled) else super().read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete those of the messages that are on the topic."""
+        """Delete the messages that are on the topic. Messages that were passed on directly are left out."""
         return super().acknowledge(_lying(messages))
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline of those of the messages that are on the topic."""
+        """Set the acknowledgement deadline of the messages that are on the topic. Messages that were passed on directly
+        are left out.
+        """
         return super().refresh_deadline(_lying(messages), timeout)
 
 

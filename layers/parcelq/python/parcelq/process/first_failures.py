@@ -1,8 +1,8 @@
 """Distinguishes a broken step from bad data on a stack, if many processors share the messages of a job.
 
 If a message fails for the last time, or all of its entries were rejected, a few of its entries are run alone. If one of
-these entries succeeds, the step works. If all of them fail, the processor writes a small object beside the marks, which
-other processors read. So failures that several processors found can together show that a step is broken:
+these entries succeeds, the step works. If all of them fail, the processor writes a small object beside the marks. Other
+processors read this object. So the failures that several processors found can together show that a step is broken:
 
     marks/.first/<job>/<run>/works      one of its entries succeeded alone
     marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places

@@ -1,8 +1,8 @@
 """Marks: small objects in the store that show that a run killed its function.
 
 A mark is written before a run and deleted as soon as the run has ended, before anything is published. So if a mark
-still exists after its `end`, the invocation that wrote the mark died while the step ran. The mark's key contains all
-facts, except the names if the mark covers several messages:
+still exists after its `end`, the invocation that wrote the mark died while the step ran. All data of a mark is in its
+key. Only if the mark covers several messages, their names are in the object:
 
     marks/<topic>/<end>-<invocation>-<name>     of one message that runs alone
     marks/<topic>/<end>-<invocation>            of several messages; the object is a JSON list of their names

@@ -171,7 +171,7 @@ class Processor:
         return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
-        """Set the time after which messages that are not done are delivered again, like the function `back_off`."""
+        """Set the time after which messages that are not done are delivered again; see the function `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)
 
     def abort(self) -> None:

@@ -145,7 +145,7 @@ class _Hold:
 def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
     """Pull all messages, or up to `most` messages. A message that is delivered a second time is left out.
 
-    A pull that returns no messages ends this, because SQS asks all of its servers in a long poll.
+    A pull that returns no messages is the last pull, because SQS asks all of its servers in a long poll.
     """
     left = math.inf if most is None else most
     in_vain = 0

@@ -2,7 +2,7 @@
 later messages.
 
 Each message names the version of its workflow. So an instance may run several workflows with different packages. If
-processes or disk space become too many, the least recently used workflow is removed first.
+there are too many processes or too many bytes on disk, the least recently used workflow is removed first.
 """
 
 from __future__ import annotations

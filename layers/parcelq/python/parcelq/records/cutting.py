@@ -29,9 +29,9 @@ class Parcel(NamedTuple):
         start: the offset of the parcel's first byte.
         data: the bytes of the entries.
         entries: how many entries the parcel has.
-        record: the number of the parcel's first entry. The first entry of a source, after the header, is 1.
-        line: the number of the first line of the parcel's first entry. The first line of a source is 1, even if it is
-            the header.
+        record: the number of the parcel's first entry. The first entry of a source, after the header, has the number 1.
+        line: the number of the first line of the parcel's first entry. The first line of a source has the number 1,
+            even if the line is a header.
     """
 
     start: int

@@ -13,7 +13,7 @@ from parcelq.records.markers import nth
 class Ends(Format):
     """An entry ends with a line that begins with `text`, as in RDKit.
 
-    A source must end with such a line. Only blank lines may follow, which belong to the last entry.
+    A source must end with such a line. Only blank lines may follow; they belong to the last entry.
     """
 
     text: bytes

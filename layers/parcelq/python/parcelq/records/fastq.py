@@ -25,7 +25,7 @@ class Fastq(Format):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """True, because up to three blank lines after the last entry belong to the last entry."""
+        """True, because up to three blank lines at the end of a source belong to the last entry."""
         return True
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:

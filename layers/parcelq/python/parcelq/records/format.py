@@ -107,7 +107,7 @@ class Format(ABC):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Whether blank lines after the last entry belong to the last entry. If not, blank lines are entries or parts
+        """Whether blank lines at the end of a source belong to the last entry. If not, blank lines are entries or parts
         of entries.
         """
         return False

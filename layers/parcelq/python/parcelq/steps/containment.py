@@ -60,9 +60,9 @@ class Ended(NamedTuple):
 
     Attributes:
         kind: how the run ended: `done`; `time` or `large` if the step was killed because of its time or its output;
-            `refused` if the system did not start the step; `lost` if the supervisor was killed. Only for a warm
-            process: `ended` if the process ended during the run, `deaf` if it closed its socket, `unborn` if it ended
-            before its first run, `gone` if it ended before this run.
+            `refused` if the system did not start the step; `lost` if the supervisor was killed. A warm process may also
+            be `ended` (it ended during the run), `deaf` (it closed its socket), `unborn` (it ended before its first
+            run) or `gone` (it ended before this run).
         code: the exit code, negative if a signal ended the process; the error number if the system refused.
         sound: whether a warm process can take another run.
         clean: whether the run left the folder of a warm process unchanged.
@@ -87,7 +87,7 @@ class Ended(NamedTuple):
 
 
 class Supervised:
-    """The parent process of a step's commands. When a run ends, this process ends all processes that the run has
+    """The parent process of a step's commands. When a run ends, the parent process ends all processes that the run has
     started.
 
     The parent process runs `parcelq.steps.supervisor`. The parent process and all its descendants end when `end` is

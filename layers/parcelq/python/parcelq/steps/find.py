@@ -28,7 +28,7 @@ class Step:
         workflow_id: the value of the option `--workflow-id`; empty if the option is not given.
         python: the interpreter of an environment with the step's dependencies; None if the step runs with the current
             interpreter.
-        lock: the exact packages of that environment, as text; empty if the step has no such environment.
+        lock: the exact packages of the step's environment, as text; empty if the step has no environment of its own.
         copied: whether the step runs from a copy in a folder of its own.
         whole: the folder that belongs to the step; None if only the program belongs to the step.
         packages: the folder of Python packages that the step can import; None if there is no such folder, or the step

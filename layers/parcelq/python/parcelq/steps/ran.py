@@ -36,7 +36,8 @@ class Ran(NamedTuple):
         output: the output of the step. If the output is a file, closing `held` deletes the file.
         rejects: the entries that the step rejected, sorted by entry.
         stderr_tail: the last bytes that the step printed on stderr, at most 4 KiB, as text.
-        stdout_tail: the same for stdout; empty if stdout is the step's output.
+        stdout_tail: the last bytes that the step printed on stdout, like `stderr_tail`; empty if stdout is the step's
+            output.
         cpu_seconds: the CPU time of the run's processes, as the kernel counted it; 0 if the step has a warm process.
         memory_bytes: the peak memory of the step's largest process so far; 0 if the system does not report it.
         held: the context to close when the output is no longer needed.

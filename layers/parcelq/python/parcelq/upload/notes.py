@@ -31,7 +31,7 @@ class Beginning(NamedTuple):
         start: the offset of the file's first byte in the source.
         record: how many records of the source come before the file. A record's number in the source minus this number
             is the record's number in the file.
-        line: the difference between the numbers of a line in the source and in the file.
+        line: a number. A line's number in the source minus this number is the line's number in the file.
     """
 
     name: str
@@ -126,7 +126,7 @@ def notes_of_whole(store: Store, source: str) -> list[Note]:
     """Return the notes about a source that is published as a whole. If the first note covers the whole source, one
     request is enough.
 
-    After one request, a note which says that the source cannot be uploaded has not been read.
+    In this case, a note which says that the source cannot be uploaded is not read.
     """
     first = _read(store, note_key(source, 0))
     return [first] if first and first.end == first.total else notes_of(store, source)
