@@ -191,7 +191,7 @@ class Application:
             lost = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
             self.outcome.done = [one for one in self.outcome.done if one.receipt_handle in self._acknowledged]
             self._open.update((one.receipt_handle, one) for one in lost)
-            self._give_up(lost, "it was not acknowledged")
+            self._give_up(lost, "the message was not acknowledged")
         self.outcome.failed = [
             (one, self._reasons.get(handle, "there was no time left for it")) for handle, one in self._open.items()
         ]

@@ -22,7 +22,7 @@ from parcelq.topics.pieces import MAX_DEAD_BYTES
 
 KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"
 """The reason in a dead letter if the function died while it ran the message of the dead letter."""
-NO_REASON: Final = "SQS moved it here without a reason"
+NO_REASON: Final = "SQS moved the message here without a reason"
 """The text that replaces a missing reason: SQS moved the message because it was received more often than its topic
 allows.
 """

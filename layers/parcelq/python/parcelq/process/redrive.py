@@ -177,7 +177,7 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
         if reason is None:
             done += letters
         else:
-            _log.warning("a dead letter stays, because its topic refuses it: %s", reason)
+            _log.warning("a dead letter stays dead, because its topic refuses the message: %s", reason)
     return hold.acknowledge(done)
 
 

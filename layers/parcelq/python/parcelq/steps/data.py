@@ -96,7 +96,7 @@ def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
     while start < end:
         block = os.pread(file.fileno(), min(end - start, MOST_HELD), start)
         if not block:
-            raise OSError(0, "it is shorter than the step said")
+            raise OSError(0, "the file is shorter than the step said")
         blocks.append(block)
         start += len(block)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)

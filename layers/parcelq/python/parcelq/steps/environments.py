@@ -251,4 +251,4 @@ class Uv:
             return str(find_uv_bin())
         if found := shutil.which("uv"):
             return found
-        raise SettingsError(self.where, ["uv, which installs them, is not installed; pip install uv"])
+        raise SettingsError(self.where, ["uv, which installs dependencies, is not installed; run pip install uv"])

@@ -85,7 +85,7 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
     if not interpreter.exists():
         return f"{told} does not exist"
     if depth == _MAX_SCRIPTS:
-        return f"{told} is a script of a script of a script …, and the system follows {_MAX_SCRIPTS}"
+        return f"{told} is a script of a script of a script …, but the system follows only {_MAX_SCRIPTS} scripts"
     if problem := why_not_executable(interpreter, depth + 1):
         return f"{told} cannot be started: {problem}"
     wanted = os.fsdecode(words[1].strip()) if len(words) > 1 else ""

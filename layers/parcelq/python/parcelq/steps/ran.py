@@ -118,7 +118,7 @@ def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepEr
         return StepError(step.name, f"timed out after {limit:g} s and was killed", timed_out=True, stderr_tail=tail)
     reasons = {
         "large": f"wrote more than {step.settings.max_output_bytes} bytes of output and was killed; max_output_bytes "
-        "in its settings sets that",
+        "in its settings sets this limit",
         "lost": "killed the process that supervises it",
         "deaf": "closed the socket on which it gets its runs",
     }

@@ -151,7 +151,7 @@ class WarmSlot(Slot):
         # A process that left other processes running must end, because nothing else can end all of these processes.
         self.usable = ended[-1].kind == "done" and ended[-1].sound
         if ended[-1].kind == "done" and not ended[-1].sound:
-            _log.warning("step %r left processes running or closed its stderr, so it starts again", self.step.name)
+            _log.warning("step %r left processes running or closed its stderr, so its process restarts", self.step.name)
         if (
             ended[-1].kind == "gone" and len(ended) > 1
         ):  # the process died before the last of these runs, so another process takes this run

@@ -257,7 +257,7 @@ class ObjectUploader:
         try:
             with opened_put(self.objects, source, start) as found, naming_source(source.key):
                 if found is None:
-                    _log.warning("%s was deleted or replaced after it was put, so it is skipped", source.uri)
+                    _log.warning("%s was deleted or replaced after it was put, so the object is skipped", source.uri)
                     note(_GONE)
                 yield found
         except SourceError as error:

@@ -88,7 +88,7 @@ class RangeTask(NamedTuple):
         if not self.records.ranges:
             raise ValueError(f"{self.format} cannot be cut from the middle")
         if self.scan and not (self.scan > 0 and self.start % self.scan == 0 and self.records.two_phases):
-            raise ValueError("scan must be 0 or the bytes of every range, of a format that has to be scanned")
+            raise ValueError("scan must be 0 or, if the format has to be scanned, the bytes of every range")
 
 
 class StreamTask(NamedTuple):
