@@ -198,7 +198,7 @@ class Application:
         return self.outcome
 
     def _publications(self, decision: Decision) -> Iterator[Publication]:
-        """Return the publications of a decision. If the step's output cannot be read, only the run of this decision has
+        """Return the publications of a decision. If the step's output cannot be read, only this decision's run has
         failed.
         """
         try:

@@ -64,9 +64,7 @@ class FirstRuns(NamedTuple):
 
     @property
     def are_suspicious(self) -> bool:
-        """Whether enough runs failed and no run succeeded. If so, the caller runs `samples` and passes the outcomes to
-        `judged`.
-        """
+        """Whether enough runs failed and no run succeeded. If so, pass the outcomes of `samples` to `judged`."""
         return not self.is_over and len(self.failed) >= LEAST_MESSAGES
 
     def samples(self) -> list[bytes]:

@@ -23,9 +23,7 @@ from parcelq.topics.pieces import MAX_DEAD_BYTES
 KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"
 """The reason in a dead letter if the function died while it ran the message of the dead letter."""
 NO_REASON: Final = "SQS moved the message here without a reason"
-"""The text that replaces a missing reason: SQS moved the message because it was received more often than its topic
-allows.
-"""
+"""The text that replaces a missing reason: SQS moved the message because it was received too often."""
 _REASON_BYTES: Final = KIB
 
 
@@ -48,8 +46,8 @@ class Circumstances(NamedTuple):
         return {WORKFLOW: self.workflow} if self.workflow else {}
 
     def failure(self, runs: int, first: str = "") -> str:
-        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if `first` is
-        not empty.
+        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if not
+        empty.
         """
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
         return json.dumps({"step": self.step, "when": when, "runs": runs, **({"first": first} if first else {})})
@@ -122,7 +120,7 @@ def _main_line(stderr: str) -> tuple[str, str]:
 
 
 def _shortened(line: str, rest: str) -> str:
-    """Join two texts to one line that is short enough for an attribute: all of `line` if possible, and the end of
+    """Join two texts to one line that is short enough for an attribute: all of `line` if possible, the end of
     `rest`.
     """
     first = _legal(line)

@@ -151,9 +151,7 @@ def _may_stop(record: JobRecord) -> bool:
 
 
 def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None]:
-    """Return the reasons why sampled entries of a message failed, by the entries' places; None for an entry that
-    succeeded.
-    """
+    """Return why sampled entries of a message failed, by the entries' places; None for an entry that succeeded."""
     assert work.lineage is not None
     before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
     parcels = list(cut_bytes(work.message.body, work.format, 1, 1))

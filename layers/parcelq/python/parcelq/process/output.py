@@ -85,9 +85,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """Return the attribute `First` of a part that begins `records` records and `lines` lines later; None if `first` is
-    invalid.
-    """
+    """Return the attribute `First` of a part that begins `records` and `lines` later; None if `first` is invalid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 

@@ -83,9 +83,7 @@ class Work(NamedTuple):
 
     @property
     def place(self) -> str:
-        """A key that identifies the message's bytes: its source and lineage, or the message's id if there is no
-        lineage.
-        """
+        """A key that identifies the message's bytes: its source and lineage, or without lineage the message's id."""
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property

@@ -201,9 +201,7 @@ class Processor:
 
 
 def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
-    """Set the time after which messages that are not done are delivered again. The delay grows with each delivery, up
-    to a limit.
-    """
+    """Set when messages that are not done are delivered again. The delay grows with each delivery, up to a limit."""
     by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
     for one in failed:
         by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)

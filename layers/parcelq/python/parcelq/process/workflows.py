@@ -33,9 +33,7 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _MOST_CHAINS: Final = 2
-"""How many workflows' processes are kept, at most. Each workflow may have one process per CPU, with a model in each
-process.
-"""
+"""How many workflows' processes are kept, at most. Each workflow may have one process, with a model, per CPU."""
 
 
 class Stage(NamedTuple):

@@ -89,9 +89,7 @@ def is_compressed(name: str) -> bool:
 
 
 def begins_compressed(path: Path) -> bool:
-    """Return whether a file begins like a compressed file, whatever its name. Raises OSError if the file cannot be
-    read.
-    """
+    """Return whether a file begins like a compressed file, whatever its name. Raises OSError if reading fails."""
     with path.open("rb") as file:
         head = file.read(_MAGIC_BYTES)
     return any(coding.magic.match(head) for coding in _CODINGS)
@@ -172,8 +170,8 @@ class _Decompressed:
         self._decoder, self._errors = _decoder(self._coding)
 
     def _next_member(self) -> None:
-        """Begin the next member, after padding with zeros if there is any. If other bytes follow, end with a warning or
-        an error.
+        """Begin the next member, after padding with zeros if any. If other bytes follow, end with a warning or
+        error.
         """
         pending = self._pending.lstrip(b"\0")
         while not pending:

@@ -12,9 +12,7 @@ from parcelq.readable import Readable
 from parcelq.records.format import USUAL_BYTES, Closing, Format, is_blank
 
 BLOCK_BYTES: Final = MIB
-"""How many bytes are read at a time: enough that the copy at a block's end costs little, and few enough for the cache
-of a CPU.
-"""
+"""How many bytes are read at a time: enough to make copies at a block's end cheap, and few enough for a CPU's cache."""
 
 MAX_ENTRY_BYTES: Final = 256 * MIB
 """How many bytes an entry may have, at most. While an entry is read, up to four copies of the entry are in memory.

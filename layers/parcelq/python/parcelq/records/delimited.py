@@ -161,9 +161,7 @@ def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, 
 
 
 def _after_quote(data: bytes, at: int, stop: int, number: int, count: int) -> int:
-    """Return the offset after a quote in `data[at:stop]`, which contains `count` quotes; `number` counts the quote from
-    1.
-    """
+    """Return the offset after the `number`-th quote, counted from 1, of the `count` quotes in `data[at:stop]`."""
     if not number:
         return at
     if count - number >= number // _NEAR:
@@ -180,17 +178,13 @@ def _signals(data: bytes) -> bytes:
 
 
 def _has_stray_side(outside: bytes) -> bool:
-    """Return what `_is_stray_in` returns, given only the text outside quotes, with one quote instead of each quoted
-    part.
-    """
+    """Return what `_is_stray_in` returns, given the text outside quotes, with one quote for each quoted part."""
     words = outside.translate(_WORDS)
     return b'w"' in words or b'"w' in words
 
 
 def _is_stray_in(data: bytes) -> bool:
-    """Return whether a quote opens after a letter or digit, or closes before one, in bytes that begin outside
-    quotes.
-    """
+    """Return whether a quote opens after, or closes before, a letter or digit, in bytes that begin outside quotes."""
     return _has_stray_side(_QUOTE.join(data.split(_QUOTE)[::2]))
 
 

@@ -13,7 +13,7 @@ BOM: Final = b"\xef\xbb\xbf"
 """The byte-order mark of UTF-8. The mark belongs to the header, or to the first entry if the format has no header."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
-"""How many bytes a header may have, at most. If a header is longer, the source has another format, or a quote is never
+"""How many bytes a header may have, at most. A longer header means that the format is wrong or a quote is never
 closed.
 """
 
@@ -100,9 +100,7 @@ class Format(ABC):
 
     @property
     def two_phases(self) -> bool:
-        """Whether ranges must first be scanned with `flips`, because the start of an entry depends on all bytes before
-        the entry.
-        """
+        """Whether ranges must first be scanned with `flips`, because all bytes before an entry determine its start."""
         return False
 
     @property

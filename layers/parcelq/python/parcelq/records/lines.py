@@ -23,9 +23,7 @@ class Lines(Format):
 
     @property
     def ranges(self) -> bool:
-        """Whether an entry is a single line, because from the middle of a source only boundaries of single lines can be
-        found.
-        """
+        """Whether an entry is a single line; from the middle of a source, only ends of single lines can be found."""
         return self.size == 1
 
     @property

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 _FEW: Final = 16
-"""If at most this number of markers is wanted, the markers are searched one by one. For more markers, counting is
-faster.
-"""
+"""If no more than this number of markers is wanted, they are searched one by one. For more, counting is faster."""
 _RARE: Final = 200
 """If markers of two bytes have this distance or more, searching one by one is faster. The C library searches one byte
 with vector instructions, but not two bytes.

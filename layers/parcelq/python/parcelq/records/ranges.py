@@ -34,8 +34,8 @@ class FirstBytes:
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Return whether bytes contain an odd number of quotes. If so, the bytes begin inside quotes and end outside, or
-    the reverse.
+    """Return whether bytes contain an odd number of quotes, so that they begin inside quotes and end outside, or the
+    reverse.
     """
     inside = False
     while block := stream.read(BLOCK_BYTES):

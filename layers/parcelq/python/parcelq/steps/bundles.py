@@ -153,8 +153,8 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
 
 
 def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
-    """Copy a whole file, and return its size. If the file is larger than `most` bytes, raise BundleError with the text
-    `what`.
+    """Copy a whole file, and return its size. Raise BundleError with the text `what` if it has more than `most`
+    bytes.
     """
     size = 0
     while block := source.read(_BLOCK):

@@ -151,9 +151,7 @@ class Supervised:
             return [Ended("lost")]
 
     def abort(self) -> None:
-        """End the current run, which is on another thread, at once, together with all processes that the run
-        started.
-        """
+        """End the current run, which is on another thread, at once, with all processes that the run started."""
         with contextlib.suppress(OSError):  # the supervisor has already ended
             self._control.shutdown(socket.SHUT_RDWR)
 
@@ -262,9 +260,7 @@ def _end_marked(folder: str) -> None:
 
 
 def marked(mark: str) -> list[int]:
-    """Return the ids of the processes that have this value of `MARK` in their environment. Zombies have no
-    environment.
-    """
+    """Return the ids of processes that have this value of `MARK` in their environment. Zombies have no environment."""
     variable = f"{MARK}={mark}".encode()
     found = []
     for name in os.listdir("/proc") if sys.platform == "linux" else ():

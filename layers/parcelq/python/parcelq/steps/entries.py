@@ -26,9 +26,7 @@ _LINES: Final = "utf-8", "surrogateescape"
 _PRINTED: Final = 20
 
 Rejects = list[tuple[int, int | None, str]]
-"""For each reject: the number of the entry, the number of output entries before the entry (None if unknown), and the
-reason.
-"""
+"""For each reject: the entry's number, the number of output entries before the entry (None if unknown), the reason."""
 
 
 Write = Callable[["bytes | bytearray | memoryview"], object]
@@ -65,9 +63,7 @@ class _Entries:
         write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
-        """Record that an entry is rejected. If several entries are equal, the entry that the function read last is
-        meant.
-        """
+        """Record that an entry is rejected. Of several equal entries, the one that the function read last is meant."""
         last = len(self._lines) - length_hint(self._given) - 1
         number = entry if isinstance(entry, int) else self._number(entry, last)
         if not 0 <= number < len(self._lines):
@@ -77,8 +73,8 @@ class _Entries:
         self._rejects[number] = (after, reason)
 
     def rejects(self) -> Rejects:
-        """Return all rejects, sorted. For entries that were rejected out of order, it is unknown how much output came
-        before.
+        """Return all rejects, sorted. If entries were rejected out of order, their positions in the output are
+        unknown.
         """
         most, found = 0, []
         for number in sorted(self._rejects):
@@ -260,9 +256,7 @@ def _text(entries: list[Any]) -> str:
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the value that a function of one entry returned, as lines. The value may be a str, None, or an iterable of
-    str.
-    """
+    """Return the result of a function of one entry as lines. The result may be a str, None, or an iterable of str."""
     if isinstance(made, str):
         return [_line(made)]
     if made is None:

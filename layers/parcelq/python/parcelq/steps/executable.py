@@ -17,16 +17,14 @@ from typing import Final, NamedTuple
 _STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 
 _HEAD_BYTES: Final = 256
-"""How many bytes at the begin of a file the kernel reads to recognise the file's format: BINPRM_BUF_SIZE of
-linux/binfmts.h.
-"""
+"""How many bytes of a file the kernel reads to recognise the file's format: BINPRM_BUF_SIZE of linux/binfmts.h."""
 _MAX_SCRIPTS: Final = 5
 """How many scripts the kernel follows if the interpreter of a script is a script too: fs/exec.c."""
 _BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
 """A folder with additional formats that this machine can start: https://docs.kernel.org/admin-guide/binfmt-misc.html"""
 _ELF: Final = b"\x7fELF"
 _MACHINES: Final = {"x86_64": {62, 3}, "aarch64": {183, 40}}
-"""The `e_machine` values that each processor can run, including 32 bit:
+"""The `e_machine` values that a processor can run, including 32 bit:
 https://man7.org/linux/man-pages/man5/elf.5.html
 """
 _NAMES: Final = {3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC 64", 22: "S390", 40: "ARM", 62: "x86_64"}

@@ -9,8 +9,8 @@ from typing import Final
 
 _MESSAGE_BYTES: Final = 2000
 _REASON_BYTES: Final = 3500
-"""How many characters the message of an exception and a whole reason may have, at most. This is less than Parcelq keeps
-of stderr.
+"""How many characters an exception's message and a whole reason may have, at most; less than Parcelq keeps of
+stderr.
 """
 _FRAMES: Final = 5
 _OURS: Final = os.path.dirname(__file__) + os.sep

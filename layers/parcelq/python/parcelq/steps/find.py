@@ -66,9 +66,7 @@ class Step:
 
     @property
     def version(self) -> str:
-        """A digest of everything that determines what the step does: the step's file or folder, its settings and its
-        lock.
-        """
+        """A digest of everything that determines what the step does: the step's file or folder, settings and lock."""
         import json
         from dataclasses import asdict
         from hashlib import sha256
@@ -93,8 +91,8 @@ class Step:
         return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
-        """Return the command line of a warm process. `control` is the descriptor of the socket on which the process
-        gets its runs.
+        """Return the command line of a warm process. The process gets its runs on the socket with the descriptor
+        `control`.
         """
         return [*self._program(), *self._about(), "--warm", str(control)]
 
@@ -226,9 +224,7 @@ def _beside(home: Path | None) -> Path | None:
 
 
 def _settings(file: Path | None, command: Command | None = None, text: str = "") -> StepSettings:
-    """Return the settings in a file. Without a file, a command is a filter, and other steps get the default
-    settings.
-    """
+    """Return the settings in a file. Without a file, a command is a filter, and other steps get default settings."""
     if file is None:
         return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
     settings = read_settings(file)
@@ -253,9 +249,7 @@ def _steps_in(home: Path) -> list[Path]:
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
-    """Return the file with a path below one of the folders. Links are followed, but a file outside of the folders is
-    refused.
-    """
+    """Return the file with a path below one of the folders. Links are followed, but not to other folders."""
     outside = False
     for folder in folders:
         root = folder.resolve()
@@ -282,9 +276,7 @@ def _check_step(path: Path) -> Path:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files in the folder of a step or workflow, except hidden files, and files that a running step leaves
-    behind.
-    """
+    """Yield all files in the folder of a step or workflow, except hidden files and files that a run leaves behind."""
     for path in folder.rglob("*"):
         inner = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):

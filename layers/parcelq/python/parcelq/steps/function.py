@@ -245,9 +245,7 @@ def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callab
 
 
 def _taken(stream: int, instead: int) -> int:
-    """Replace a standard stream, so that the function cannot read from the stream or print to it. Return a copy of the
-    stream.
-    """
+    """Replace a standard stream, so that the function can neither read nor print. Return a copy of the stream."""
     copy = os.dup(stream)
     os.dup2(instead, stream)
     return copy

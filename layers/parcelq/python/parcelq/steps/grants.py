@@ -1,6 +1,4 @@
-"""What a stack gives its steps besides their input: credentials of the role for steps, and the secrets of the steps'
-workflow.
-"""
+"""What a stack gives its steps besides their input: credentials of the role for steps, and secrets of workflows."""
 
 from __future__ import annotations
 

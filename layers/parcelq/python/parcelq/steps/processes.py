@@ -198,9 +198,7 @@ def size_of(path: str) -> int:
 
 
 def state_of(folder: str) -> list[object]:
-    """Return the content and identity of a run's folder. If they are the same after the run, the run left the folder
-    unchanged.
-    """
+    """Return the content and identity of a run's folder. If a run changes neither, it left the folder unchanged."""
     found: list[object] = []
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
@@ -212,9 +210,7 @@ def state_of(folder: str) -> list[object]:
 
 
 def files_of(home: str) -> list[tuple[int, int]]:
-    """Return the identities of a warm process's files `output` and `rejects`; an empty list if one of the files does
-    not exist.
-    """
+    """Return the identities of a warm process's files `output` and `rejects`; an empty list if one does not exist."""
     try:
         return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
     except OSError:

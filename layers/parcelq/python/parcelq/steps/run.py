@@ -26,7 +26,7 @@ from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 __all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _PASSED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
-"""The environment variables that a step gets unchanged from the process that runs the step, in addition to the locale's
+"""The variables that a step gets unchanged from the process that runs the step, in addition to the locale's
 variables.
 """
 _WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
@@ -67,9 +67,7 @@ class Runner:
 
     @property
     def together(self) -> int:
-        """How many runs should be passed to the step together so that they take little time, estimated from the latest
-        runs.
-        """
+        """How many runs to pass to the step together so that they take little time, estimated from the latest runs."""
         return max(1, min(_MOST_TOGETHER, int(HOP_SECONDS / self._seconds)))
 
     @contextmanager
@@ -121,9 +119,7 @@ class Runner:
         return ran
 
     def abort(self) -> None:
-        """End the current runs on other threads at once, and begin no other runs. The ended runs do not count as
-        failures.
-        """
+        """End the current runs on other threads at once, and begin no other runs. The runs do not count as failures."""
         self._aborted = True
         for slot in list(self._running):
             slot.abort()
@@ -174,9 +170,7 @@ class Runner:
             raise StepError(self.step.name, "was aborted", no_room=True)
 
     def _variables(self) -> Mapping[str, str]:
-        """Return the step's environment. Secrets that the stack gives the step are hidden in all text that the run
-        prints.
-        """
+        """Return the step's environment. Secrets from the stack are hidden in all text that the run prints."""
         try:
             granted = self.step.granted() if self.step.granted else {}
         except AwsError as error:  # this error says nothing about the entries
@@ -208,7 +202,7 @@ class Runner:
         return self._ready
 
     def _text(self, tail: bytes) -> str:
-        """Return the text that the step printed, with the step's real path instead of the path of its copy, and without
+        """Return the text that the step printed, with the step's real path instead of its copy's, and without
         secrets.
         """
         if tail and self._ready and self._ready.path != self.step.path:

@@ -50,9 +50,7 @@ class StepSettings:
     path: Path | None = None
 
     def within(self, timeout: float | None) -> float | None:
-        """Return the time limit of a run in seconds if the caller of the run allows `timeout`; None if there is no
-        limit.
-        """
+        """Return the time limit of a run in seconds if the caller of the run allows `timeout`; None for no limit."""
         return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
@@ -135,9 +133,7 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """Return the text that a user means who wrote `true` or `3` in YAML; None if the text cannot be passed to a
-    program.
-    """
+    """Return the text that a user means who wrote `true` or `3` in YAML; None if a program cannot get the text."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

@@ -1,6 +1,4 @@
-"""YAML without the usual mistakes: refuses duplicate keys, values that YAML changes silently, and aliases that expand
-without end.
-"""
+"""YAML without the usual mistakes: refuses duplicate keys, values that YAML changes silently, and endless aliases."""
 
 from __future__ import annotations
 

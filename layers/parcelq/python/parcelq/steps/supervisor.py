@@ -29,9 +29,7 @@ LOOK_SECONDS = 0.05
 GRACE_SECONDS = 1.0
 """How many seconds a warm process may take to end after it has closed its socket."""
 HOP_SECONDS = 0.05
-"""If the runs of a request took this many seconds, no further run begins. The caller requests the remaining runs
-again.
-"""
+"""If the runs of a request took this many seconds, no further run begins. The caller then requests the other runs."""
 _HOP_BYTES = 4 * 1024 * 1024
 """If the runs of a warm process wrote this many bytes, no further run begins."""
 _FREE_BYTES = 64
@@ -253,9 +251,7 @@ class Supervisor:
             one.read()
 
     def is_sound(self) -> bool:
-        """Return whether a run left a warm process usable: its streams and files are unchanged, and there are no new
-        processes.
-        """
+        """Return whether a warm process is usable: streams and files are unchanged, and no new process is left."""
         if processes.files_of(self.home) != self.files:
             return False
         left = any(map(processes.is_running, processes.descendants(os.getpid()) - self.helpers))

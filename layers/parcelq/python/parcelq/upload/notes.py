@@ -139,9 +139,7 @@ def note_problem(store: Store, source: str, problem: str, *, topic: str = "", ou
 
 
 def forget_problem(store: Store, source: str) -> None:
-    """Delete the note which says that a source cannot be uploaded, if such a note exists, because the upload is tried
-    again.
-    """
+    """Delete the note, if there is one, which says that a source cannot be uploaded. The upload is tried again."""
     if store.stat(problem_key(source)):
         store.delete([problem_key(source)])
 
@@ -185,9 +183,7 @@ def note_keys(store: Store, source: str) -> list[str]:
 
 
 def keys_of_notes(source: str, notes: Iterable[Note]) -> list[str]:
-    """Return the keys of some notes about a source, and the key of the note which says that the source cannot be
-    uploaded.
-    """
+    """Return the keys of notes about a source, and the key of the note which says that it cannot be uploaded."""
     return [*(note_key(source, note.start) for note in notes), problem_key(source)]
 
 
@@ -207,9 +203,7 @@ def problem_key(source: str) -> str:
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
-    """Return the notes under some keys, sorted by source and by the source's bytes. Notes that were deleted are left
-    out.
-    """
+    """Return the notes under some keys, sorted by source and by the source's bytes. Deleted notes are left out."""
     notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
     return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
 

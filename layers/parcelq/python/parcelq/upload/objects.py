@@ -151,9 +151,7 @@ class ObjectUploader:
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
-        """Carry out a task: publish the entries of a range, publish the bytes of a part, or scan a range; see
-        `upload`.
-        """
+        """Carry out a task: publish the entries of a range or the bytes of a part, or scan a range; see `upload`."""
         source = Source.parse(task.source)
         if task.part:
             return self.upload_part(source, task.start, task.end, task.total, topic)
@@ -231,9 +229,7 @@ class ObjectUploader:
         topic: Topic,
         ranges: Topic | None = None,
     ) -> None:
-        """Note what was uploaded. If there was not enough time for the whole source, publish a task to upload the
-        rest.
-        """
+        """Note what was uploaded. If there was no time for the whole source, publish a task to upload the rest."""
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
         where = self.store, str(source), start
@@ -247,9 +243,7 @@ class ObjectUploader:
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open the object of a put; yield None if the object was deleted or replaced. If the source cannot be uploaded,
-        note why.
-        """
+        """Open the object of a put; yield None if it was deleted or replaced. If the upload cannot work, note why."""
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))

@@ -14,9 +14,7 @@ from parcelq.records import LINES, Format, Parcel, cut, cut_bytes, fit_messages
 from parcelq.topics.attributes import FIRST, FORMAT, HEADER, WORKFLOW
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
-"""How many bytes of a message are reserved for attributes: the attributes set here, and attributes that later steps
-add.
-"""
+"""How many bytes of a message are reserved for attributes: those set here, and attributes that later steps add."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 
 

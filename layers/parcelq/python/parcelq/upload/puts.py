@@ -120,18 +120,14 @@ def _member(record: Any, *path: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return a short text that shows an invalid record of an event; for a record of S3, what the record says about the
-    object.
-    """
+    """Return a short text that shows an invalid record of an event: in S3's records, the part about the object."""
     if isinstance(value, dict) and isinstance(value.get("s3"), dict):
         value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
     return str(value)[:300]
 
 
 def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of an event; empty if the event has no records. Raises InvalidValueError if the records are
-    not valid.
-    """
+    """Return the records of an event; empty if there are none. Raises InvalidValueError if records are not valid."""
     records = event.get("Records") or []
     if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
         raise InvalidValueError("Records", _shown(records), "a list of JSON objects, as S3 and SQS send them")

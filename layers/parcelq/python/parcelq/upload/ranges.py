@@ -149,9 +149,7 @@ def _check_types(task: Any) -> None:
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
-    """Cut the task to upload a whole object into one task per range; the tasks are scans if the format must be scanned
-    first.
-    """
+    """Cut the task to upload an object into one task per range. The tasks are scans if the format requires scans."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
         yield whole._replace(start=start, end=min(start + range_bytes, whole.end), scan=scan)

@@ -71,9 +71,7 @@ class Uploaded(NamedTuple):
 
 
 class Parts:
-    """The bytes and entries of parcels. If there are many parcels, adjacent ones are added up, so that the list stays
-    short.
-    """
+    """The bytes and entries of parcels. If there are many parcels, neighbours are added up, so the list stays short."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[int, int]] = []
