@@ -1,1 +1,1 @@
-"""Processes pulled messages: runs the step over them and publishes the outputs."""
+"""Processes pulled messages: runs the step over the messages and publishes the outputs."""

@@ -1,4 +1,4 @@
-"""Carries out decisions: the only module of `process` that publishes and acknowledges, in this order."""
+"""Carries out decisions. Only this module of `process` publishes messages and acknowledges the processed messages."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from parcelq.topics.topic import FailedMessage, Publisher, Topic
 
 _log = logging.getLogger(__name__)
 _TRAVEL: Final = 2
-"""Attributes that a message may get when it is sent."""
+"""How many attributes a message may get when it is sent."""
 
 
 class Route(NamedTuple):
-    """The topics of a step.
+    """The topics that a step reads from and publishes on.
 
     Attributes:
-        input: the topic of its messages; parts of messages are published here too.
-        following: the topic for its output: the next stage's topic, or the output topic.
-        dead_letters: the topic for messages that failed for good.
-        output: the topic that results are collected from, and the topic for tombstones.
+        input: the topic from which the step gets its messages; parts of messages are published here too.
+        following: the topic for the step's output: the next stage's topic, or the output topic.
+        dead_letters: the topic for messages that failed for the last time.
+        output: the topic from which results are collected; tombstones are published here too.
     """
 
     input: Topic
@@ -38,29 +38,29 @@ class Route(NamedTuple):
     output: Topic
 
     def topic(self, target: Destination) -> Publisher:
-        """Return the topic of a target."""
+        """Return the topic that a destination refers to."""
         topic: Publisher = getattr(self, target.value)
         return topic
 
     @property
     def is_last_stage(self) -> bool:
-        """Whether the step's output is collected; otherwise another step processes it."""
+        """Whether the step's output is collected as the result; otherwise another step processes the output."""
         return self.following.name == self.output.name
 
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome of messages.
+    """What happened to messages that were processed.
 
     Attributes:
-        done: messages whose outputs are all published.
-        ended: those done messages that gave outputs or dead letters, and not parts or a message for another run.
-        failed: messages that are delivered again, with the reasons.
-        entries: successfully processed entries.
-        published: messages that were published.
-        cut: messages that were re-parcelled.
-        dead: messages, or entries that a step rejected, that went to the dead-letter topic.
-        marks: keys of marks that are no longer needed.
+        done: messages with outputs that are all published.
+        ended: the messages in `done` that led to outputs or dead letters, not to parts or to a message for another run.
+        failed: messages that will be delivered again, each with the reason.
+        entries: how many entries were processed successfully.
+        published: how many messages were published.
+        cut: how many messages were re-parcelled (cut into smaller messages).
+        dead: how many messages, or entries that a step rejected, went to the dead-letter topic.
+        marks: the keys of marks that are no longer needed, so that the caller can delete these marks.
     """
 
     done: list[Pulled] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Outcome:
     marks: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        """Add the outcome of other messages."""
+        """Add the outcome of other messages to this outcome."""
         for name in self.__slots__:
             value = getattr(self, name)
             value += getattr(other, name)
@@ -81,14 +81,14 @@ class Outcome:
 
 
 def _cost_of(decision: Decision) -> Cost:
-    """The costs for the messages of a decision, and its run."""
+    """Return the costs that a decision's messages carry, plus the cost of the decision's run."""
     carried = (one.attributes[COST] for one in decision.deliveries if COST in one.attributes)
     run = Cost.of_run(decision.run.seconds) if decision.run else NOTHING
     return sum(map(Cost.parse, carried), run)
 
 
 def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
-    """Return the message with its cost, and the cost that it does not carry: only outputs carry costs."""
+    """Return a message with its cost, and the cost that the message does not carry: only outputs carry costs."""
     message = publication.message
     attributes = {name: value for name, value in message.attributes.items() if name != COST}
     is_output = publication.target in {Destination.FOLLOWING, Destination.OUTPUT}
@@ -100,11 +100,11 @@ def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
 
 
 class Application:
-    """Publishes the messages of decisions, and knows which messages are done after that.
+    """Publishes the messages of decisions, and records which pulled messages are done.
 
     Args:
         pulled: all messages of this invocation. Every message that is not done counts as failed.
-        counts: whether messages carry their cost.
+        counts: whether output messages carry their cost.
     """
 
     def __init__(self, route: Route, pulled: Iterable[Pulled], *, counts: bool = False) -> None:
@@ -112,8 +112,8 @@ class Application:
         self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
-        # Failed publications, and reasons why outputs cannot be read, by the id() of the decision, which exists as long
-        # as `apply` runs.
+        # Failed publications, and reasons why outputs cannot be read, by the id() of the decision. A decision exists
+        # as long as `apply` runs.
         self._lost: dict[int, FailedMessage] = {}
         self._unreadable: dict[int, str] = {}
         self._acknowledged: set[str] = set()
@@ -122,11 +122,12 @@ class Application:
     def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
         """Publish the messages of decisions, with as few requests as possible.
 
-        The output of a run is published when the run ends. Everything else is small, and is published after the last
-        run.
+        The output of a run is published when the run ends. All other messages are small, and are published after the
+        last run.
 
         Returns:
-            Runs whose output cannot be read, or was refused twice by SQS, with the reasons; they count as failed.
+            The runs with an output that cannot be read or that SQS refused twice, each with the reason. These runs
+            count as failed.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -146,7 +147,7 @@ class Application:
                         yield decision, message
                     else:
                         others[one.target, one.delay_seconds].append((decision, message))
-                METER.add(cost)  # if it was not published, the next output carries it
+                METER.add(cost)  # the next output carries the cost of an output that was not published
 
         with closing(outputs()) as stream:
             self._publish(self._route.following, stream, 0)
@@ -158,7 +159,7 @@ class Application:
         return refused
 
     def acknowledge(self) -> None:
-        """Acknowledge the messages done so far.
+        """Acknowledge the messages that are done so far.
 
         Raises:
             AwsError, TopicNotFoundError: the topic refuses to delete messages.
@@ -171,7 +172,7 @@ class Application:
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
     def acknowledge_early(self) -> None:
-        """Acknowledge messages that are done before a run that may kill the function; failures are only logged."""
+        """Acknowledge messages that are done, because the next run may kill the function. Failures are only logged."""
         try:
             # guard[pass]: what is done is acknowledged before a run that may kill the function
             self.acknowledge()
@@ -179,25 +180,27 @@ class Application:
             _log.warning("messages that are done could not be acknowledged early: %s", error)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
-        """Return the outcome of all messages.
+        """Return the outcome of all messages of the invocation.
 
         Args:
-            acknowledges: whether to acknowledge messages that are done; a message whose acknowledgement fails has
-                failed.
+            acknowledges: whether to acknowledge messages that are done; if the acknowledgement of a message fails, the
+                message has failed.
         """
         if acknowledges:
             self.acknowledge()
             lost = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
             self.outcome.done = [one for one in self.outcome.done if one.receipt_handle in self._acknowledged]
             self._open.update((one.receipt_handle, one) for one in lost)
-            self._give_up(lost, "it was not acknowledged")
+            self._give_up(lost, "the message was not acknowledged")
         self.outcome.failed = [
             (one, self._reasons.get(handle, "there was no time left for it")) for handle, one in self._open.items()
         ]
         return self.outcome
 
     def _publications(self, decision: Decision) -> Iterator[Publication]:
-        """Return the publications of a decision. If the step's output cannot be read, only that run has failed."""
+        """Return the publications of a decision. If the step's output cannot be read, only this decision's run has
+        failed.
+        """
         try:
             yield from decision.publications
         # guard[()]: an output that cannot be read fails its message alone
@@ -208,9 +211,10 @@ class Application:
                 decision.run.close()
 
     def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
-        """Publish messages of decisions, and note the decisions that were not completely published.
+        """Publish messages of decisions, and record the decisions with messages that were not published.
 
-        If the topic refuses whole requests, it is unknown which messages it accepted before, so none of them count.
+        If the topic refuses a whole request, it is unknown which messages the topic accepted before. So no message
+        counts as published.
         """
         owners: dict[int, Decision] = {}
 
@@ -228,12 +232,12 @@ class Application:
             self._reasons.update((handle, str(error)) for handle in self._open if handle not in self._reasons)
             return
         self.outcome.published += published
-        for one in failed:  # this list keeps it alive, so no later object can have its id
+        for one in failed:  # this list keeps the message, so no later object can have the same id()
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
     def _settle(self, decision: Decision) -> tuple[Run, str] | None:
-        """Note that a decision is carried out, if it is."""
+        """Record that a decision is carried out, if all of its messages were published."""
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
         if unreadable and decision.run:
             return decision.run, unreadable

@@ -1,7 +1,8 @@
-"""Distinguishes a broken step from bad data when the first runs of a job all fail. Pure; the caller makes the runs.
+"""Distinguishes a broken step from bad data if the first runs of a job all fail. Pure: the caller runs the step.
 
-Bad entries become dead entries one by one. With a step that cannot work at all, every entry of a job would. So when the
-first messages of a job all fail, a few of their entries run alone. If all of these fail, the step is broken.
+Bad entries become dead entries one by one. A step that cannot work at all would make every entry of a job dead. So if
+the first messages of a job all fail, a few of their entries are run alone. If all of these entries fail, the step is
+broken.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import Final, NamedTuple
 from parcelq.records import LINES, Format, cut_bytes
 
 MOST_SAMPLES: Final = 8
-"""The most single entries that run alone."""
+"""How many single entries are run alone, at most."""
 LEAST_MESSAGES: Final = 3
-"""They come from at least this many messages."""
+"""The single entries come from at least this many messages."""
 
 
 class BrokenStep(NamedTuple):
-    """The verdict that a step fails on every input.
+    """The conclusion that a step fails on every input.
 
     Attributes:
-        reason: why the last of the sampled entries failed; its first line is a summary.
-        entries: number of single entries that were run.
+        reason: why the last of the sampled entries failed; the first line is a summary.
+        entries: how many single entries were run.
     """
 
     reason: str
@@ -35,13 +36,14 @@ class BrokenStep(NamedTuple):
 
 
 class FirstRuns(NamedTuple):
-    """The outcomes of the first runs of a job. Start with `FirstRuns()`, and add every run until `is_over`.
+    """The outcomes of the first runs of a job. Start with `FirstRuns()`, and add every run with `after` until `is_over`
+    is true.
 
     Attributes:
-        failed: bodies of the messages that failed.
-        format: the record format of these messages.
-        works: whether a run succeeded; then the step is not broken, even if later runs fail.
-        sampled: whether single entries were run.
+        failed: the bodies of the messages that failed.
+        format: the record format of the failed messages.
+        works: whether a run succeeded. If so, the step is not broken, even if later runs fail.
+        sampled: whether sampled entries have already been run alone.
     """
 
     failed: tuple[bytes, ...] = ()
@@ -50,32 +52,30 @@ class FirstRuns(NamedTuple):
     sampled: bool = False
 
     def after(self, body: bytes, *, succeeded: bool) -> FirstRuns:
-        """Return the outcomes with one more run, of the message with this body."""
+        """Return these outcomes with the outcome of one more run, of the message with this body."""
         if succeeded or self.is_over:
             return self._replace(works=self.works or succeeded, failed=())
         return self._replace(failed=(*self.failed, body))
 
     @property
     def is_over(self) -> bool:
-        """Whether later runs cannot change the verdict."""
+        """Whether later runs cannot change whether the step counts as broken."""
         return self.works or self.sampled
 
     @property
     def are_suspicious(self) -> bool:
-        """Whether enough runs failed and none succeeded, so that `samples` should run alone and be passed to
-        `judged`.
-        """
+        """Whether enough runs failed and no run succeeded. If so, pass the outcomes of `samples` to `judged`."""
         return not self.is_over and len(self.failed) >= LEAST_MESSAGES
 
     def samples(self) -> list[bytes]:
-        """Single entries to run alone, equally many from each message."""
+        """Return single entries to run alone, the same number from each message."""
         return sample(self.failed, self.format)
 
     def judged(self, failures: Sequence[str | None]) -> tuple[FirstRuns, BrokenStep | None]:
-        """Return the verdict after the runs of the samples.
+        """Return the outcomes after the runs of the samples; and a `BrokenStep` if all samples failed, otherwise None.
 
         Args:
-            failures: for each sample that was run, why it failed; None if it succeeded.
+            failures: for each sample that was run, the reason why the sample failed, or None if it succeeded.
         """
         reasons = [failure for failure in failures if failure is not None]
         works = len(reasons) < len(failures)
@@ -84,7 +84,7 @@ class FirstRuns(NamedTuple):
 
 
 def sample(bodies: Iterable[bytes], fmt: Format = LINES, most: int = MOST_SAMPLES) -> list[bytes]:
-    """Yield single entries of messages: the first of each, then the second of each, and so on."""
+    """Return single entries of messages: the first entry of each message, then the second of each, and so on."""
     entries = ((parcel.data for parcel in cut_bytes(body, fmt, 1, 1)) for body in bodies)
     rounds = zip_longest(*(islice(one, most) for one in entries))
     return list(islice((entry for one in rounds for entry in one if entry is not None), most))

@@ -14,16 +14,16 @@ _FOREVER: Final = float("inf")
 
 
 def reserved(whole: float) -> float:
-    """Seconds of an invocation of `whole` seconds that are reserved for publishing and for the answer."""
+    """Return how many seconds of an invocation of `whole` seconds are reserved for publishing and for the answer."""
     return min(_RESERVED_MOST, _RESERVED_SHARE * whole)
 
 
 class Limit(NamedTuple):
-    """The time for a run.
+    """The time that a run may take.
 
     Attributes:
-        seconds: None for no limit.
-        short: whether the run began late; then a timeout does not count as a failure of the message.
+        seconds: how many seconds the run may take; None for no limit.
+        short: whether the run began late. If so, a timeout does not count as a failure of the message.
     """
 
     seconds: float | None
@@ -34,8 +34,8 @@ class Budget:
     """The time of one invocation.
 
     Args:
-        time_left: returns the seconds until the answer must be given.
-        clock: returns a time in seconds.
+        time_left: a function that returns the seconds until the function must answer.
+        clock: a function that returns a time in seconds.
     """
 
     def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,13 +46,13 @@ class Budget:
         self._longest = 0.0
 
     def limit(self, step_timeout: float | None) -> Limit | None:
-        """Return the time for a run that begins now; None if there is not enough time.
+        """Return the time that a run may take if it begins now; None if there is not enough time.
 
-        There is not enough time if the step's own timeout does not fit, or if a run as long as the longest so far would
-        end too late.
+        The time must be enough for the step's timeout. If the step has no timeout, the time must be enough for a run as
+        long as the longest run so far.
 
         Args:
-            step_timeout: the timeout in the step's settings; None if it does not exist.
+            step_timeout: the timeout in the step's settings; None if the settings have no timeout.
         """
         if self._whole == _FOREVER:
             return Limit(step_timeout, short=False)
@@ -67,7 +67,7 @@ class Budget:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Note the duration of a run."""
+        """Measure and record the duration of a run."""
         began = self._clock()
         try:
             yield

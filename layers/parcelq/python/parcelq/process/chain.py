@@ -1,9 +1,9 @@
-"""Runs consecutive steps of a workflow in one invocation: each gets the output of the step before, without a topic
-between them.
+"""Runs consecutive steps of a workflow in one invocation: each step gets the output of the step before directly,
+without a topic between the two steps.
 
-A message's lineage says how many steps it has passed, so all steps of a stage can share one topic. A message is done
-only when its outputs of all of these steps are published. If a step cannot handle a message now, the message is
-published on the stage's topic and delivered later.
+A message's lineage shows how many steps the message has passed, so all steps of a stage can share one topic. A message
+is done only when its outputs from all of these steps are published. If a step cannot process a message now, the message
+is published on the stage's topic and delivered later.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published, Topic
 
 _HANDED: Final = "handed over: "
-"""Prefix of the receipts of messages that were never on a topic."""
+"""The prefix by which the receipts of messages that were never on a topic are recognised."""
 _TOGETHER: Final = 8
-"""Most messages that the next step gets at a time; their bodies are in memory."""
+"""How many messages the next step gets at a time, at most, because their bodies are in memory."""
 
 
 class StageTopic(ForwardingTopic):
-    """The topic of a stage, for its own messages and for those that an earlier step of the stage passes on directly.
+    """The topic of a stage, for messages on the topic and for messages that an earlier step of the stage passes on
+    directly.
 
-    The latter never leave the process, so they need no acknowledgement and have no deadline.
+    Messages that are passed on directly never leave the process, so they need no acknowledgement and have no deadline.
     """
 
     def read(self, pulled: Pulled) -> Message:
@@ -46,11 +47,13 @@ class StageTopic(ForwardingTopic):
         return pulled.message() if _is_handed(pulled) else super().read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete those messages that are on the topic."""
+        """Delete the messages that are on the topic. Messages that were passed on directly are left out."""
         return super().acknowledge(_lying(messages))
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the deadline of those messages that are on the topic."""
+        """Set the acknowledgement deadline of the messages that are on the topic. Messages that were passed on directly
+        are left out.
+        """
         return super().refresh_deadline(_lying(messages), timeout)
 
 
@@ -63,10 +66,10 @@ def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
 
 
 class Onward(StageTopic):
-    """Receives the output of a step whose next step is in the same stage.
+    """Receives the output of a step if the next step is in the same stage.
 
     Attributes:
-        direct: whether the next step runs at once; otherwise all messages go to the topic.
+        direct: whether the next step is run at once. If not, all messages are published on the topic.
         dead: messages and entries that have died in the following steps.
     """
 
@@ -80,11 +83,11 @@ class Onward(StageTopic):
         self._budget: Budget | None = None
 
     def begin(self, budget: Budget, invocation: str, *, direct: bool) -> None:
-        """Begin with the messages of an invocation, which has this much time."""
+        """Prepare for the messages of an invocation, which has the time `budget`."""
         self._budget, self._invocation, self.direct = budget, invocation, direct
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Run the next step over messages. Messages that it cannot process now are published on the topic."""
+        """Run the next step over messages. Messages that the step cannot process now are published on the topic."""
         if not self.direct or delay_seconds or self._budget is None:
             return super().publish(messages, delay_seconds=delay_seconds)
         published = 0
@@ -114,7 +117,7 @@ class Chain(NamedTuple):
 
     Attributes:
         processors: the processors of all steps of the workflow.
-        onward: receive outputs for following steps of the same stage.
+        onward: receivers of the outputs that go to a following step of the same stage.
     """
 
     processors: Sequence[Processor]
@@ -123,8 +126,9 @@ class Chain(NamedTuple):
     def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float], invocation: str) -> Outcome:
         """Run the steps over messages; see `Processor.handle`.
 
-        A message that was received before may have killed a function in any step. So its outputs are published on the
-        topic: if a following step kills the function, it does so with another message.
+        If a message was received before, it may have killed a function in any step. So the outputs of such a message
+        are published on the topic. If a following step kills the function, it does so while it processes another
+        message.
         """
         budget = Budget(time_left)
         groups: defaultdict[tuple[int, bool], list[Pulled]] = defaultdict(list)
@@ -142,21 +146,21 @@ class Chain(NamedTuple):
         return whole
 
     def close(self) -> None:
-        """End the processes of warm steps."""
+        """End the processes of warm steps (steps with processes that are kept between runs)."""
         for processor in self.processors:
             processor.close()
 
     def _step_of(self, pulled: Pulled) -> int:
-        """Return the number of the step for a message: the number of steps in its lineage."""
+        """Return the number of the step that processes a message: the number of steps in the message's lineage."""
         return min(pulled.attributes.get(LINEAGE, "").count(">"), len(self.processors) - 1)
 
 
 def refuse(
     route: Route, rules: Rules, workflow: str, error: ParcelqError, headers: Headers, pulled: Iterable[Pulled]
 ) -> Outcome:
-    """Publish messages as dead letters and tombstones, because their workflow cannot run.
+    """Publish messages as dead letters and tombstones, because their workflow cannot run for the reason `error`.
 
-    The error says why. They can be redriven later.
+    The dead letters can be redriven later.
     """
     pulled = list(pulled)
     judge = Judge(rules, Circumstances(workflow, time.time(), workflow), last_stage=True)

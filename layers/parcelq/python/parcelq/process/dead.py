@@ -1,4 +1,4 @@
-"""Creates the messages about entries that failed for good: a dead letter with the reason, and a tombstone. Pure
+"""Creates the two messages about entries that failed for good: a dead letter with the reason, and a tombstone. Pure
 functions.
 
 The dead letter goes to the dead-letter topic and can be redriven from there. The tombstone goes to the output topic, so
@@ -21,19 +21,19 @@ from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import MAX_DEAD_BYTES
 
 KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"
-"""The reason of a message that killed the function that ran it."""
-NO_REASON: Final = "SQS moved it here without a reason"
-"""The text for a dead letter without a reason: it was received more often than its topic allows."""
+"""The reason in a dead letter if the function died while it ran the message of the dead letter."""
+NO_REASON: Final = "SQS moved the message here without a reason"
+"""The text that replaces a missing reason: SQS moved the message because it was received too often."""
 _REASON_BYTES: Final = KIB
 
 
 class Circumstances(NamedTuple):
-    """Facts about a failure, besides its reason.
+    """Facts about a failure, except its reason.
 
     Attributes:
         step: the step's name.
-        when: when it failed, in seconds since the epoch.
-        workflow: the workflow that failed; empty for none.
+        when: when the step failed, in seconds since the epoch.
+        workflow: the workflow to which the step belongs; empty if there is none.
     """
 
     step: str
@@ -42,20 +42,23 @@ class Circumstances(NamedTuple):
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The attribute `Workflow`, if it has a value."""
+        """The attribute `Workflow` of the dead letter; empty if there is no workflow."""
         return {WORKFLOW: self.workflow} if self.workflow else {}
 
     def failure(self, runs: int, first: str = "") -> str:
-        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if known."""
+        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if not
+        empty.
+        """
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
         return json.dumps({"step": self.step, "when": when, "runs": runs, **({"first": first} if first else {})})
 
 
 def reason_of(error: ParcelqError) -> str:
-    """Return why a message failed, as an attribute's value of at most 1,024 bytes.
+    """Return why a message failed, as the value of an attribute, at most 1,024 bytes long.
 
-    It begins with the line that names the error: the exception of a Python step, or the last line that another step
-    wrote to stderr. The rest follows. A long reason loses its middle or the top of the traceback.
+    The reason begins with the line that names the error: the exception of a Python step, or the last line that another
+    step wrote to stderr. The other lines follow. If the reason is too long, its middle or the top of the traceback is
+    left out.
     """
     if isinstance(error, StepError) and error.stderr_tail.strip():
         line, rest = _main_line(error.stderr_tail)
@@ -65,7 +68,7 @@ def reason_of(error: ParcelqError) -> str:
 
 
 def full_reason_of(error: StepError) -> str:
-    """Return why a step failed, in lines: first the error, then all that is known of its stderr."""
+    """Return why a step failed, as lines: first the error, then all of its stderr that was kept."""
     tail = error.stderr_tail.strip()
     if not tail:
         return str(error)
@@ -77,8 +80,8 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
     """Return the dead letter for a message.
 
     Args:
-        reason: why it failed, as `reason_of` returns it.
-        runs: number of its failed runs.
+        reason: why the message failed, as `reason_of` returns it.
+        runs: how many runs of the message failed.
     """
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
     return with_attributes(
@@ -87,7 +90,7 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
 
 
 def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
-    """Return the members of a dead letter's attribute `Failure`; empty if it has no such attribute."""
+    """Return the members of a dead letter's attribute `Failure`; empty if the dead letter has no such attribute."""
     try:
         failure = json.loads(attributes.get(FAILURE, "{}"))
     except (ValueError, RecursionError):
@@ -96,8 +99,8 @@ def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
-    """Return a tombstone, which says that the entries of a message are dead; it contains them if they are small
-    enough.
+    """Return a tombstone, which says that the entries of a message are dead. A tombstone contains the entries if they
+    are small enough.
     """
     body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
     attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
@@ -108,7 +111,8 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
 def _main_line(stderr: str) -> tuple[str, str]:
     """Return the line of a step's stderr that names the error, and the other lines.
 
-    For a Python step this is the first line, because the exception was put before its traceback.
+    For a Python step, the line that names the error is the first line, because the exception was moved before its
+    traceback.
     """
     lines = [line for line in stderr.splitlines() if line.strip()]
     main = 0 if any(line.startswith(TRACEBACK) for line in lines) else len(lines) - 1
@@ -116,8 +120,8 @@ def _main_line(stderr: str) -> tuple[str, str]:
 
 
 def _shortened(line: str, rest: str) -> str:
-    """Join texts to one line that is short enough for an attribute: all of the first if possible, and the end of the
-    second.
+    """Join two texts to one line that is short enough for an attribute: all of `line` if possible, the end of
+    `rest`.
     """
     first = _legal(line)
     if len(first) > _REASON_BYTES:
@@ -132,10 +136,10 @@ def _shortened(line: str, rest: str) -> str:
 
 
 def _legal(text: str) -> bytes:
-    """Return a text as one line that SQS accepts; only characters that it refuses are escaped."""
+    """Return a text as one line that SQS accepts; only characters that SQS refuses are escaped."""
     return " ".join(escaped(text).split()).encode()
 
 
 def _decoded(data: bytes) -> str:
-    """Decode bytes that may be cut within a character."""
+    """Decode bytes that may begin or end within a character."""
     return data.decode("utf-8", "ignore")

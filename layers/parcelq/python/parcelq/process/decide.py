@@ -1,6 +1,7 @@
-"""Decides what to publish after reading or running messages. Pure functions.
+"""Decides what to publish about messages that were read or run. Pure functions.
 
-`apply` carries decisions out. A message is acknowledged only after all publications of its decision are confirmed.
+The module `apply` carries decisions out. A message is acknowledged only when SQS has confirmed everything that the
+message's decision publishes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Destination(Enum):
-    """Where something is published, as a `Route` names it."""
+    """A topic on which something is published; `Route` has the topic of each destination."""
 
     FOLLOWING = "following"
     INPUT = "input"
@@ -47,9 +48,9 @@ class Publication(NamedTuple):
     """A message to publish.
 
     Attributes:
-        target: the topic.
-        message: the message.
-        delay_seconds: seconds before it is delivered.
+        target: the destination on which the message is published.
+        message: the message to publish.
+        delay_seconds: how many seconds pass before the message is delivered.
     """
 
     target: Destination
@@ -58,16 +59,16 @@ class Publication(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """A decision about messages: first its publications are made, then the messages are acknowledged.
+    """A decision about messages: first the publications are made, then the messages are acknowledged.
 
     Attributes:
-        deliveries: the messages.
-        publications: the messages to publish; may read a step's output lazily.
-        entries: successfully processed entries.
-        dead: dead entries or messages.
-        cut: messages that are re-parcelled.
-        marks: keys of marks that are no longer needed after that.
-        run: the run that led to it; if the publications can never be made, this run has failed.
+        deliveries: the messages that the decision is about.
+        publications: the messages to publish; the iterable may read a step's output lazily.
+        entries: how many entries were processed successfully.
+        dead: how many entries or messages are dead.
+        cut: how many messages are re-parcelled (cut into smaller messages).
+        marks: keys of marks that are no longer needed when the decision is carried out.
+        run: the run that led to the decision. If the publications can never be made, this run has failed.
     """
 
     deliveries: tuple[Pulled, ...]
@@ -80,11 +81,11 @@ class Decision(NamedTuple):
 
 
 class Postponed(NamedTuple):
-    """Messages that are delivered again for a reason that is not their fault.
+    """Messages that are delivered again, for a reason that the messages did not cause.
 
     Attributes:
-        deliveries: the messages.
-        reason: what prevented their processing.
+        deliveries: the messages that are delivered again.
+        reason: what prevented that the messages were processed.
     """
 
     deliveries: tuple[Pulled, ...]
@@ -92,12 +93,12 @@ class Postponed(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Decides.
+    """Decides what is published about messages.
 
     Attributes:
-        rules: how failures are handled.
-        about: facts about the step for dead letters.
-        last_stage: whether the step's output goes to the output topic.
+        rules: the rules by which failures are handled.
+        about: facts about the step, which dead letters mention.
+        last_stage: whether the step's output is published on the output topic.
     """
 
     rules: Rules
@@ -105,25 +106,26 @@ class Judge(NamedTuple):
     last_stage: bool
 
     def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
-        """Decide about a message that cannot be read: it becomes a dead letter unchanged. Its lineage may still be
-        readable.
+        """Decide about a message that cannot be read: the message becomes a dead letter unchanged. Its lineage may
+        still be readable.
         """
         attributes = {name: value for name, value in pulled.attributes.items() if name not in {ENCODING, FORMAT}}
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
 
     def given_up(self, work: Work, error: ParcelqError) -> Decision:
-        """Decide about a readable message whose workflow cannot run: it is dead."""
+        """Decide about a readable message with a workflow that cannot run: the message is dead."""
         return self._dead(work, work.message, reason_of(error), runs=0)
 
     def passed_on(self, pulled: Pulled, message: Message) -> Decision:
-        """Decide about a tombstone of an earlier stage: it goes to the output topic."""
+        """Decide about a tombstone of an earlier stage: the tombstone goes to the output topic."""
         return Decision((pulled,), (Publication(Destination.OUTPUT, message),))
 
     def header(self, work: Work) -> Decision:
-        """Decide about a message that is only the header of its source: its bytes count as done without a run.
+        """Decide about a message that contains only the header of its source: the bytes of the header count as done
+        without a run.
 
-        Every other message of the source carries the header too.
+        Every other message of the source refers to the header, so the step gets the header with these messages.
         """
         assert work.lineage is not None
         lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
@@ -131,10 +133,10 @@ class Judge(NamedTuple):
         return Decision(work.deliveries, (Publication(Destination.OUTPUT, Message(b"", attributes)),))
 
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
-        """Decide about the messages of a plan that do not run.
+        """Decide about those messages of a plan that are not run.
 
-        Messages with more entries than a batch are cut into parcels. A run that killed its function has failed.
-        Messages that must not run next to others now are published again unchanged.
+        Messages with more entries than a batch are cut into parcels. If a run killed its function, the run has failed.
+        Messages that must not run at the same time as others are published again unchanged.
         """
         for work in plan.too_large:
             yield self._cut(work, self.rules.batch_size, work.failures)
@@ -145,7 +147,7 @@ class Judge(NamedTuple):
             yield self._failed(work, KILLED, marks=evidence.killed[work.place], killed=True)
 
     def of_run(self, run: Run) -> Iterator[Decision | Postponed]:
-        """Decide after a run: its output is published, its messages have failed, or they are delivered again."""
+        """Decide after a run: the run's output is published, or its messages have failed or are delivered again."""
         if run.error:
             yield from self.failed(run, run.error)
         elif run.ran is None:
@@ -159,9 +161,9 @@ class Judge(NamedTuple):
             yield Decision(run.deliveries, self._outputs(run), entries=run.entries, run=run)
 
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
-        """Decide after a run that failed, or whose output can never be published.
+        """Decide after a run that failed, or after a run with an output that can never be published.
 
-        If it ran several messages, it is unknown which of them failed; each runs alone next time.
+        If the run was over several messages, it is unknown which message failed, so each message runs alone next time.
         """
         if len(run.group) == 1:
             _log.warning("%s", error, extra=run.group[0].about)
@@ -197,7 +199,7 @@ class Judge(NamedTuple):
         return Decision(work.deliveries, tuple(publications), dead=1, marks=marks)
 
     def _with_rejects(self, run: Run) -> Decision:
-        """Decide after a run that rejected entries: those are dead, the others are done.
+        """Decide after a run that rejected entries: the rejected entries are dead, the other entries are done.
 
         Raises:
             InvalidValueError: the rejects do not match the input or the output.
@@ -221,9 +223,9 @@ class Judge(NamedTuple):
         return Decision(run.deliveries, publications, entries=done, dead=len(letters), run=run)
 
     def _around_rejects(self, run: Run, parts: list[tuple[OutputPart, Work]]) -> Iterator[Publication]:
-        """Yield outputs for the good parts of a run's input, and tombstones for the bad ones."""
+        """Yield outputs for the good parts of a run's input, and tombstones for the bad parts."""
         again = [work for part, work in parts if not part.reason and part.output is None]
-        for good in again:  # if it is unknown which output belongs to which part, the good entries run again
+        for good in again:  # the good entries run again if it is unknown which part an output belongs to
             yield from (Publication(Destination.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
         if run.lineage is None:
             if not again:
@@ -256,7 +258,7 @@ class Judge(NamedTuple):
                     yield from pieces_of_part(data, run.written, work.lineage, run.source, size, part.entries)
 
     def _outputs(self, run: Run) -> Iterator[Publication]:
-        """The output of a run, as messages for the next topic."""
+        """Yield the output of a run, as messages for the next topic."""
         assert run.ran is not None
         size, workflow = self.rules.parcel_size, self.about.workflow
         for message in output_messages(

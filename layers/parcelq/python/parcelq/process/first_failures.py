@@ -1,13 +1,13 @@
-"""Distinguishes a broken step from bad data on a stack, where many processors share the messages of a job.
+"""Distinguishes a broken step from bad data on a stack, if many processors share the messages of a job.
 
-When a message fails for the last time, or all of its entries were rejected, a few of its entries run alone. If one of
-them succeeds, the step works. If all fail, a note beside the marks says so, which other processors read. So the
-failures of several processors together can show that a step is broken:
+If a message fails for the last time, or all of its entries were rejected, a few of its entries are run alone. If one of
+these entries succeeds, the step works. If all of them fail, the processor writes a small object beside the marks. Other
+processors read this object. So the failures that several processors found can together show that a step is broken:
 
     marks/.first/<job>/<run>/works      one of its entries succeeded alone
     marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places
 
-`run` identifies the version of the workflow, the step, and how often the job continued after it had ended.
+`run` identifies the version of the workflow, the step, and how many times the job continued after its end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from parcelq.topics.attributes import WORKFLOW
 _log = logging.getLogger(__name__)
 _WORKS: Final = "works"
 _TRIES: Final = 5
-"""How often to retry writing a record that another process writes at the same time."""
+"""How often writing a job record is tried if another process writes the same job record."""
 
 RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
@@ -52,8 +52,8 @@ class FirstFailures:
         self._works: set[tuple[str, str, int]] = set()
 
     def is_suspicious(self, run: Run) -> bool:
-        """Return whether a run should be examined with `stops`; a run that is not suspicious is noted as a success of
-        the step.
+        """Return whether a run should be examined with `stops`. If a run is not suspicious, it is recorded as a success
+        of the step.
         """
         work = run.group[0]
         if len(run.group) > 1 or not work.lineage or not work.entries or _step_of(work) in self._works:
@@ -65,10 +65,10 @@ class FirstFailures:
         return run.error is not None and self._rules.is_last(work)
 
     def stops(self, run: Run, run_alone: RunAlone) -> str:
-        """Return why a job must stop after a run; empty if its messages are handled as usual.
+        """Return the reason why a job must stop after a run; empty if the messages of the run are handled as usual.
 
         Args:
-            run_alone: runs entries of a message one by one.
+            run_alone: a function that runs entries of a message one by one.
         """
         work = run.group[0]
         if _step_of(work) in self._works:
@@ -82,7 +82,7 @@ class FirstFailures:
     def _judged(self, step: tuple[str, str, int], work: Work, run: Run, run_alone: RunAlone) -> str:
         job, version, number = step
         found = read_job(self._store, job)
-        if found is None:  # the message belongs to no job with a record
+        if found is None:  # the message belongs to no job with a job record
             return ""
         record = found[0]
         if record.halted:
@@ -101,11 +101,11 @@ class FirstFailures:
         return verdict if self._stop(job, verdict) else ""
 
     def _noted(self, folder: str, work: Work, failures: Mapping[str, str | None]) -> int | None:
-        """Note that sampled entries failed, or that one succeeded.
+        """Record that all sampled entries of a message failed, or that one of the entries succeeded.
 
         Returns:
-            The number of all failed samples, if they and their messages are enough for a verdict; otherwise 0. None if
-            a sample succeeded in any processor.
+            The number of all failed samples if there are enough samples and messages to stop the job, otherwise 0. None
+            if a sample succeeded in any processor.
         """
         if None in failures.values():
             self._store.put(folder + _WORKS)
@@ -124,7 +124,9 @@ class FirstFailures:
         return len(places) if len(keys) >= LEAST_MESSAGES and len(places) >= MOST_SAMPLES else 0
 
     def _stop(self, job: str, problem: str) -> bool:
-        """Write that a job is stopped, unless it has ended or is partly done; return whether it is stopped."""
+        """Write into the job's record that the job is stopped, unless the job has ended or is partly done. Return
+        whether the job is stopped.
+        """
         for _ in range(_TRIES):
             found = read_job(self._store, job)
             if found is None or not _may_stop(found[0]):
@@ -149,7 +151,7 @@ def _may_stop(record: JobRecord) -> bool:
 
 
 def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None]:
-    """Return why sampled entries of a message failed, by their places; None for an entry that succeeded."""
+    """Return why sampled entries of a message failed, by the entries' places; None for an entry that succeeded."""
     assert work.lineage is not None
     before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
     parcels = list(cut_bytes(work.message.body, work.format, 1, 1))
@@ -172,5 +174,5 @@ def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None
 
 
 def _spread(count: int) -> list[int]:
-    """Return the first, the middle and the last of `count` numbers."""
+    """Return the first, the middle and the last of the numbers from 0 to `count - 1`."""
     return sorted({0, count // 2, count - 1})

@@ -1,7 +1,7 @@
-"""Headers of outputs: all runs of a stage write the same header, which is removed from every output.
+"""Headers of outputs: all runs of a stage write the same header, which is removed from each output.
 
-The first run of a stage stores its header by a conditional write. Every run compares its own header with it, so that
-nothing but the header is ever removed.
+The first run of a stage stores its header by a conditional write. Every run compares its own header with the stored
+header, so that only the stage's header is ever removed from an output.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_JOBS: Final = 256
-"""Number of jobs whose headers are kept in memory."""
+"""How many jobs' headers are kept in memory."""
 
 
 class Written(NamedTuple):
@@ -47,7 +47,7 @@ class Written(NamedTuple):
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The attributes of the output's messages."""
+        """The attributes that all messages of the output get."""
         fmt = {} if self.format == LINES else {FORMAT: str(self.format)}
         return {**fmt, HEADER: self.header} if self.header else fmt
 
@@ -80,15 +80,16 @@ class StageHeaders:
         self._known: dict[str, bytes] = {}
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
-        """Determine the layout of an output.
+        """Return the layout of a step's output.
 
         Args:
-            source: the source of the run's input; empty if it has no lineage. Then no header is removed.
+            source: the source of the run's input; empty if the input has no lineage. Without a source, no header is
+                removed.
             fmt: the record format of the run's input.
 
         Raises:
-            RecordError: the output has no valid header, or one that differs from the stage's first output.
-            AwsError, StoreError, OSError: the store failed.
+            RecordError: the output has no valid header, or its header differs from that of the stage's first output.
+            AwsError, StoreError, OSError: the header could not be read from or written to the store.
         """
         fmt = self._settings.output or fmt
         if not fmt.header:

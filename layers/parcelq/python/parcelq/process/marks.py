@@ -1,14 +1,14 @@
-"""Marks: small objects that show that a run killed its function.
+"""Marks: small objects in the store that show that a run killed its function.
 
-A mark is written before a run and deleted as soon as the step has ended, before anything is published. So a mark that
-still exists after its time was left by an invocation that died while the step ran. Its key contains everything except
-the names of several messages:
+A mark is written before a run and deleted as soon as the run has ended, before anything is published. So if a mark
+still exists after its `end`, the invocation that wrote the mark died while the step ran. All data of a mark is in its
+key. Only if the mark covers several messages, their names are in the object:
 
     marks/<topic>/<end>-<invocation>-<name>     of one message that runs alone
     marks/<topic>/<end>-<invocation>            of several messages; the object is a JSON list of their names
 
-`end` is the end of the invocation, in seconds since the epoch. A name is a digest of a message's lineage and its number
-of failed runs, so a mark does not apply to the copy that is published after a failure.
+`end` is the time when the invocation must end, in seconds since the epoch. A name is a digest of a message's lineage
+and its number of failed runs. So a mark does not apply to the copy of the message that is published after a failure.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from parcelq.store.store import Store
 _log = logging.getLogger(__name__)
 _KEY: Final = re.compile(r"(\d{1,12})-([^-/]+)(?:-([0-9a-f]+))?")
 _KEPT_SECONDS: Final = 24 * 60 * 60
-"""Seconds for which a mark of several messages is kept: each of them may be delivered again at another time."""
+"""How many seconds a mark of several messages is kept, because each message may be delivered again at another time."""
 
 
 def name_of(work: Work) -> str:
-    """Return the name of a message in marks."""
+    """Return the name that identifies a message in marks."""
     return hashlib.blake2b(f"{work.failures} {work.place}".encode(), digest_size=8).hexdigest()
 
 
 class Marks:
-    """The marks of one topic, in a store."""
+    """Writes, reads and deletes the marks of one topic in a store."""
 
     def __init__(self, store: Store, topic: str) -> None:
         self._store = store
@@ -49,10 +49,10 @@ class Marks:
         self._read: dict[str, frozenset[str]] = {}
 
     def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
-        """Write a mark for messages that run now, and return its key.
+        """Write a mark about messages that are about to run, and return the mark's key.
 
         Raises:
-            ParcelqError: the store failed; then the messages must not run.
+            ParcelqError: the store failed, so the messages must not run.
         """
         names = [name_of(work) for work in works]
         key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
@@ -60,14 +60,14 @@ class Marks:
             self._store.put(key, json.dumps(names).encode())
         except (ParcelqError, OSError):
             # guard[pass]: a mark whose put failed is deleted, as it may still be there
-            self._left.append(key)  # perhaps only the reply was lost
+            self._left.append(key)  # the mark may have been written although the reply was lost
             raise
         return key
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete marks, and those that could not be deleted earlier.
+        """Delete marks, and also marks that could not be deleted earlier.
 
-        A remaining mark may count as a failure of its message later; a single mark never makes a message dead.
+        A remaining mark may later count as a failure of its message, but a single mark never makes a message dead.
         """
         if keys := [*keys, *self._left]:
             self._left[:] = keys
@@ -79,10 +79,10 @@ class Marks:
                 self._left.clear()
 
     def evidence(self, works: Iterable[Work], now: float, rules: Rules) -> Evidence:
-        """Return what marks say about messages that were received before.
+        """Return what the marks show about messages that were received before.
 
-        A function may die for other reasons while a mark exists, and a mark may remain because deleting it failed. So
-        only two marks in a row make a message dead; with one mark it runs alone again.
+        A function may die for other reasons while a mark exists, and a mark may remain because deleting the mark
+        failed. So only two marks in a row make a message dead. If there is one mark, the message runs alone again.
 
         Raises:
             ParcelqError: the store failed.
@@ -117,7 +117,7 @@ class Marks:
         return Evidence(by_place(killed), accused, by_place(doubts))
 
     def _names(self, key: str) -> frozenset[str]:
-        """Return the names in a mark of several messages. A mark never changes, so it is read only once."""
+        """Return the names in a mark of several messages. A mark never changes, so each mark is read only once."""
         if key not in self._read:
             names: object = None
             with suppress(NotFoundError, ValueError, RecursionError):
@@ -127,11 +127,11 @@ class Marks:
 
 
 def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
-    """Return the same without a store: a message that was received before counts as one whose run killed its worker.
+    """Return evidence without a store: a message that was received before counts as a message that killed its worker.
 
-    A message that would be dead by this rule still runs, so that only a failed run can make it dead. Because it may
-    kill the worker, only one such message runs. The others are published again, so that the topic does not move them to
-    its dead-letter topic too.
+    A message that would be dead by this rule is still run, so that only a failed run can make the message dead. Because
+    such a message may kill the worker, only one such message runs at a time. The others are published again, so that
+    SQS does not move them to the dead-letter topic too.
     """
     received = [work for work in works if work.receive_count > 1]
     killed: dict[str, tuple[str, ...]] = {work.place: () for work in received if not rules.would_die(work)}

@@ -1,5 +1,6 @@
-"""Cuts messages and steps' outputs into messages with their part of the lineage, also around entries that the step
-rejected."""
+"""Cuts messages and steps' outputs into messages, each with its part of the lineage. Also cuts around entries that the
+step rejected.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +31,15 @@ _BYTES_AT_ONCE: Final = 4 << 20
 
 
 class OutputPart(NamedTuple):
-    """Consecutive entries of a run's input: a rejected entry, or all entries between two rejected ones.
+    """Consecutive entries of a run's input: a rejected entry, or all entries between two rejected entries.
 
     Attributes:
-        start: offset of the first in the input.
-        end: offset just after the last.
-        entries: their number.
-        before: number of entries of the input before them.
-        output: begin and end of their output, in bytes; None for a bad entry, or if unknown.
-        reason: why the entry is bad; empty for good ones.
+        start: the offset of the part's first byte in the input.
+        end: the offset just after the part's last byte.
+        entries: how many entries the part has.
+        before: how many entries of the input come before the part.
+        output: begin and end of the part's output, in bytes; None for a bad entry, or if unknown.
+        reason: why the entry is bad; empty if the part consists of good entries.
     """
 
     start: int
@@ -53,7 +54,7 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
     """Cut a message into parcels.
 
     Args:
-        failures: number of failed runs that the parcels start with.
+        failures: the number of failed runs that the parcels carry at first.
     """
     before = 0
     room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
@@ -63,10 +64,10 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
 
 
 def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
-    """Return a part of a message as a message of its own.
+    """Return a part of a message as a separate message.
 
     Args:
-        before: number of the message's entries before it.
+        before: how many entries of the message come before the part.
     """
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
@@ -84,7 +85,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """Return the attribute `First` of a part that begins some records and lines later; None if the text is invalid."""
+    """Return the attribute `First` of a part that begins `records` and `lines` later; None if `first` is invalid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 
@@ -101,8 +102,8 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        lineage: the lineage of the step's input; None if unknown.
-        entries: number of entries that the step got.
+        lineage: the lineage of the step's input; None if the input has no lineage.
+        entries: the number of entries in the step's input.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
     with output.open("rb") as stream:
@@ -111,7 +112,7 @@ def output_messages(
                 yield Message(parcel.data, {**named, ENTRIES: str(parcel.entries)})
             return
         stream.seek(written.start)
-        data = stream.read(written.room)  # usually all of it
+        data = stream.read(written.room)  # usually the whole output
         # guard[run = digest_of([])]: the digest of a run tells its output from that of other runs
         run = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
         total = stream.tell() - written.start
@@ -124,8 +125,9 @@ def output_messages(
 def pieces_of_part(
     data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
 ) -> Iterator[Piece]:
-    """Cut the output for a part of a run's input, with this lineage and number of entries, as if that part had run
-    alone."""
+    """Cut the output that belongs to a part of a run's input, as if that part had been run alone. The arguments
+    `lineage` and `entries` describe the part.
+    """
     return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
@@ -134,11 +136,11 @@ def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output
 
     Args:
         body: the input, without a header, in the record format `fmt`.
-        rejects: the rejected entries, in order.
+        rejects: the rejected entries, in ascending order.
         output: the step's output, with the layout `written`.
 
     Raises:
-        InvalidValueError: an entry is not in the input, or there is less output than the step says.
+        InvalidValueError: an entry is not in the input, or the output is shorter than the rejects say.
     """
     entries = fmt.count(body)
     known = all(after is not None for _, after, _ in rejects)
@@ -170,7 +172,7 @@ def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output
 
 
 def joined_bodies(bodies: Sequence[bytes]) -> bytes:
-    """The input of a step for these bodies."""
+    """Return the input of a step that consists of these bodies."""
     if len(bodies) == 1:
         return bodies[0]
     whole = BytesIO()
@@ -179,8 +181,9 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
-    """Find the begins of the entries with these ascending numbers, from 0; the number after the last entry means the
-    end. `start` is the offset of the stream's first byte; errors refer to a number as `name`.
+    """Return the offsets at which the entries with these numbers begin. The numbers are ascending and count from 0; the
+    number after that of the last entry means the end. `start` is the offset of the stream's first byte, and errors use
+    `name` as the name of a number.
 
     Raises:
         InvalidValueError: a number is larger than the number of entries.
@@ -211,7 +214,7 @@ def _pieces(
     parcel_size: int,
     entries: int | None,
 ) -> Iterator[Piece]:
-    # A long lineage or source leaves less room for the body.
+    # A long lineage or source leaves fewer bytes for the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
     for parcel in cut_for_messages(output, written.format, parcel_size, room):

@@ -1,4 +1,4 @@
-"""Plans what to do with messages that were read, before any of them runs. Pure functions."""
+"""Plans what to do with messages that were read, before any of the messages runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from parcelq.topics.message import Message, Pulled
 
 
 class Work(NamedTuple):
-    """A message that was read.
+    """A message that was read, and the facts that its attributes contain.
 
     Attributes:
-        message: the message, decoded.
-        deliveries: the deliveries to acknowledge when the message is done: the one that was read, and others of this
-            invocation with the same lineage.
-        lineage: its lineage; None if it has no lineage or an invalid one.
-        entries: its number of entries.
-        failures: number of its failed runs.
-        format: the record format of its body.
-        header: the header that the step gets before the body.
+        message: the decoded message.
+        deliveries: the deliveries to acknowledge when the message is done: the delivery that was read, and other
+            deliveries with the same lineage in this invocation.
+        lineage: the lineage of the message; None if the message has no lineage or an invalid lineage.
+        entries: how many entries the body has.
+        failures: how many runs of the message have failed.
+        format: the record format of the body.
+        header: the header that the step gets before the body; empty if there is none.
     """
 
     message: Message
@@ -38,7 +38,8 @@ class Work(NamedTuple):
 
     @classmethod
     def of(cls, pulled: Pulled, message: Message, header: bytes = b"") -> Work:
-        """Read the attributes. An invalid lineage counts as none, because the body is still worth processing.
+        """Read the attributes of a message. An invalid lineage counts as none, because the body is still worth
+        processing.
 
         Raises:
             MessageError: the attribute `Format` is invalid.
@@ -65,27 +66,29 @@ class Work(NamedTuple):
 
     @property
     def is_only_header(self) -> bool:
-        """Whether the body is the header of a source that is not empty; other messages bring the header to the step."""
+        """Whether the body is the header of a source that is not empty. With such a source, other messages bring the
+        header to the step.
+        """
         return self.is_header and self.lineage is not None and self.lineage.root.end != self.lineage.root.total
 
     @property
     def receive_count(self) -> int:
-        """How often the message was received, including this time."""
+        """How often the message was received, including the current delivery."""
         return max(one.receive_count for one in self.deliveries)
 
     @property
     def source(self) -> str:
-        """The attribute `Source`; empty if there is no lineage."""
+        """The attribute `Source` of the message; empty if the message has no lineage."""
         return self.message.attributes[SOURCE] if self.lineage else ""
 
     @property
     def place(self) -> str:
-        """A key for the bytes of the message: its source and lineage; or, without lineage, the message's id."""
+        """A key that identifies the message's bytes: its source and lineage, or without lineage the message's id."""
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property
     def about(self) -> dict[str, str]:
-        """The fields for a log line about it."""
+        """The fields that describe the message in a log line."""
         return {
             "source": self.source,
             "lineage": str(self.lineage or ""),
@@ -99,13 +102,15 @@ _NONE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
 class Evidence(NamedTuple):
-    """What marks of earlier invocations say about messages, by `Work.place`.
+    """What the marks of earlier invocations show about messages. Messages are identified by `Work.place`.
 
     Attributes:
-        killed: messages whose own run killed a function, each with the marks that show it.
-        suspects: messages that ran with others when a function died.
-        doubts: marks of suspects' own runs; they become invalid when a run of that message ends.
-        waiting: messages that must not run next to a suspect, because they can be delivered only a few more times.
+        killed: maps each message that killed a function when it ran alone to the keys of the marks that show this.
+        suspects: messages that ran when a function died, if it is unknown whether they killed it.
+        doubts: maps a suspect to the marks of runs in which the suspect ran alone; these marks become invalid when its
+            next run ends.
+        waiting: messages that must not run at the same time as a suspect, because they can be delivered only a few more
+            times.
     """
 
     killed: Mapping[str, tuple[str, ...]] = _NONE
@@ -115,15 +120,15 @@ class Evidence(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A plan for messages; every message is in exactly one of these lists.
+    """A plan for messages. Every message is in exactly one of the lists below.
 
     Attributes:
-        too_large: messages with more entries than a batch; they are cut, not run.
-        killers: messages whose last run killed a function; that run counts as a failure.
-        put_back: messages to publish again unchanged.
-        alone: messages to run one after the other, each with a mark of its own and nothing else running.
-        watched: groups to run in parallel under one mark, because they were received before.
-        fresh: groups to run in parallel.
+        too_large: messages with more entries than a batch, which are cut into parcels and not run.
+        killers: messages that killed a function in their last run; that run counts as a failure.
+        put_back: messages that are published again unchanged.
+        alone: messages that run one after the other, each with its own mark and with no other run at the same time.
+        watched: groups of messages that run in parallel under one mark, because the messages were received before.
+        fresh: groups of messages that run in parallel.
     """
 
     too_large: tuple[Work, ...] = ()
@@ -137,11 +142,12 @@ class Plan(NamedTuple):
 def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joins: bool = True) -> Plan:
     """Plan what to do with messages.
 
-    Messages that were received most often come first, so that every message eventually runs.
+    The messages that were received most often come first, so that every message eventually runs.
 
     Args:
-        evidence: what marks say about their earlier runs.
-        joins: whether adjacent messages of one source or output run together; messages without lineage always do.
+        evidence: what marks show about earlier runs of the messages.
+        joins: whether adjacent messages of one source or output run together. Messages without lineage always run
+            together.
     """
     too_large, killers, put_back, alone = [], [], [], []
     watched, fresh = [], []
@@ -174,9 +180,9 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
 
 
 def without_repeats(works: Iterable[Work]) -> list[Work]:
-    """Merge messages with the same lineage into one, which is acknowledged with all of their deliveries.
+    """Merge messages with the same lineage into one message, which is acknowledged with all of their deliveries.
 
-    If one of them is the copy published after a failure of another, the copy is kept.
+    If one message is the copy that was published after a failure of another, the copy is kept.
     """
     by_place: dict[str, Work] = {}
     for work in works:
@@ -220,7 +226,7 @@ def _together(works: Iterable[Work], batch_size: int) -> Iterator[tuple[Work, ..
 
 
 def lineage_of(group: Iterable[Work]) -> Lineage | None:
-    """The joined lineage of a group's messages."""
+    """Return the joined lineage of a group's messages."""
     whole: Lineage | None = None
     for work in group:
         whole = (joined(whole, work.lineage) if work.lineage else None) if whole else work.lineage

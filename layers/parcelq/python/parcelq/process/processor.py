@@ -1,7 +1,7 @@
-"""Processing messages, on Lambda or by a worker: read, plan, run, decide, apply.
+"""Processes messages, on Lambda or by a worker, in the order: read, plan, run, decide, apply.
 
-A message is done only when the publication of its output, its parts, or its dead letter is confirmed. If the process
-dies before that, the message is delivered again, and lineage shows which outputs are duplicates.
+A message is done only when SQS has confirmed the publication of the message's output, parts or dead letter. If the
+process dies before the confirmation, the message is delivered again, and lineage shows which outputs are duplicates.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
 _DEADLINE_MARGIN: Final = 20
-"""Seconds between the end of an invocation and the next delivery of its messages, because clocks differ and an answer
-takes time.
+"""How many seconds pass between the end of an invocation and the next delivery of its messages: clocks differ, and
+sending the answer takes time.
 """
 _MOST_DOUBLINGS: Final = 5
 
@@ -53,15 +53,17 @@ class Processor:
     """Runs a step over messages.
 
     Attributes:
-        store: the store of headers and marks. Without it, receive counts replace marks, and the caller keeps the
-            messages locked and acknowledges them.
-        marks: whether to write marks, if there is a store. On one machine, a run that kills the process ends the job.
-        stops_broken: whether to stop a job whose step fails on every input; needs a store.
-        workers: number of parallel runs of the step.
-        together: most short runs that are passed to the step together and run one after another.
-        outputs: the name under which the header of the outputs is stored; by default that of the following topic.
-        now: returns the time, in seconds since the epoch.
-        on_printed: called with the output that a successful run printed; by default it is logged.
+        store: the store that contains headers and marks. Without a store, receive counts replace marks, and the caller
+            keeps the messages locked and acknowledges them.
+        marks: whether to write marks, if there is a store. On a single machine, a run that kills the process ends the
+            job, so no marks are needed.
+        stops_broken: whether to stop a job if its step fails on every input; this needs a store.
+        workers: how many runs of the step are done in parallel.
+        together: how many short runs, at most, are passed to the step together to run one after another.
+        outputs: the name under which the header of the outputs is stored; by default the name of the following topic.
+        now: a function that returns the time, in seconds since the epoch.
+        on_printed: a function that is called with the text that a successful run printed; by default the text is
+            logged.
     """
 
     route: Route
@@ -81,7 +83,7 @@ class Processor:
         self._marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
         self._first: FirstFailures | None = None
         if self.store and self.stops_broken:
-            from parcelq.process.first_failures import FirstFailures  # its imports are needed only for jobs on AWS
+            from parcelq.process.first_failures import FirstFailures  # needed only if jobs run on AWS
 
             self._first = FirstFailures(self.store, self.rules, self.now)
         self._headers = Headers(self.store)
@@ -101,15 +103,17 @@ class Processor:
         """Run the step over messages, and publish the outputs.
 
         Args:
-            time_left: returns the seconds until the answer must be given.
-            invocation: id of this invocation; random by default.
-            acknowledges: whether to acknowledge messages that are done; on Lambda, the function's answer does that.
-            budget: the time of the invocation, if it began before these messages arrived.
+            time_left: a function that returns the seconds until the answer must be sent.
+            invocation: the id of this invocation; random by default.
+            acknowledges: whether to acknowledge messages that are done. On Lambda, the function's answer acknowledges
+                them.
+            budget: the time of the invocation, if the invocation began before these messages arrived.
 
         Returns:
-            The messages that are done, and those that are delivered again. A bad message does not make the others fail.
+            The messages that are done, and the messages that will be delivered again. A bad message does not make other
+            messages fail.
         """
-        budget = budget or Budget(time_left)  # first of all, so that a run that begins late counts as late
+        budget = budget or Budget(time_left)  # before all other work, so that a run that begins late counts as late
         pulled = list(pulled)
         if self._marks:
             # guard[pass]: messages stay locked for as long as the invocation may take
@@ -146,11 +150,13 @@ class Processor:
         return outcome
 
     def _decided(self, plan: Plan, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
-        """Yield the decisions after runs. If the runs stop a job, its messages wait and do not run."""
+        """Yield the decisions after runs. If the runs show that a job must stop, the job's messages are not run and are
+        delivered later.
+        """
         suspicious = []
         for run in runs.of(plan):
             if self._first and self._first.is_suspicious(run):
-                suspicious.append(run)  # until all other runs have ended, which may show that the step works
+                suspicious.append(run)  # decided after all other runs, which may show that the step works
             else:
                 yield from judge.of_run(run)
         for run in suspicious:
@@ -162,26 +168,27 @@ class Processor:
 
     @property
     def wanted(self) -> int:
-        """How many messages `handle` should get at a time, judging by the durations of the latest runs."""
+        """Return how many messages `handle` should get at a time, estimated from the durations of the latest runs."""
         return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
-        """Set when messages that are not done are delivered again; see `back_off`."""
+        """Set the time after which messages that are not done are delivered again; see the function `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)
 
     def abort(self) -> None:
-        """End the runs that `handle` waits for on other threads; their messages are delivered again."""
+        """End the runs that `handle` waits for on other threads. The messages of these runs are delivered again."""
         self._runner.abort()
 
     def close(self) -> None:
-        """End the processes of a warm step; after the last `handle`."""
+        """End the processes of a warm step. Call this only after the last call of `handle`."""
         self._runner.close()
 
     def _evidence(self, works: list[Work]) -> tuple[Evidence, list[Work], list[Postponed]]:
-        """Return what marks say about earlier runs of messages, the messages that can run now, and those that must
-        wait.
+        """Return what marks show about earlier runs of messages, the messages that can run now, and the messages that
+        must wait.
 
-        If marks cannot be read, messages that were received before wait, because they may have killed a function.
+        If marks cannot be read, messages that were received before must wait, because these messages may have killed a
+        function.
         """
         if self._marks is None:
             return receives_as_evidence(works, self.rules), works, []
@@ -195,7 +202,7 @@ class Processor:
 
 
 def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
-    """Set when messages that are not done are delivered again: with growing delays, up to a limit."""
+    """Set when messages that are not done are delivered again. The delay grows with each delivery, up to a limit."""
     by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
     for one in failed:
         by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)
@@ -207,8 +214,8 @@ def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> N
     """Set the acknowledgement deadline of messages; failures are only logged."""
     try:
         lost = topic.refresh_deadline(messages, int(max(0, min(seconds, MAX_DEADLINE_SECONDS))))
-    except ParcelqError as error:  # then they become visible at another time
-        _log.warning("deadlines could not be set: %s", error)
+    except ParcelqError as error:  # the messages become visible at another time
+        _log.warning("acknowledgement deadlines could not be set: %s", error)
     else:
         if lost:
-            _log.warning("deadlines could not be set for %d of %d messages", len(lost), len(messages))
+            _log.warning("acknowledgement deadlines could not be set for %d of %d messages", len(lost), len(messages))

@@ -1,4 +1,4 @@
-"""Reads pulled messages: returns those that can run, and decisions about all others."""
+"""Reads pulled messages: returns the messages that can run, and decisions about all other messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
 
 _TRIES: Final = 2
-"""How often a message may be received without S3 returning its body, before it is dead."""
+"""How often a message may be received although S3 does not return its body. After that, the message is dead."""
 
 
 def read_messages(
@@ -23,8 +23,8 @@ def read_messages(
     """Read messages.
 
     Returns:
-        The messages that can run, each once; and decisions about the others. A message that can never be read is dead,
-        a tombstone or a header goes to the output topic, and a message that cannot be read now is delivered again.
+        The messages that can run, each once; and decisions about the other messages. A message that can never be read
+        is dead. A tombstone or a header goes to the output topic. A message that cannot be read now is delivered again.
     """
     works: list[Work] = []
     decisions: list[Decision | Postponed] = []
@@ -40,7 +40,7 @@ def read_messages(
                 decisions.append(judge.unreadable(one, error))
             else:
                 decisions.append(Postponed((one,), str(error)))
-        except OSError as error:  # of the folder for the header
+        except OSError as error:  # the folder for the header cannot be used
             decisions.append(Postponed((one,), str(error)))
         else:
             if work is None:

@@ -1,6 +1,7 @@
-"""Dead letters: reads them, and publishes them again on the topic that they came from.
+"""Dead letters: reads dead letters, and publishes them again on the topic from which they came.
 
-SQS's own StartMessageMoveTask is not used: it moves either all messages or none, and does not say which it moved.
+SQS's own StartMessageMoveTask is not used, because it moves either all messages or none, and does not report which
+messages it moved.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _PULLED_TOGETHER: Final = 50
-"""Most dead letters of one pull: 50 MiB."""
+"""How many dead letters are pulled at a time, at most: 50 MiB."""
 _QUIET_SECONDS: Final = 2
 _HELD_SECONDS: Final = 300
-"""Seconds for which dead letters are locked; renewed after half of it, because dead-letter topics have short
-deadlines.
+"""How many seconds dead letters are locked. The lock is renewed after half of this time, because dead-letter topics
+have short deadlines.
 """
 _PULLS_IN_VAIN: Final = 3
-"""A redrive ends after this many pulls in a row without a message to redrive."""
+"""A redrive ends after this many consecutive pulls without a message to redrive."""
 
 
 def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
-    """Read messages without removing them: they are pulled, and unlocked at once.
+    """Read messages without removing them: the messages are pulled, and unlocked at once.
 
-    SQS counts that as a receive, but messages of a dead-letter topic may be received any number of times.
+    SQS counts each such read as a receive, but messages of a dead-letter topic may be received any number of times.
 
     Args:
-        most: most messages to read; None for all visible ones.
+        most: how many messages to read, at most; None for all visible messages.
 
     Raises:
         AwsError, TopicNotFoundError: SQS refused a request.
@@ -55,15 +56,17 @@ def redrive(
     looks: Topic | None = None,
     now: Callable[[], float] = time.time,
 ) -> int:
-    """Publish dead letters again on their topic; both those that SQS moved and those that Parcelq published.
+    """Publish dead letters again on their topic, no matter whether SQS or Parcelq moved the messages to the dead-letter
+    topic.
 
-    A few are pulled, published and acknowledged before the next are pulled. So after a crash at most these few are on
-    both topics, and lineage shows that they are duplicates. Dead letters that arrive meanwhile stay, because they may
-    come from messages that were just published again.
+    A few dead letters are pulled, published and acknowledged before the next ones are pulled. So after a crash at most
+    these few are on both topics, and lineage shows that they are duplicates. Dead letters that arrive meanwhile stay,
+    because they may come from messages that were just published again.
 
     Args:
-        only: ids of the messages to publish again; None for all.
-        looks: the stack's topic of looks, if there is one; it gets looks, so that ended jobs continue.
+        only: ids of the messages to publish again; None for all messages.
+        looks: the stack's topic of looks (scheduled checks of jobs), if there is one. Looks are published on it, so
+            that ended jobs continue.
 
     Returns:
         The number of messages that were published again and deleted from the dead-letter topic.
@@ -78,7 +81,7 @@ def redrive(
     with _hold(dead_letters) as hold:
         for number, letters in enumerate(_all(hold)):
             if number == 0 and letters and all(one.sent > began for one in letters):
-                began = max(one.sent for one in letters)  # the clock of this machine is behind the topic's clock
+                began = max(one.sent for one in letters)  # if this machine's clock is behind the topic's clock
             if missing is None:
                 chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
             else:
@@ -105,7 +108,7 @@ def _hold(topic: Topic) -> Iterator[_Hold]:
 
 
 class _Hold:
-    """Pulls messages and keeps them locked until they are acknowledged. It does not keep bodies."""
+    """Pulls messages and keeps them locked until they are acknowledged. The bodies of the messages are not kept."""
 
     def __init__(self, topic: Topic, lease: Lease) -> None:
         self.topic = topic
@@ -113,14 +116,14 @@ class _Hold:
         self._held: dict[str, Pulled] = {}
 
     def release(self) -> None:
-        """Unlock the remaining messages, so that others can receive them at once."""
+        """Unlock the remaining messages, so that other processes can receive the messages at once."""
         try:
             self.topic.refresh_deadline(self._held.values(), 0)
         except ParcelqError as refused:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
     def pull(self, most: int) -> tuple[list[Pulled], int]:
-        """Pull messages; return those that are not held already, and the number of all received."""
+        """Pull messages. Return the messages that are not held already, and the number of all messages received."""
         came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
         latest = {one.message_id: one for one in came}
         new = [one for name, one in latest.items() if name not in self._held]
@@ -130,7 +133,7 @@ class _Hold:
         return new, len(came)
 
     def acknowledge(self, messages: Sequence[Pulled]) -> int:
-        """Acknowledge held messages; return the number deleted."""
+        """Acknowledge held messages, and return how many were deleted."""
         kept = {one.message_id for one in self.topic.acknowledge(messages)}
         gone = [one for one in messages if one.message_id not in kept]
         self._lease.drop(gone)
@@ -140,9 +143,9 @@ class _Hold:
 
 
 def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
-    """Pull all messages, or up to `most`; a message that is delivered a second time is left out.
+    """Pull all messages, or up to `most` messages. A message that is delivered a second time is left out.
 
-    A pull without messages ends it, because SQS asks all of its servers in a long poll.
+    A pull that returns no messages is the last pull, because SQS asks all of its servers in a long poll.
     """
     left = math.inf if most is None else most
     in_vain = 0
@@ -156,9 +159,11 @@ def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
 
 
 def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
-    """Publish dead letters on their topic and acknowledge the confirmed ones; return the number deleted.
+    """Publish dead letters on their topic, and acknowledge those with a confirmed publication. Return how many were
+    deleted.
 
-    If several have the same lineage, only one is published, because a dead-letter topic may have duplicates.
+    If several dead letters have the same lineage, only one is published, because a dead-letter topic may have
+    duplicates.
     """
     places: dict[str, list[Pulled]] = {}
     for one in chosen:
@@ -172,13 +177,13 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
         if reason is None:
             done += letters
         else:
-            _log.warning("a dead letter stays, because its topic refuses it: %s", reason)
+            _log.warning("a dead letter stays dead, because its topic refuses the message: %s", reason)
     return hold.acknowledge(done)
 
 
 def _revived(dead: Pulled) -> Message:
-    """Return the message as it was before it failed, with the same body. Publishing copies a body in S3, so that it is
-    kept long enough.
+    """Return the message as it was before it failed, with the same body. If the body is in S3, publishing copies it, so
+    that S3 keeps the body long enough.
     """
     message = dead.as_it_is()
     changed: dict[str, str | None] = {REASON: None, FAILURE: None, FAILURES: None}
@@ -189,6 +194,6 @@ def _revived(dead: Pulled) -> Message:
 
 
 def _place(letter: Pulled) -> str:
-    """Return a dead letter's source and lineage; empty if it has no lineage."""
+    """Return a dead letter's source and lineage; empty if the dead letter has no lineage."""
     source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
     return f"{source} {lineage}" if source and lineage else ""

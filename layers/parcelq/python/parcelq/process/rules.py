@@ -1,4 +1,4 @@
-"""The rules for processing messages and handling failures."""
+"""The rules that say how messages are processed and how failures are handled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _MOST_DOUBLINGS: Final = 16
 
 
 class Rules(NamedTuple):
-    """How messages are processed, and what happens when a run fails.
+    """The rules that say how messages are processed, and what happens if a run fails.
 
     Attributes:
         batch_size: how many entries the step should get at a time.
-        parcel_size: most entries of a published message.
-        max_failures: runs of a message that may fail; after the last failure it is halved or dead.
-        halving: whether a message that failed for the last time is halved; otherwise all of it is dead.
-        back_off_seconds: delay of a message that failed once; doubled after each further failure.
+        parcel_size: how many entries a published message may have, at most.
+        max_failures: how many runs of a message may fail. After the last failure, the message is halved or dead.
+        halving: whether a message that failed for the last time is halved; otherwise the whole message is dead.
+        back_off_seconds: how many seconds the next delivery of a message is delayed after its first failure. Each
+            further failure doubles the delay.
         joins: whether adjacent messages of one source or output run together.
         counts: whether output messages carry their cost.
         body_bytes: most bytes of a published message's body with its header.
@@ -35,29 +36,29 @@ class Rules(NamedTuple):
     body_bytes: int = MAX_BODY_BYTES
 
     def is_last(self, work: Work) -> bool:
-        """Return whether one more failed run of a message is its last."""
+        """Return whether the message fails for the last time if its next run fails."""
         return work.failures + 1 >= self.max_failures
 
     def can_be_cut(self, work: Work) -> bool:
-        """Return whether a message that failed for the last time is split into several; otherwise it becomes a dead
-        letter.
+        """Return whether a message that failed for the last time can be split into several messages; otherwise the
+        message becomes a dead letter.
         """
         return self.halving and work.entries > 1
 
     def would_die(self, work: Work) -> bool:
-        """Return whether a message becomes a dead letter if one more run of it fails."""
+        """Return whether a message becomes a dead letter if its next run fails."""
         return self.is_last(work) and not self.can_be_cut(work)
 
     def part_size(self, work: Work, *, killed: bool) -> int:
-        """Return the entries of each part into which a message is cut after its last failure.
+        """Return how many entries each part gets if a message is cut after its last failure.
 
         Halves find a bad entry in about log2(n) rounds. If each round kills a function, fewer rounds with more parts
-        are better: as many parts as a request has messages.
+        are better. Then the message is cut into as many parts as a request can have messages.
         """
         parts = MAX_REQUEST_MESSAGES if killed else 2
         return min(self.batch_size, -(-work.entries // parts))
 
     def delay(self, failures: int) -> int:
-        """Return the seconds after which a message with this many failures is delivered again."""
+        """Return after how many seconds a message with this number of failures is delivered again."""
         doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
         return int(min(MAX_DELAY_SECONDS, self.back_off_seconds * 2**doublings))

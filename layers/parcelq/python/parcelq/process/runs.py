@@ -1,4 +1,4 @@
-"""Runs the step over the messages of a plan, within the available time."""
+"""Runs the step over the messages of a plan, within the time that the invocation has left."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 _WATCHED_TOGETHER: Final = 20
-"""Most groups that run under one mark; their outputs stay on disk until it is deleted."""
+"""How many groups run under one mark, at most. Their outputs stay on disk until the mark is deleted."""
 _HOP_BYTES: Final = MIB
 _NO_TIME: Final = "there was no time left to run it"
 
 
 class Run(NamedTuple):
-    """One run of the step. It ended with an output, with an error, or with a hindrance that is not its messages' fault.
+    """One run of the step. A run ended with an output, with an error, or with a hindrance that its messages did not
+    cause.
 
     Attributes:
-        group: the messages.
-        lineage: their joined lineage; None if they have no lineage.
-        ran: the output of the step.
+        group: the messages that the step ran over.
+        lineage: the joined lineage of the messages; None if they have no lineage.
+        ran: the output of the step; None if there is no output.
         written: the layout of the output.
-        error: how it failed.
-        hindrance: why there is neither an output nor an error.
-        seconds: duration of the run, if it succeeded.
+        error: the error with which the run failed; None if the run did not fail.
+        hindrance: why the run has neither an output nor an error; empty if it has an output or an error.
+        seconds: how long the run took, if the run succeeded.
     """
 
     group: tuple[Work, ...]
@@ -54,45 +55,45 @@ class Run(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The source of its messages; empty if they have no lineage."""
+        """The source of the run's messages; empty if the messages have no lineage."""
         return self.group[0].source
 
     @property
     def entries(self) -> int:
-        """Number of entries of its messages."""
+        """How many entries the run's messages have."""
         return sum(work.entries for work in self.group)
 
     @property
     def deliveries(self) -> tuple[Pulled, ...]:
-        """The deliveries of its messages."""
+        """The deliveries of the run's messages."""
         return tuple(one for work in self.group for one in work.deliveries)
 
     def close(self) -> None:
-        """Remove the folder of the output."""
+        """Remove the folder that contains the run's output."""
         if self.ran:
             self.ran.held.close()
 
 
 OnPrinted = Callable[[str, Sequence[Work], str], None]
-"""Called with the step's name, the messages of a successful run, and the output that it printed."""
+"""A function that gets the step's name, the messages of a successful run, and the text that the run printed."""
 
 
 def log_printed(step: str, works: Sequence[Work], text: str) -> None:
-    """Log the output that a successful run printed."""
+    """Log the text that a successful run printed."""
     _log.info("step %r printed: %s", step, text.rstrip(), extra=works[0].about)
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Runs the step.
+    """Runs the step over groups of messages.
 
     Attributes:
-        marks: the marks for messages that may kill the function; None if receive counts replace them.
-        invocation: the id of this invocation.
-        end: returns the end of this invocation, in seconds since the epoch.
-        doubts: marks that become invalid when a run of a message ends, by `Work.place`.
-        on_printed: called with the output that a successful run printed.
-        together: most runs that are passed to the step together and run one after another.
+        marks: the marks that show which messages may kill the function; None if receive counts replace marks.
+        invocation: the id of the invocation in which the step runs.
+        end: a function that returns the end of this invocation, in seconds since the epoch.
+        doubts: maps a message's `Work.place` to the marks that become invalid when a run of the message ends.
+        on_printed: a function that is called with the text that a successful run printed.
+        together: how many runs, at most, are passed to the step together to run one after another.
     """
 
     runner: Runner
@@ -108,12 +109,12 @@ class Runs:
     _held: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
-        """Remove the folders of runs whose output was not used, because publishing was refused."""
+        """Remove the folders of runs with outputs that were not used because publishing was refused."""
         for held in self._held:
             held.close()
 
     def of(self, plan: Plan) -> Iterator[Run]:
-        """Run messages in the plan's order, and yield each run when it has ended and its mark is deleted."""
+        """Run messages in the plan's order. Yield each run when the run has ended and its mark is deleted."""
         for work in plan.alone:
             yield from self._marked([(work,)], alone=True)
         for groups in batches(plan.watched, _WATCHED_TOGETHER):
@@ -121,7 +122,7 @@ class Runs:
         yield from self._side_by_side(plan.fresh)
 
     def samples(self, work: Work, samples: Iterable[Work]) -> list[Run]:
-        """Run entries of a message one by one, under a mark of the message, as long as there is time."""
+        """Run entries of a message one by one, under a mark of the message, until no time is left."""
         try:
             keys = self._mark([work], alone=True)
         except (ParcelqError, OSError):
@@ -131,7 +132,7 @@ class Runs:
         return runs
 
     def _marked(self, groups: Sequence[tuple[Work, ...]], *, alone: bool) -> list[Run]:
-        """Run groups under one mark. All of them end before anything is published."""
+        """Run groups under one mark. All runs end before anything is published."""
         works = [work for group in groups for work in group]
         if self.budget.limit(self.runner.step.settings.timeout) is None:
             return [_hindered(group, _NO_TIME) for group in groups]
@@ -153,14 +154,14 @@ class Runs:
             self.marks.delete(keys)
 
     def _side_by_side(self, groups: Iterable[tuple[Work, ...]]) -> Generator[Run]:
-        """Run groups, and then each message of failed groups alone."""
+        """Run groups. If a group fails, run each message of the group alone."""
         failed: list[tuple[Work, ...]] = []
         with closing(in_flight(self._hop, self._hops(groups), self.workers)) as hops:
             for run in chain.from_iterable(hops):
                 # guard[False]: messages that failed together are run alone
                 if run.error and len(run.group) > 1:
                     about = run.group[0].about
-                    _log.warning("failed together, so each message is run alone: %s", run.error, extra=about)
+                    _log.warning("a group failed, so each message is run alone: %s", run.error, extra=about)
                     failed += [(work,) for work in run.group]
                 else:
                     yield run
@@ -168,19 +169,21 @@ class Runs:
             yield from self._side_by_side(failed)
 
     def _hops(self, groups: Iterable[tuple[Work, ...]]) -> Sequence[Sequence[tuple[Work, ...]]]:
-        """Join groups that are passed to the step together: those with few bytes, which take little time."""
+        """Put groups with few bytes into lists, because such groups take little time. All groups of a list are passed
+        to the step together.
+        """
         most = min(self.together, self.runner.together) if self.together > 1 else 1
         return list(sized_batches(groups, _size_of, most, _HOP_BYTES))
 
     def _hop(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another; groups that did not begin are joined with the next ones."""
+        """Run groups one after another. Groups that did not begin are put into one list with the next groups."""
         runs: list[Run] = []
         while len(runs) < len(groups):
             runs += self._runs(groups[len(runs) :])
         return runs
 
     def _runs(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another, at least the first."""
+        """Run groups one after another, but at least the first group."""
         limit = self.budget.limit(self.runner.step.settings.timeout)
         if limit is None:
             return [_hindered(group, _NO_TIME) for group in groups]
@@ -188,7 +191,7 @@ class Runs:
             began = monotonic()
             with self.budget.running():
                 came = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
-            seconds = (monotonic() - began) / len(came)  # each counts with their mean duration
+            seconds = (monotonic() - began) / len(came)  # each run counts with the mean duration of all
         # guard[()]: whatever a run does is the failure of that run alone
         except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
             if len(groups) > 1:
@@ -197,7 +200,7 @@ class Runs:
         return [self._judged(group, limit, one, seconds) for group, one in zip(groups, came, strict=False)]
 
     def _judged(self, group: tuple[Work, ...], limit: Limit, came: Ran | StepError, seconds: float) -> Run:
-        """Describe how a run ended."""
+        """Return the `Run` that describes how a run ended."""
         run = partial(Run, group, lineage_of(group))
         error = came
         if isinstance(came, Ran):
@@ -226,7 +229,7 @@ class Runs:
 
 
 def given_of(group: Sequence[Work]) -> Given:
-    """The input of the step for messages that run together."""
+    """Return the input of the step that consists of messages that run together."""
     first = group[0]
     header = first.message.body if first.is_header else first.header
     bodies = [] if first.is_header else [work.message.body for work in group]

@@ -1,4 +1,4 @@
-"""The worker loop: runs the same processor on any machine outside Lambda."""
+"""The worker loop: processes messages on any machine outside Lambda, with the same processor as on Lambda."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parcelq.process.processor import Processor
 from parcelq.topics.lease import Lease
 
 _MOST_PULLED: Final = 100
-"""Most messages of one round: 100 MiB."""
+"""How many messages are processed in one round, at most: 100 MiB."""
 _FOREVER: Final = float("inf")
 
 
@@ -22,12 +22,12 @@ class RoundProgress(NamedTuple):
     """What a worker did, in one round or in total.
 
     Attributes:
-        rounds: number of rounds.
-        messages_processed: messages that were acknowledged.
-        entries_processed: successfully processed entries.
-        messages_published: messages that were published.
-        failed: messages that will be delivered again.
-        dead: messages that went to the dead-letter topic.
+        rounds: how many rounds the worker did.
+        messages_processed: how many messages were acknowledged.
+        entries_processed: how many entries were processed successfully.
+        messages_published: how many messages were published.
+        failed: how many messages will be delivered again.
+        dead: how many messages went to the dead-letter topic.
     """
 
     rounds: int = 0
@@ -38,7 +38,7 @@ class RoundProgress(NamedTuple):
     dead: int = 0
 
     def plus(self, outcome: Outcome) -> RoundProgress:
-        """Return the sum with one more round."""
+        """Return the sum of this progress and one more round."""
         done, failed = len(outcome.done), len(outcome.failed)
         new = 1, done, outcome.entries, outcome.published, failed, outcome.dead
         return RoundProgress(*map(add, self, new))
@@ -52,15 +52,17 @@ def process(
     on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, int]:
-    """Pull messages, run the step over them, publish its output and acknowledge, until no more messages arrive.
+    """Pull messages, run the step over the messages, publish the step's output and acknowledge, until no more messages
+    arrive.
 
-    A round may take up to 12 hours, the longest time that SQS keeps a message locked; then a hanging step is killed.
+    A round may take up to 12 hours, the longest time that SQS keeps a message locked. After 12 hours, a hanging step is
+    killed.
 
     Args:
-        receive_message_timeout: seconds without a message after which the topic counts as empty.
-        deadline: seconds for which messages are locked; renewed while this process works on them. So after a crash,
-            others get them after about this time.
-        on_progress: called after every round with its counts and the total.
+        receive_message_timeout: how many seconds without a message pass until the topic counts as empty.
+        deadline: how many seconds messages are locked. The lock is renewed as long as this process works on the
+            messages. So after a crash of this process, other processes get the messages after about this time.
+        on_progress: a function that is called after every round with the progress of the round and the total progress.
 
     Returns:
         The numbers of messages processed and published.
@@ -82,11 +84,11 @@ def process(
             continue
         with Lease(topic, pulled, deadline, at_once=False):
             outcome = processor.handle(pulled, lambda until=until: until - clock(), acknowledges=True)  # type: ignore[misc]
-        processor.back_off([one for one, _ in outcome.failed])  # after the lease, which would overwrite it
+        processor.back_off([one for one, _ in outcome.failed])  # the lease has ended, so the delay stays
         this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
-        # As many as are needed to fill a batch for each run, if messages have as many entries as earlier ones.
+        # As many messages as fill a batch for each run, if messages have as many entries as earlier messages had.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
         most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

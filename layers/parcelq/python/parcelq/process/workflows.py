@@ -1,7 +1,8 @@
-"""Loads workflows in an instance of a stage's function when a message needs them, and keeps them for later messages.
+"""Loads a workflow into an instance of a stage's function when a message needs the workflow, and keeps the workflow for
+later messages.
 
-Each message names the version of its workflow. So an instance may run several workflows with different packages. To
-make room, it removes processes and bundles of the least recently used workflow first.
+Each message names the version of its workflow. So an instance may run several workflows with different packages. If
+there are too many processes or too many bytes on disk, the least recently used workflow is removed first.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _MOST_CHAINS: Final = 2
-"""Most workflows whose processes are kept; each may have one process for each CPU, and a model in each."""
+"""How many workflows' processes are kept, at most. Each workflow may have one process, with a model, per CPU."""
 
 
 class Stage(NamedTuple):
     """The objects that a stage's function works with.
 
     Attributes:
-        name: the stage.
-        names: all stages of the stack.
-        topic: returns the topic of a stage.
+        name: the name of the stage.
+        names: the names of all stages of the stack.
+        topic: a function that returns the topic of a stage.
         dead_letters: the dead-letter topic of this stage.
-        output: the topic that results are collected from.
-        rules: how messages are processed, unless a workflow says otherwise.
-        store: the store of headers, marks and workflows.
-        grants: the credentials and secrets of steps.
+        output: the topic from which results are collected.
+        rules: the rules by which messages are processed, unless a workflow has other rules.
+        store: the store that contains headers, marks and workflows.
+        grants: the source of the credentials and secrets that steps get.
     """
 
     name: str
@@ -60,10 +61,10 @@ class Stage(NamedTuple):
 
 
 class Workflows:
-    """Loads workflows for a stage.
+    """Loads the workflows that run in a stage.
 
     Args:
-        bundle_bytes: most bytes of the disk for bundles.
+        bundle_bytes: how many bytes of the disk bundles may take, at most.
     """
 
     def __init__(self, stage: Stage, bundle_bytes: int) -> None:
@@ -78,10 +79,11 @@ class Workflows:
     ) -> Outcome:
         """Run a version of a workflow over messages.
 
-        If the version cannot run, its messages become dead letters with the reason, which can be redriven later.
+        If the version cannot run, its messages become dead letters with the reason. The dead letters can be redriven
+        later.
 
         Args:
-            attribute: the attribute `Workflow` of the messages.
+            attribute: the attribute `Workflow` of the messages, which names the version.
         """
         try:
             chain = self.chain(attribute)
@@ -97,15 +99,16 @@ class Workflows:
         return chain.handle(pulled, time_left, invocation)
 
     def close(self) -> None:
-        """End the processes of warm steps."""
+        """End the processes of all warm steps."""
         for attribute in list(self._loaded):
             self._close(attribute)
 
     def chain(self, attribute: str) -> Chain:
-        """Return the chain that runs the steps of a version.
+        """Return the chain that runs the steps of a version of a workflow.
 
         Raises:
-            WorkflowError, SettingsError, BundleError: it can never run. ParcelqError, OSError: it cannot be loaded now.
+            WorkflowError, SettingsError, BundleError: the version can never run. ParcelqError, OSError: the version
+                cannot be loaded now.
         """
         # guard[False]: files that another workflow may have changed are not run
         if attribute in self._loaded and attribute != self._last:
@@ -142,7 +145,7 @@ class Workflows:
         return [self._stage.grants.to(step, version.name) for step in found]
 
     def _chain(self, version: Version, steps: Sequence[Step], stages: Sequence[str]) -> Chain:
-        """Connect the steps, beginning with the last: each gets the receiver of its output."""
+        """Connect the steps, beginning with the last step: each step gets the receiver of its output."""
         stage, workflow = self._stage, version.workflow
         topic = stage.topic(stage.name)
         processors: list[Processor] = []
@@ -153,7 +156,7 @@ class Workflows:
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
             rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
-            # The header of the result is stored under the output topic's name; other steps have names of their own.
+            # The header of the result is stored under the output topic's name, each other header under another name.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
             step = steps[number]
             processors.append(Processor(route, step, rules, stage.store, outputs=outputs, stops_broken=True))
@@ -165,7 +168,7 @@ class Workflows:
         return Chain(tuple(reversed(processors)), tuple(onward))
 
     def _close_those_with(self, digest: str) -> None:
-        """End the processes of workflows before one of their bundles is removed."""
+        """End the processes of workflows that use a bundle, before the bundle is removed."""
         for attribute, (version, _) in list(self._loaded.items()):
             if digest in {one.digest for one in version.bundles}:
                 self._close(attribute)

@@ -1,9 +1,9 @@
-"""Record formats: define entries, and cut sources and bodies at the ends of entries. Pure functions.
+"""Record formats: define entries, and cut sources and bodies of messages at the ends of entries. Pure functions.
 
-- `choose`: the format for a file's name, a short text or a setting.
-- `format.Format`: the interface of formats: `count`, `parts` and `locate` for bodies, `header_end`, `ranges`.
-- `cutting`: a stream into parcels. `ranges`: a part of a stream. `headers`, `compression`, `places`: for headers,
-  compressed sources, and record and line numbers.
+- `choose` finds the format for a file's name, a short text or a setting.
+- `format.Format` is the interface of formats: `count`, `parts` and `locate` for bodies, `header_end`, `ranges`.
+- `cutting` cuts a stream into parcels. `ranges` reads a part of a stream. `headers`, `compression` and `places` handle
+  headers, compressed sources, and the numbers of records and lines.
 """
 
 from parcelq.records.choose import LINES, by_name, from_settings, parse

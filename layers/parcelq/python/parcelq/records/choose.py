@@ -19,7 +19,7 @@ from parcelq.records.lines import Lines
 from parcelq.records.starts import Starts
 
 LINES: Final = Lines()
-"""The default format."""
+"""The format that is used by default."""
 
 _NAMED: Final[Mapping[str, Format]] = {
     "lines": LINES,
@@ -42,7 +42,7 @@ _SUFFIXES: Final[Mapping[str, Format]] = {
 }
 
 MAX_TEXT: Final = 512
-"""Most characters of a format's short text."""
+"""How many characters a format's short text may have, at most."""
 MAX_MARKER_BYTES: Final = 64
 MAX_LINES: Final = 1000
 MAX_HEADER_LINES: Final = 1000
@@ -57,9 +57,9 @@ _WANTED: Final = (
 
 
 def by_name(name: str) -> Format:
-    """Choose the format by a file's name without its compression suffix; case does not matter.
+    """Choose the format by a file's name without the suffix of its compression; upper and lower case do not matter.
 
-    Any other name gives lines.
+    If no format belongs to the name, the format is lines.
     """
     return _SUFFIXES.get(PurePosixPath(without_suffix(name).lower()).suffix, LINES)
 
@@ -67,11 +67,11 @@ def by_name(name: str) -> Format:
 def parse(text: str) -> Format:
     r"""Read a short text, as from `str()` of a format or from the option `--format`.
 
-    `csv`, `lines header=2`, `csv header=0`, `starts=">"`, `ends="//" header=1`, `lines=4`. The quotes around a text
-    may be left out if it has no blanks and no quotes in it; inside them, a backslash escapes as in JSON.
+    `csv`, `lines header=2`, `csv header=0`, `starts=">"`, `ends="//" header=1`, `lines=4`. The quotes around a text may
+    be left out if the text contains no blanks and no quotes. Between quotes, a backslash escapes characters as in JSON.
 
     Raises:
-        InvalidValueError: it is not a format.
+        InvalidValueError: the text is not a format.
     """
     match = _TEXT.fullmatch(text) if len(text) <= MAX_TEXT else None
     if match is None:
@@ -94,7 +94,7 @@ def from_settings(setting: object) -> Format:
     """Read a format from a YAML file: a short text, or a mapping such as `{starts: ">", header: 1}` or `{format: csv}`.
 
     Raises:
-        InvalidValueError: it is not a format.
+        InvalidValueError: the setting is not a format.
     """
     if isinstance(setting, str):
         return parse(setting)
@@ -114,7 +114,7 @@ def from_settings(setting: object) -> Format:
 
 
 def _made(given: object, kind: str, value: object, header: object) -> Format:
-    """Create a format from its parts; any of them may be invalid."""
+    """Create a format from its parts; any of the parts may be invalid."""
     made: Format | None = None
     if value is None:
         made = _NAMED.get(kind)

@@ -1,7 +1,9 @@
-"""Compressed sources: reads gzip, bzip2, xz and Zstandard with one or many members, recognised by content and name.
+"""Compressed sources: reads gzip, bzip2, xz and Zstandard with one or many members. The compression is recognised by
+the content and the name of a source.
 
-Decoders are imported late. Zstandard is in Python from 3.14; before, it comes from `backports.zstd`, whose wheel has
-half a megabyte (that of `zstandard` has more than five).
+Decoders are imported only when they are needed. Python contains Zstandard from version 3.14. For earlier versions,
+Zstandard comes from `backports.zstd`, because the wheel of this package has half a megabyte, and that of `zstandard`
+has more than five.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from parcelq.records.headers import AfterHeader
 
 _READ_BYTES: Final = 256 * KIB
 _MAX_MEMORY: Final = 256 * MIB
-"""The most memory of a decoder; sources that need more are refused. The strongest usual settings, `xz -9` and `zstd
---ultra`, need 65 and 128 MiB, but a file can ask for gigabytes.
+"""How much memory a decoder may use, at most. Sources that need more memory are refused. The strongest usual settings,
+`xz -9` and `zstd --ultra`, need 65 and 128 MiB, but a file can require gigabytes.
 """
 _ZSTD_WINDOW_LOG: Final = 27
-"""128 MiB, the limit of the zstd command without `--long`."""
+"""The binary logarithm of 128 MiB, the limit of the zstd command without `--long`."""
 _MAGIC_BYTES: Final = 10
 
 
 class _Decoder(Protocol):
-    """Decompresses one member, like the classes of bz2, lzma and Python 3.14's zstd."""
+    """Decompresses one member, with the methods of the classes in bz2, lzma and Python 3.14's zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -43,10 +45,10 @@ class _Coding(NamedTuple):
     """A compression format.
 
     Attributes:
-        name: its name.
-        suffix: its file extension.
-        magic: the first bytes of every member.
-        lenient: whether its own program only warns about other bytes after the last member.
+        name: the name of the format.
+        suffix: the file extension of compressed files.
+        magic: a pattern for the first bytes of every member.
+        lenient: whether the format's own program only warns about other bytes after the last member.
     """
 
     name: str
@@ -68,10 +70,11 @@ class Opened(NamedTuple):
     """A readable source, decompressed if necessary.
 
     Attributes:
-        stream: its bytes, decompressed.
-        name: its name without the suffix of its compression.
-        coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if it is not compressed.
-        warnings: warnings as from the format's own program; complete when the stream was read to its end.
+        stream: the decompressed bytes of the source.
+        name: the name of the source without the suffix of its compression.
+        coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if the source is not compressed.
+        warnings: the warnings that the format's own program would give. The list is complete when the stream was read
+            to its end.
     """
 
     stream: Readable
@@ -81,36 +84,36 @@ class Opened(NamedTuple):
 
 
 def is_compressed(name: str) -> bool:
-    """Return whether a name says that a file is compressed."""
+    """Return whether the name of a file says that the file is compressed."""
     return without_suffix(name) != name
 
 
 def begins_compressed(path: Path) -> bool:
-    """Whether a file begins as compressed ones do, whatever its name. Raises OSError where it cannot be read."""
+    """Return whether a file begins like a compressed file, whatever its name. Raises OSError if reading fails."""
     with path.open("rb") as file:
         head = file.read(_MAGIC_BYTES)
     return any(coding.magic.match(head) for coding in _CODINGS)
 
 
 def without_suffix(name: str) -> str:
-    """Return a name or path without its compression suffix: `x.csv.GZ` gives `x.csv`; `.gz` is only a suffix and
-    stays.
+    """Return a name or path without the suffix of a compression: `x.csv.GZ` becomes `x.csv`. The name `.gz` is only a
+    suffix and stays unchanged.
     """
     suffix = PurePosixPath(name).suffix
     return name[: -len(suffix)] if suffix.lower() in _BY_SUFFIX and name.endswith(suffix) else name
 
 
 def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Opened:
-    """Decompress a stream if its first bytes say that it is compressed, whatever its name.
+    """Decompress a stream if its first bytes say that the stream is compressed, whatever the source's name.
 
     Args:
-        stream: the source's bytes, from the first.
-        name: its name or path, for the suffix and for errors.
-        compressed: whether it must be compressed, for example because its Content-Encoding says so.
+        stream: the bytes of the source, from the first byte.
+        name: the name or path of the source, for the suffix and for errors.
+        compressed: whether the source must be compressed, for example because its Content-Encoding says so.
 
     Raises:
-        CompressionError: it should be compressed, according to its name or `compressed`, but is not. Also raised while
-            reading, if the data is damaged or ends too early.
+        CompressionError: the source is not compressed, but should be, according to its name or to `compressed`. Also
+            raised while the stream is read, if the data is damaged or ends too early.
     """
     head = _read_at_least(stream, b"", _MAGIC_BYTES)
     rest = AfterHeader(head, stream)
@@ -142,7 +145,7 @@ class _Decompressed:
         self._begin()
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
+        """Return at most `size` decompressed bytes."""
         while not self._ended:
             decoder = self._decoder
             if decoder is None:
@@ -167,7 +170,9 @@ class _Decompressed:
         self._decoder, self._errors = _decoder(self._coding)
 
     def _next_member(self) -> None:
-        """Begin the next member, after any padding with zeros; or end, with a warning if other bytes follow."""
+        """Begin the next member, after padding with zeros if any. If other bytes follow, end with a warning or
+        error.
+        """
         pending = self._pending.lstrip(b"\0")
         while not pending:
             block = self._stream.read(_READ_BYTES)
@@ -191,7 +196,7 @@ class _Decompressed:
 
 
 class _Gzip:
-    """One gzip member; zlib checks its checksum and length."""
+    """One gzip member; zlib checks the checksum and length of the member."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -216,7 +221,7 @@ class _Gzip:
 
 
 def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
-    """Return a decoder for one member, and the exceptions that it raises."""
+    """Return a decoder for one member, and the exceptions that the decoder raises."""
     if coding.suffix == ".gz":
         import zlib
 
@@ -238,7 +243,7 @@ def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
 
 
 def _read_at_least(stream: Readable, data: bytes, size: int) -> bytes:
-    """Read `size` bytes, or up to the end of the stream."""
+    """Read `size` bytes, or fewer if the stream ends before."""
     while len(data) < size and (block := stream.read(size - len(data))):
         data += block
     return data

@@ -1,4 +1,4 @@
-"""Cuts a stream of bytes into parcels at the ends of entries, without Python work for each entry."""
+"""Cuts a stream of bytes into parcels at the ends of entries, without running Python code for each entry."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from parcelq.readable import Readable
 from parcelq.records.format import USUAL_BYTES, Closing, Format, is_blank
 
 BLOCK_BYTES: Final = MIB
-"""Bytes that are read at a time: enough that the copy at a block's end costs little, and few enough for a CPU's
-cache.
-"""
+"""How many bytes are read at a time: enough to make copies at a block's end cheap, and few enough for a CPU's cache."""
 
 MAX_ENTRY_BYTES: Final = 256 * MIB
-"""The most bytes of an entry. While it is read, up to four copies of an entry are in memory. Without this limit an
-unclosed quote or a missing end line would take all memory.
+"""How many bytes an entry may have, at most. While an entry is read, up to four copies of the entry are in memory.
+Without this limit, an unclosed quote or a missing end line would take all memory.
 """
 
 
 class Parcel(NamedTuple):
-    """Consecutive whole entries.
+    """Consecutive whole entries of a source.
 
     Attributes:
-        start: offset of its first byte.
-        data: the entries.
-        entries: their number.
-        record: number of the first entry; the source's first entry, after the header, is 1.
-        line: number of that entry's first line; the source's first line is 1, even if it is the header.
+        start: the offset of the parcel's first byte.
+        data: the bytes of the entries.
+        entries: how many entries the parcel has.
+        record: the number of the parcel's first entry. The first entry of a source, after the header, has the number 1.
+        line: the number of the first line of the parcel's first entry. The first line of a source has the number 1,
+            even if the line is a header.
     """
 
     start: int
@@ -41,7 +40,7 @@ class Parcel(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset just after its last byte."""
+        """The offset just after the parcel's last byte."""
         return self.start + len(self.data)
 
 
@@ -57,26 +56,27 @@ def cut(
     counted_from: int = 0,
     strict: bool = True,
 ) -> Iterator[Parcel]:
-    """Cut a stream into parcels that cover it without a gap.
+    """Cut a stream into parcels that cover the stream without a gap.
 
-    A parcel ends after `parcel_size` entries, or before the entry that would make it larger than `max_bytes`. An entry
-    that alone is larger makes a parcel of its own, whatever its size.
+    A parcel ends after `parcel_size` entries, or before the entry that would make the parcel larger than `max_bytes`.
+    If a single entry is larger than `max_bytes`, the entry is a parcel of its own, whatever its size.
 
     Args:
-        stream: the entries, without a header. It is read once, in blocks, so memory does not grow with its length.
-        fmt: the record format.
-        parcel_size: most entries of a parcel, at least 1.
-        max_bytes: most bytes of a parcel, at least 1.
-        start: offset of the stream's first byte.
-        record: number of its first entry.
-        line: number of its first line.
-        counted_from: the offset from which `record` and `line` are counted; errors mention it.
-        strict: whether to check the entries. Entries that were already checked need no second check.
+        stream: the entries, without a header. The stream is read once, in blocks, so memory does not grow with the
+            stream's length.
+        fmt: the record format of the entries.
+        parcel_size: how many entries a parcel may have, at most; 1 or more.
+        max_bytes: how many bytes a parcel may have, at most; 1 or more.
+        start: the offset of the stream's first byte in the source.
+        record: the number of the stream's first entry.
+        line: the number of the stream's first line.
+        counted_from: the offset from which `record` and `line` are counted. Errors mention this offset.
+        strict: whether to check the entries. False if the entries were already checked.
 
     Raises:
         InvalidValueError: a number is below 1.
-        RecordError: the bytes do not match the format, or an entry is larger than `MAX_ENTRY_BYTES`. All parcels
-            yielded before are complete.
+        RecordError: the bytes do not match the format, or an entry is larger than `MAX_ENTRY_BYTES`. All parcels that
+            were yielded before are complete.
     """
     for name, value in (("parcel_size", parcel_size), ("max_bytes", max_bytes)):
         if value < 1:
@@ -112,7 +112,7 @@ def cut(
             rest = buffer[at:]
             if len(rest) > max_bytes + MAX_ENTRY_BYTES:
                 raise refused(f"does not end within {MAX_ENTRY_BYTES // MIB} MiB", 0, 0, 0)
-            # Each read doubles what is left over, so the time for a huge entry stays linear.
+            # Each read doubles the bytes that are left over, so the time for a huge entry stays linear.
             block = stream.read(max(BLOCK_BYTES, len(rest)))
             start += at
             buffer, at = rest + block if rest else block, 0
@@ -128,24 +128,24 @@ def cut(
 
 
 def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int, *, start: int = 0) -> Iterator[Parcel]:
-    """Cut a body that was already checked; see `cut`."""
+    """Cut the body of a message into parcels. The entries must have been checked already; see `cut`."""
     if 0 < len(data) <= max_bytes and (entries := fmt.count(data)) <= parcel_size:
-        return iter((Parcel(start, data, entries),))  # which scans the bytes only once
+        return iter((Parcel(start, data, entries),))  # so the bytes are scanned only once
     return cut(BytesIO(data), fmt, parcel_size, max_bytes, start=start, strict=False)
 
 
 def fit_messages(
     parcels: Iterator[Parcel], fmt: Format, max_bytes: int, is_text: Callable[[bytes], bool]
 ) -> Iterator[Parcel]:
-    """Cut parcels again that do not fit into a message because they need base64, which takes 4/3 of the bytes.
+    """Cut those parcels again that do not fit into a message because they need base64, which takes 4/3 of the bytes.
 
-    A parcel is larger only if it is a single entry that is too large for a message.
+    A parcel is larger only if it consists of a single entry that is too large for a message.
 
     Args:
-        parcels: from `cut`.
-        fmt: the same format.
-        max_bytes: most bytes of a message's body.
-        is_text: returns whether bytes can be sent as text.
+        parcels: parcels that `cut` has returned.
+        fmt: the record format with which `cut` was called.
+        max_bytes: how many bytes the body of a message may have, at most.
+        is_text: a function that returns whether bytes can be sent as text.
     """
     room = max(1, max_bytes // 4 * 3)
     for parcel in parcels:
@@ -167,14 +167,15 @@ def fit_messages(
 def _parcel_end(
     fmt: Format, data: bytes, at: int, parcel_size: int, max_bytes: int, mean: float, closing: Closing | None
 ) -> tuple[int, int, bool]:
-    """Find the end of the parcel that begins at `at`, its number of entries, and whether these must be checked.
+    """Return the end of the parcel that begins at `at`, the parcel's number of entries, and whether the entries must be
+    checked.
 
-    The number is 0 if more must be read first. `closing` describes the end of the stream, if all of the rest is in
-    `data`; then the last entry may lack its end.
+    The number of entries is 0 if more bytes must be read first. If `data` contains the stream up to its end, `closing`
+    describes this end, and the last entry may lack its own end.
     """
     nothing = at, 0, False
     if closing is None and len(data) - at < min(max_bytes, 0.9 * mean * parcel_size):
-        return nothing  # too few bytes for a whole parcel; counting now would mean counting twice
+        return nothing  # there are too few bytes for a whole parcel, so counting now would mean counting twice
     last = len(data) if closing is None else closing.start
     end, entries, unsure = nothing
     if at < last:
@@ -190,5 +191,5 @@ def _parcel_end(
             if not entries and closing is not None and at < len(data):
                 return len(data), 1, True
     if closing is None and fmt.keeps_blank_end and is_blank(data, end):
-        return nothing  # these may be blank lines at the end, which belong to the last entry
+        return nothing  # the next lines may be blank lines at the end, which belong to the last entry
     return end, entries, unsure

@@ -1,13 +1,13 @@
 r"""CSV and TSV: entries end at line ends outside of quotes.
 
-By RFC 4180 it is enough to count quotes: every `"` opens or closes a quoted part, and `""` does both. A line end with
-an even number of quotes before it ends an entry. The delimiter does not matter. An empty line is an entry, as in
-Python's csv module. A lone `\r` ends no entry.
+According to RFC 4180, counting quotes is enough: every `"` opens or closes a quoted part, and `""` does both. A line
+end ends an entry if the number of quotes before the line end is even. The delimiter does not matter. An empty line is
+an entry, as in Python's csv module. A `\r` without `\n` does not end an entry.
 
-If an unquoted field contains a quote (`5" disk`), Python's csv module treats it as a letter, and counting would be
-wrong. An even number of them in one line does no harm. If a line has an odd number of quotes, so that an entry seems to
-continue in the next line, `check` verifies that the quotes are at the begins and ends of fields. If not, the source is
-refused, because cutting it would be a guess.
+If an unquoted field contains a quote (`5" disk`), Python's csv module treats the quote as a letter, so counting quotes
+would be wrong. An even number of such quotes in one line does no harm. If a line has an odd number of quotes, the entry
+seems to continue in the next line. Then `check` verifies that the quotes are at the begins and ends of fields. If they
+are not, the source is refused, because any cut would be a guess.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from parcelq.records.markers import nth
 _QUOTE: Final = b'"'
 _NO_SIGNALS: Final = bytes(code for code in range(256) if code not in b'"\n')
 _WORDS: Final = bytes(ord("w") if bytes((code,)).isalnum() or code >= 0x80 else code for code in range(256))
-"""Maps letters, digits and bytes that are not ASCII to `w`."""
+"""Maps letters, digits and bytes that are not ASCII to the letter `w`."""
 _LEAST_WINDOW: Final = 1024
 _MOST_WINDOW: Final = MIB
 _NEAR: Final = 16
-"""A quote is searched from the end if fewer than a sixteenth of all quotes come after it."""
+"""A quote is searched from the end of the bytes if fewer than a sixteenth of all quotes come after the quote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delimited(Format):
-    """CSV, TSV and similar formats; the header is the first record, after an optional byte-order mark."""
+    """CSV, TSV and similar formats. The header is the first record, after an optional byte-order mark."""
 
     name: str = "csv"
     header: int = 1
 
     @property
     def two_phases(self) -> bool:
-        """Whether a byte is inside quotes depends on all quotes before it."""
+        """True, because it depends on all quotes before a byte whether the byte is inside quotes."""
         return True
 
     def usual_header(self) -> int:
@@ -52,7 +52,7 @@ class Delimited(Format):
         return self.scan(data, at, stop, wanted, mean)[:2]
 
     def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
-        """See `Format.scan`. It also checks the quotes of records that span several lines."""
+        """See `Format.scan`. This method also checks the quotes of records that span several lines."""
         end, left, size, unsure = at, wanted, 0, False
         while left and end < stop:
             size = min(max(int(min(left * mean, stop)), _LEAST_WINDOW, 2 * size), max(_MOST_WINDOW, 2 * size))
@@ -91,7 +91,7 @@ class Delimited(Format):
         return inside ^ (data.count(_QUOTE) % 2 == 1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return the number of line ends of whole entries."""
+        """Return how many line ends some whole entries have."""
         return data.count(b"\n") if _QUOTE in data else entries
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
@@ -113,7 +113,7 @@ class Delimited(Format):
         return "has a quote that is not closed before the source ends" if tail.count(_QUOTE) % 2 else None
 
     def pass_header(self, data: bytes) -> tuple[int, int]:
-        """Skip the records of the header; see `advance`."""
+        """Skip the records of the header; see `Format.advance`."""
         return self.advance(data, 0, len(data), self.header, 64.0)
 
     def header_flaw(self, header: bytes) -> str | None:
@@ -126,15 +126,16 @@ class Delimited(Format):
 
 
 def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
-    """Count the entries that end in a window, up to `wanted`, and their lines. The window starts with an entry.
+    """Count the entries that end in a window, up to `wanted` entries, and count the lines of these entries. The window
+    starts with an entry.
 
-    All bytes but quotes and line ends are removed. Pairs of quotes are removed too, because they do not affect later
-    line ends. The rest has one quote for each line with an odd number of them.
+    All bytes except quotes and line ends are removed. Pairs of quotes are removed too, because pairs do not affect
+    later line ends. After that, one quote remains for each line with an odd number of quotes.
     """
     pieces = _signals(window).split(_QUOTE)
     outside = list(
         accumulate(map(len, pieces[::2]))
-    )  # number of entries that ended by the end of each piece outside quotes
+    )  # how many entries have ended at the end of each part outside quotes
     passed = min(wanted, outside[-1])
     if not passed:
         return 0, 0
@@ -143,13 +144,13 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
 
 
 def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, bool]:
-    """Find the end of the `wanted`-th entry in `data[at:stop]`, which starts with an entry.
+    """Find the end of the `wanted`-th entry in `data[at:stop]`. These bytes start with an entry.
 
-    This searches every piece between quotes, which is faster if many line ends are inside quotes.
+    This function searches every part between quotes, which is faster if many line ends are inside quotes.
 
     Returns:
-        The offset of the line end and the number of entries up to it, or `(-1, 0)`; and whether a stray quote is before
-        it.
+        The offset of the line end and the number of entries up to this line end, or `(-1, 0)`; and whether a stray
+        quote comes before the line end.
     """
     pieces = data[at:stop].split(_QUOTE)
     outside = _QUOTE.join(pieces[::2])
@@ -164,7 +165,7 @@ def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, 
 
 
 def _after_quote(data: bytes, at: int, stop: int, number: int, count: int) -> int:
-    """Return the offset after the quote number `number`, from 1, of `count` quotes in `data[at:stop]`."""
+    """Return the offset after the `number`-th quote, counted from 1, of the `count` quotes in `data[at:stop]`."""
     if not number:
         return at
     if count - number >= number // _NEAR:
@@ -176,25 +177,23 @@ def _after_quote(data: bytes, at: int, stop: int, number: int, count: int) -> in
 
 
 def _signals(data: bytes) -> bytes:
-    """Remove all bytes but line ends, and one quote for each line with an odd number of quotes."""
+    """Remove all bytes except line ends, and except one quote for each line with an odd number of quotes."""
     return data.translate(None, _NO_SIGNALS).replace(b'""', b"")
 
 
 def _has_stray_side(outside: bytes) -> bool:
-    """Like `_is_stray_in`, for the text outside quotes, with one quote instead of each quoted piece."""
+    """Return what `_is_stray_in` returns, given the text outside quotes, with one quote for each quoted part."""
     words = outside.translate(_WORDS)
     return b'w"' in words or b'"w' in words
 
 
 def _is_stray_in(data: bytes) -> bool:
-    """Return whether a quote opens after a letter or digit, or closes before one, in bytes that begin outside
-    quotes.
-    """
+    """Return whether a quote opens after, or closes before, a letter or digit, in bytes that begin outside quotes."""
     return _has_stray_side(_QUOTE.join(data.split(_QUOTE)[::2]))
 
 
 def _has_stray(data: bytes) -> bool:
-    """Return whether lines with an odd number of quotes have a stray quote; in other lines it does no harm."""
+    """Return whether lines with an odd number of quotes have a stray quote. In other lines, stray quotes do no harm."""
     signals = _signals(data)
     if _QUOTE not in signals:
         return False

@@ -13,7 +13,7 @@ from parcelq.records.markers import nth
 class Ends(Format):
     """An entry ends with a line that begins with `text`, as in RDKit.
 
-    A source must end with such a line; only blank lines may follow it, which then belong to the last entry.
+    A source must end with such a line. Only blank lines may follow; they belong to the last entry.
     """
 
     text: bytes
@@ -22,11 +22,11 @@ class Ends(Format):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Blank lines after the last end line belong to the last entry."""
+        """True, because blank lines after the last end line belong to the last entry."""
         return True
 
     def own_text(self) -> str:
-        """The short text without the header."""
+        """Return the short text of the format without the header."""
         return self.name or f"ends={json.dumps(self.text.decode())}"
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class Ends(Format):
         if not entries:
             return end, passed
         line_end = data.find(b"\n", found + len(marker), stop)
-        if line_end < 0:  # the last end line continues after `stop`, so its entry does not end before it
+        if line_end < 0:  # the last end line continues after `stop`, so its entry does not end before `stop`
             entries -= 1
             if not entries:
                 return end, passed

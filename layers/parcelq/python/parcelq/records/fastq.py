@@ -1,4 +1,4 @@
-"""FASTQ: entries of four lines, whose starts can be found from the middle of a source."""
+"""FASTQ: entries of four lines. The starts of entries can be found from the middle of a source."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MARKS = (b"@", b"+")
 
 @dataclass(frozen=True, slots=True)
 class Fastq(Format):
-    """An entry has four lines: `@` and a name, the sequence, `+`, the quality.
+    """FASTQ, in which an entry has four lines: `@` and a name, the sequence, `+`, the quality.
 
-    Sequences over several lines are not supported. The characters `@` and `+` are checked, and that the sequence begins
-    with neither. So a quality line, which may begin with either, is never mistaken for an entry's start. The step has
-    to check that sequence and quality have the same length.
+    Sequences over several lines are not supported. The check requires the characters `@` and `+`, and that the sequence
+    begins with neither of them. So a quality line, which may begin with either character, is never mistaken for an
+    entry's start. The step has to check that sequence and quality have the same length.
     """
 
     name: str = "fastq"
@@ -25,7 +25,7 @@ class Fastq(Format):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Up to three blank lines after the last entry belong to it."""
+        """True, because up to three blank lines at the end of a source belong to the last entry."""
         return True
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
@@ -33,13 +33,14 @@ class Fastq(Format):
         return _LINES.advance(data, at, stop, wanted, mean)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return the number of line ends of whole entries."""
+        """Return how many line ends some whole entries have."""
         return 4 * entries
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
         """See `Format.seek`.
 
-        An entry starts where `@` begins a line, `+` the next but one, and neither of them the line between.
+        Of the first three lines of an entry, the first begins with `@`, the second with neither `@` nor `+`, and the
+        third with `+`.
         """
         place = data.find(b"\n", at - 1) + 1
         while place:
@@ -74,7 +75,9 @@ class Fastq(Format):
 
 
 def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
-    """Find the first invalid entry, or an earlier one with too few lines, because a line may be missing there."""
+    """Return the place and reason of the first invalid entry. If an earlier entry has a sequence and a quality of
+    different lengths, return that entry, because it may lack a line.
+    """
     suspect = None
     for number in range(entries):
         four = lines[4 * number : 4 * number + 4]
@@ -92,7 +95,7 @@ def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
 
 
 def _why(lines: list[bytes]) -> str | None:
-    """Return why up to four lines cannot be an entry; None if they can."""
+    """Return why some lines, at most four, cannot be an entry; None if the lines can be an entry."""
     marks = [line[:1] for line in lines]
     if marks[:1] not in ([], [b"@"]):
         return "does not begin with '@'"

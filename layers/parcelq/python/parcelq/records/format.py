@@ -1,4 +1,4 @@
-"""The interface of record formats, on which cutting, counting and searching are built."""
+"""The interface of record formats. Cutting, counting and searching use only this interface."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Final, NamedTuple
 from parcelq.errors import InvalidValueError, RecordError
 
 BOM: Final = b"\xef\xbb\xbf"
-"""UTF-8's byte-order mark. It belongs to the header, or to the first entry if the format has no header."""
+"""The byte-order mark of UTF-8. The mark belongs to the header, or to the first entry if the format has no header."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
-"""The most bytes of a header. A longer header means another format, or a quote that is never closed."""
+"""How many bytes a header may have, at most. A longer header means that the format is wrong or a quote is never
+closed.
+"""
 
 USUAL_BYTES: Final = 64.0
-"""A first guess of an entry's length; a wrong guess costs time, never a wrong result."""
+"""A first guess of how many bytes an entry has. A wrong guess costs time, but never gives a wrong result."""
 
 
 class Flaw(NamedTuple):
-    """The place and reason where bytes do not match their format.
+    """The place where bytes do not match their format, and the reason.
 
     Attributes:
-        entry: number of the entry, from 0.
-        line: number of line ends before that entry.
-        offset: number of bytes before that entry.
+        entry: the number of the entry with the mistake, counted from 0.
+        line: how many line ends come before that entry.
+        offset: how many bytes come before that entry.
         reason: the mistake, as the end of a sentence that begins with the entry's place.
     """
 
@@ -47,10 +49,10 @@ class Entry(NamedTuple):
     """One entry of a body: `body[start:end]`.
 
     Attributes:
-        number: its number in the body, from 0.
-        start: offset of its first byte.
-        end: offset just after its last byte.
-        line: number of line ends before it in the body.
+        number: the number of the entry in the body, counted from 0.
+        start: the offset of the entry's first byte.
+        end: the offset just after the entry's last byte.
+        line: how many line ends of the body come before the entry.
     """
 
     number: int
@@ -60,12 +62,13 @@ class Entry(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """The end of a body or a source.
+    """The end of a body or of a source.
 
     Attributes:
-        start: start of the last entry, if only the end of the bytes ends it; otherwise the end of the bytes.
-        entries: number of entries before `start`.
-        unended: whether that last entry lacks the end that its format requires (a line's `\\n`, an end line, …).
+        start: the start of the last entry if nothing but the end of the bytes ends this entry; otherwise the end of the
+            bytes.
+        entries: how many entries come before `start`.
+        unended: whether the last entry lacks the end that its format requires (the `\\n` of a line, an end line, …).
     """
 
     start: int
@@ -74,39 +77,41 @@ class Closing(NamedTuple):
 
 
 class Format(ABC):
-    """A record format. Its values are immutable, can be compared, hashed and pickled; `str()` gives the short text.
+    """A record format. Formats are immutable, and can be compared, hashed and pickled. `str()` returns the format's
+    short text.
 
-    Every byte belongs to exactly one entry or to the header, so consecutive entries have no gaps.
+    Every byte of a source belongs to exactly one entry or to the header, so consecutive entries have no gaps.
 
-    Subclasses define the abstract methods below; they are pure and never raise because of the bytes.
+    Subclasses define the abstract methods below. These methods are pure, and never raise an exception because of the
+    bytes.
     """
 
     __slots__ = ()
 
     name: str
-    """`csv`, `fasta`, …; empty for a user-defined format with `starts`, `ends` or `lines`."""
+    """The name of the format: `csv`, `fasta`, …; empty for a user-defined format with `starts`, `ends` or `lines`."""
     header: int
-    """Number of lines (CSV and TSV: records) at the beginning of a source that are its header."""
+    """How many lines (CSV and TSV: records) at the beginning of a source are the header."""
 
     @property
     def ranges(self) -> bool:
-        """Whether a source can be cut from the middle (see `parcelq.records.ranges`)."""
+        """Whether entries can be found from the middle of a source (see `parcelq.records.ranges`)."""
         return True
 
     @property
     def two_phases(self) -> bool:
-        """Whether ranges must first be scanned with `flips`, because an entry's start depends on all bytes before
-        it.
-        """
+        """Whether ranges must first be scanned with `flips`, because all bytes before an entry determine its start."""
         return False
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Whether blank lines after the last entry belong to it; otherwise they are entries or parts of entries."""
+        """Whether blank lines at the end of a source belong to the last entry. If not, blank lines are entries or parts
+        of entries.
+        """
         return False
 
     def own_text(self) -> str:
-        """The short text without the header: `csv`, `starts=">"`, …"""
+        """Return the short text without the header: `csv`, `starts=">"`, …"""
         return self.name
 
     def usual_header(self) -> int:
@@ -115,26 +120,26 @@ class Format(ABC):
 
     @property
     def lookahead(self) -> int:
-        """Number of bytes after an entry's end that are needed to recognise the end."""
+        """How many bytes after an entry's end are needed to recognise the end."""
         return 0
 
     @abstractmethod
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """Skip the next `wanted` entries that end in `data[at:stop]`.
+        """Skip up to `wanted` entries that end in `data[at:stop]`.
 
         Args:
-            data: bytes; those after `stop` are only used to recognise an end at `stop`.
-            at: start of an entry.
-            stop: entries that end after it are not skipped.
-            wanted: most entries to skip, at least 1.
-            mean: approximate bytes of an entry; a wrong value costs only time.
+            data: bytes of a source. The bytes after `stop` are used only to recognise an end at `stop`.
+            at: the offset at which an entry starts.
+            stop: an offset. Entries that end after `stop` are not skipped.
+            wanted: how many entries to skip, at most; 1 or more.
+            mean: about how many bytes an entry has; a wrong value costs only time.
 
         Returns:
-            The end of the last skipped entry, and the number of skipped entries; `(at, 0)` if none.
+            The end of the last skipped entry, and the number of skipped entries; `(at, 0)` if no entry was skipped.
         """
 
     def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
-        """Like `advance`; also return whether the entries must be checked with `check`."""
+        """Skip entries like `advance`; also return whether the skipped entries must be checked with `check`."""
         return *self.advance(data, at, stop, wanted, mean), True
 
     @abstractmethod
@@ -143,13 +148,14 @@ class Format(ABC):
 
         Args:
             data: bytes of the source, including the byte before `at`.
-            at: where to begin, at least 1.
-            inside: the value of `inside` for all bytes of the source before `at`.
+            at: the offset at which the search begins, at least 1.
+            inside: the result of the method `inside` for all bytes of the source before `at`.
 
         Returns:
-            `(place, start)`: the entry starts at `start`, and belongs to the range that contains `place`. `place` is
-            `start`, except for formats with an end line, where it is the start of the end line before it. `(place, -1)`
-            if none is found yet: no entry starts in `data[at:place]`, so the search can continue at `place`.
+            `(place, start)`: the entry starts at `start`, and belongs to the range that contains `place`. `place`
+            equals `start`, except in formats with an end line: there, `place` is the start of the end line before the
+            entry. `(place, -1)` if no entry is found yet: no entry starts in `data[at:place]`, so the search can
+            continue at `place`.
         """
 
     def inside(self, data: bytes, inside: bool) -> bool:
@@ -157,19 +163,21 @@ class Format(ABC):
         return False
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return the number of line ends of whole entries."""
+        """Return how many line ends some whole entries have."""
         return data.count(b"\n")
 
     def line_ends(self, data: bytes, entries: int) -> int:
-        """Return the number of line ends of `entries` entries. The last one may lack its end."""
+        """Return how many line ends some entries have. The last entry may lack its end."""
         return data.count(b"\n")
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """Find the first of these entries, with `lines` line ends, that does not match the format."""
+        """Find the first of `entries` entries that does not match the format. `data` contains these entries, with
+        `lines` line ends; return None if all entries match.
+        """
         return None
 
     def unended(self, tail: bytes) -> str | None:
-        """Return why a source must not end with this incomplete entry; None if it may."""
+        """Return why a source must not end with the incomplete entry `tail`; None if the source may end so."""
         return None
 
     def __str__(self) -> str:
@@ -177,14 +185,14 @@ class Format(ABC):
         return self.own_text() + header
 
     def header_end(self, data: bytes, last: bool) -> int | None:
-        """Find the end of the header in the first bytes of a source.
+        """Return how many bytes of the first bytes of a source are the header.
 
         Args:
             data: the source's first bytes.
             last: whether `data` is the whole source.
 
         Returns:
-            The bytes of the header, including its line end; None if more bytes are needed.
+            The number of bytes of the header, including its line end; None if more bytes are needed.
 
         Raises:
             RecordError: the header is missing or invalid, or it is longer than `MAX_HEADER_BYTES`.
@@ -212,11 +220,11 @@ class Format(ABC):
         return at, self.header
 
     def header_flaw(self, header: bytes) -> str | None:
-        """Return why this cannot be the header; None if it can."""
+        """Return why bytes cannot be the header; None if they can be the header."""
         return None
 
     def closing(self, data: bytes, at: int = 0) -> Closing:
-        """Describe the end of a body or a source, from the entry that starts at `at`."""
+        """Describe the end of a body or of a source, beginning with the entry that starts at `at`."""
         end, entries = self.advance(data, at, len(data), sys.maxsize, USUAL_BYTES)
         if end == len(data):
             return Closing(end, entries, unended=False)
@@ -228,12 +236,12 @@ class Format(ABC):
         return Closing(end, entries, unended=True)
 
     def count(self, body: bytes) -> int:
-        """Count the entries of a body without a header; the last one may lack its end."""
+        """Count the entries of a body without a header. The last entry may lack its end."""
         closing = self.closing(body)
         return closing.entries + (closing.start < len(body))
 
     def parts(self, body: bytes, size: int) -> Iterator[Part]:
-        """Cut a body into parts of `size` entries without copying it; the last part may be smaller.
+        """Cut a body into parts of `size` entries without copying the body. The last part may be smaller.
 
         Raises:
             InvalidValueError: `size` is below 1.
@@ -254,7 +262,7 @@ class Format(ABC):
 
         Args:
             body: the entries, without a header.
-            numbers: numbers from 0, each greater than the one before it.
+            numbers: numbers of entries, counted from 0, each greater than the number before it.
 
         Raises:
             InvalidValueError: an entry does not exist, or the numbers are not ascending.
@@ -275,5 +283,5 @@ class Format(ABC):
 
 
 def is_blank(data: bytes, at: int) -> bool:
-    """Return whether only white space follows `at`."""
+    """Return whether only white space follows the offset `at`."""
     return not data[at : at + 64].strip() and not data[at:].strip()

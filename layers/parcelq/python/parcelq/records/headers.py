@@ -1,4 +1,4 @@
-"""Headers: removes them from the beginning of a source, and from every output of a step."""
+"""Headers: removes a header from the beginning of a source, and from every output of a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_HEADER = "writes no header, or a different one; set output_header: false"
 
 
 class AfterHeader:
-    """Reads bytes that were already read, then the rest of a stream."""
+    """Reads bytes that were already read from a stream, and after them the rest of the stream."""
 
     def __init__(self, first: bytes, stream: Readable) -> None:
         self._first = first
@@ -30,7 +30,8 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
     """Read the header at a stream's beginning.
 
     Returns:
-        The header (empty if the format has none or the stream is empty), and a stream of the entries after it.
+        The header (empty if the format has no header or the stream is empty), and a stream of the entries after the
+        header.
 
     Raises:
         RecordError: the header is missing or invalid.
@@ -45,11 +46,12 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
 
 
 def stored_header(output: bytes, fmt: Format) -> bytes:
-    r"""Return the header of a stage's first output in the form for storing and for the result: always with a line end.
+    r"""Return the header of a stage's first output, always with a line end. The header is stored and added to the
+    result in this form.
 
     Args:
-        output: the whole output, or at least its first `MAX_HEADER_BYTES`.
-        fmt: the output's format.
+        output: the whole output, or at least its first `MAX_HEADER_BYTES` bytes.
+        fmt: the record format of the output.
 
     Raises:
         RecordError: the header is missing or invalid.
@@ -59,21 +61,21 @@ def stored_header(output: bytes, fmt: Format) -> bytes:
 
 
 def after_header(output: bytes, fmt: Format, header: bytes) -> int:
-    """Find the first entry of an output, after the stage's header. An empty output has no header.
+    """Return the offset of the first entry of an output, after the stage's header. An empty output has no header.
 
     Args:
-        output: the whole output, or at least its first `MAX_HEADER_BYTES`.
-        fmt: the output's format.
-        header: the stage's header, from `stored_header`.
+        output: the whole output, or at least its first `MAX_HEADER_BYTES` bytes.
+        fmt: the record format of the output.
+        header: the header of the stage, as `stored_header` returned it.
 
     Raises:
-        RecordError: the output does not begin with exactly that header.
+        RecordError: the output does not begin with exactly the header of the stage.
     """
     if not output:
         return 0
     # guard[True]: an output's header is compared before it is taken off
     if output.startswith(header) and fmt.header_end(output, last=True) == len(header):
         return len(header)
-    if output == header.removesuffix(b"\n"):  # only a header, without its line end
+    if output == header.removesuffix(b"\n"):  # the output is only a header without its line end
         return len(output)
     raise RecordError(str(fmt), NO_HEADER, record=0, line=1, offset=0)

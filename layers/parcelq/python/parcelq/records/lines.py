@@ -1,4 +1,4 @@
-"""Lines, and entries of a fixed number of lines."""
+"""Lines, and entries that consist of a fixed number of lines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _END = b"\n"
 
 @dataclass(frozen=True, slots=True)
 class Lines(Format):
-    r"""An entry is a line, or `size` lines. A line ends with `\n`; the last line of a source may lack it.
+    r"""An entry is one line, or `size` lines. A line ends with `\n`, but the last line of a source may lack the `\n`.
 
-    A lone `\r` does not end a line; the `\r` of `\r\n` belongs to the line.
+    A `\r` without `\n` does not end a line. The `\r` of `\r\n` belongs to the line.
     """
 
     name: str = "lines"
@@ -23,16 +23,16 @@ class Lines(Format):
 
     @property
     def ranges(self) -> bool:
-        """From the middle of a source, only boundaries of single lines can be found."""
+        """Whether an entry is a single line; from the middle of a source, only ends of single lines can be found."""
         return self.size == 1
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Blank lines that are too few for an entry belong to the last entry."""
+        """True, because blank lines that are too few for an entry belong to the last entry."""
         return self.size > 1
 
     def own_text(self) -> str:
-        """The short text without the header."""
+        """Return the short text of the format without the header."""
         return self.name or f"lines={self.size}"
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
@@ -52,7 +52,7 @@ class Lines(Format):
         return (found + 1, found + 1) if found >= 0 else (len(data), -1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return the number of line ends of whole entries."""
+        """Return how many line ends some whole entries have."""
         return entries * self.size
 
     def line_ends(self, data: bytes, entries: int) -> int:

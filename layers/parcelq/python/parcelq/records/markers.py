@@ -1,34 +1,34 @@
-"""Finds the n-th marker in bytes at memory speed. Cutting spends most of its time in this loop."""
+"""Finds the n-th marker in bytes as fast as memory can be read. Cutting spends most of its time in this loop."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _FEW: Final = 16
-"""Up to this many markers are searched one by one; for more markers, counting is faster."""
+"""If no more than this number of markers is wanted, they are searched one by one. For more, counting is faster."""
 _RARE: Final = 200
-"""Two-byte markers at this distance or more are found faster one by one: the C library searches one byte with vector
-instructions, but not two.
+"""If markers of two bytes have this distance or more, searching one by one is faster. The C library searches one byte
+with vector instructions, but not two bytes.
 """
 
 
 def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-    """Find the `wanted`-th marker that is completely in `data[at:stop]`.
+    """Find the `wanted`-th marker in `data[at:stop]`. Only markers that are completely in these bytes count.
 
-    It jumps to the place where the marker should be by the mean distance, counts the markers up to there, and corrects
-    its position. If distances are similar, one jump is enough.
+    The search jumps to the place where the marker should be if all distances were equal to the mean. Then the search
+    counts the markers up to this place, and corrects the place. If distances are similar, one jump is enough.
 
     Args:
-        data: bytes to search.
-        marker: what to search for; it must not be able to overlap itself.
-        at: begin of the search.
-        stop: end of the search.
-        wanted: number of the marker, from 1.
-        mean: approximate distance of markers, in bytes.
+        data: the bytes to search.
+        marker: the bytes to search for. Two markers must not be able to overlap.
+        at: the offset at which the search begins.
+        stop: the offset at which the search ends.
+        wanted: the number of the marker to find, counted from 1.
+        mean: the approximate distance between markers, in bytes.
 
     Returns:
-        The offset of the marker, and `wanted`. If there are fewer markers, the offset of the last one, and their
-        number; `(-1, 0)` if there are none.
+        The offset of the marker, and `wanted`. If there are fewer markers: the offset of the last marker, and the
+        number of markers. If there are none: `(-1, 0)`.
     """
     overlap = len(marker) - 1
     if overlap == 1 and mean >= _RARE:
@@ -37,7 +37,7 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
     while leap < stop and left > 0:
         leap = min(stop, here + overlap + max(1, int(min(left * mean, stop))))
         passed = data.count(marker, here, leap)
-        if passed > left + _FEW:  # far too many: the entries here are shorter than the mean
+        if passed > left + _FEW:  # much too many markers: the entries here are shorter than the mean
             mean *= left / passed
             leap = here
             continue
@@ -47,7 +47,7 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
             break
     if left <= 0:
         found, end = -1, leap
-        for _ in range(1 - left):  # back over the markers that are too many
+        for _ in range(1 - left):  # go back over the surplus markers
             found = data.rfind(marker, at, end)
             end = found + overlap
         return found, wanted
@@ -60,7 +60,7 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
 
 
 def _nth_rare(data: bytes, marker: bytes, at: int, stop: int, wanted: int) -> tuple[int, int]:
-    """Like `nth`, for a marker of two bytes: searches for its second byte."""
+    """Find the same as `nth`, for a marker of two bytes, by a search for its second byte."""
     first, second = marker[0], marker[1:]
     place, passed, here = -1, 0, at
     while passed < wanted:

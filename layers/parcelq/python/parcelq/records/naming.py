@@ -1,4 +1,4 @@
-"""Adds the name of the source to errors of records."""
+"""Adds the name of the source to errors about its records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds record and line numbers of places in a source that is read again."""
+"""Finds the record numbers and line numbers of places in a source. The source is read again for this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BYTES: Final = 4 * MIB
 
 
 class Place(NamedTuple):
-    """The number of an entry, and the number of its first line, both from 1."""
+    """The number of an entry, and the number of the entry's first line. The first entry and line have the number 1."""
 
     record: int
     line: int
@@ -24,15 +24,16 @@ class Place(NamedTuple):
 def places(
     stream: Readable, fmt: Format, starts: Iterable[int], *, start: int = 0, record: int = 1, line: int = 1
 ) -> dict[int, Place]:
-    """Number the entries that start at these offsets; offsets after the stream's end are left out.
+    """Return the numbers of the entries that start at the offsets `starts`. Offsets after the stream's end are left
+    out.
 
     Args:
-        stream: the entries, without a header; it is read only as far as needed.
-        fmt: the record format.
-        starts: offsets of entries.
-        start: offset of the stream's first byte.
-        record: number of its first entry.
-        line: number of its first line.
+        stream: the entries, without a header. The stream is read only as far as needed.
+        fmt: the record format of the entries.
+        starts: the offsets at which the entries start.
+        start: the offset of the stream's first byte in the source.
+        record: the number of the stream's first entry.
+        line: the number of the stream's first line.
     """
     wanted = sorted(set(starts), reverse=True)
     found: dict[int, Place] = {}

@@ -1,11 +1,11 @@
 """Reads the entries of a range of a source, so that many functions can read a large source in parallel.
 
-A source is divided into ranges of any sizes. Each entry belongs to the range in which it starts (for formats with an
-end line: the range in which the end line before it starts), and is read to its end, even beyond the range. So all
-ranges together give the same entries as one stream.
+A source is divided into ranges of any sizes. Each entry belongs to the range in which the entry starts. In formats with
+an end line, an entry belongs to the range in which the end line before the entry starts. An entry is read to its end,
+even if the end is beyond the range. So all ranges together give the same entries as one stream.
 
-CSV needs two phases, because a line end may be inside quotes. First each range is scanned with `flips`. Then a range
-starts inside quotes if an odd number of the ranges before it flip.
+CSV needs two phases, because a line end may be inside quotes. First, each range is scanned with `flips`. After that, a
+range starts inside quotes if `flips` was true for an odd number of the ranges before the range.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from parcelq.records.format import Format, is_blank
 
 
 class FirstBytes:
-    """Reads at most `size` first bytes of a stream."""
+    """Reads the first bytes of a stream, at most `size` bytes."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
@@ -34,7 +34,7 @@ class FirstBytes:
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Return whether bytes have an odd number of quotes: then they begin inside quotes and end outside, or the
+    """Return whether bytes contain an odd number of quotes, so that they begin inside quotes and end outside, or the
     reverse.
     """
     inside = False
@@ -44,19 +44,20 @@ def flips(stream: Readable, fmt: Format) -> bool:
 
 
 class RangeReader:
-    """Reads the entries of the range `[start, end)`, up to the end of the last one.
+    """Reads the entries of the range `[start, end)`, up to the end of the last entry.
 
     Args:
-        stream: the source's bytes from `max(0, start - 1)` to its end; read only as far as needed.
-        fmt: a record format whose `ranges` is true.
-        start: first byte of the range.
-        end: offset just after its last byte.
-        origin: offset of the source's first entry, which is the header's length. A range that contains this byte begins
-            there.
-        inside: whether the range starts inside quotes: an odd number of the ranges before it flip.
+        stream: the bytes of the source from `max(0, start - 1)` to its end. The stream is read only as far as needed.
+        fmt: a record format with a true attribute `ranges`.
+        start: the offset of the range's first byte.
+        end: the offset just after the range's last byte.
+        origin: the offset of the source's first entry, which equals the length of the header. In a range that contains
+            this offset, the entries begin there.
+        inside: whether the range starts inside quotes, because `flips` was true for an odd number of the ranges before
+            the range.
 
     Attributes:
-        start: offset of the first of the entries; None if no entry belongs to the range.
+        start: the offset of the range's first entry; None if no entry belongs to the range.
 
     Raises:
         InvalidValueError: the format does not support ranges.
@@ -69,7 +70,7 @@ class RangeReader:
             raise InvalidValueError("format", str(fmt), "one that can be cut from the middle")
         self._stream = stream
         self._format = fmt
-        self._data = b""  # has the byte before `_at`, if there is one
+        self._data = b""  # includes the byte before `_at`, if there is one
         self._base = max(0, start - 1)
         self._at = start
         self._inside = inside
@@ -101,9 +102,9 @@ class RangeReader:
         yield from self._up_to_entry(end)
 
     def _up_to_entry(self, target: int, limit: int = sys.maxsize) -> Iterator[bytes]:
-        """Return the bytes before the first entry with a place in `[target, limit)`, and note the place.
+        """Yield the bytes before the first entry with a place in `[target, limit)`, and store this place in `_place`.
 
-        If there is none, `_place` is None, and all bytes that could be before such an entry are returned.
+        If there is no such entry, `_place` is None, and all bytes that could be before such an entry are yielded.
         """
         self._place: int | None = None
         yield from self._up_to(target)
@@ -114,7 +115,7 @@ class RangeReader:
             if start >= 0 and self._format.keeps_blank_end and is_blank(self._data, start):
                 if self._read():
                     continue
-                break  # blank lines at the end belong to the entry before them
+                break  # blank lines at the end belong to the last entry
             if start >= 0:
                 yield from self._up_to(self._base + start)
                 self._place = found if found < limit else None
@@ -126,7 +127,7 @@ class RangeReader:
             yield from self._up_to(self._base + len(self._data))
 
     def _up_to(self, position: int) -> Iterator[bytes]:
-        """Return the bytes before a position, or fewer if the stream ends."""
+        """Yield the bytes before a position, or fewer bytes if the stream ends."""
         while self._at < position:
             here = self._at - self._base
             block = self._data[here : position - self._base]
@@ -138,7 +139,7 @@ class RangeReader:
                 return
 
     def _read(self) -> bool:
-        """Read another block, and drop the bytes that are no longer needed; return False at the stream's end."""
+        """Read another block, and drop the bytes that are no longer needed. Return False at the end of the stream."""
         kept = self._data[max(0, self._at - 1 - self._base) :]
         block = self._stream.read(max(BLOCK_BYTES, len(kept)))
         self._base += len(self._data) - len(kept)

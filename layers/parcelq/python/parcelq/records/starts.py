@@ -13,10 +13,10 @@ from parcelq.records.markers import nth
 
 @dataclass(frozen=True, slots=True)
 class Starts(Format):
-    """An entry extends from a line that begins with `text` to the next such line or to the end.
+    """An entry extends from a line that begins with `text` to the next such line or to the end of the source.
 
-    A source must begin with such a line; only a byte-order mark may come before it. (Biopython refuses leading blank
-    lines and comments in FASTA too.)
+    A source must begin with such a line, after an optional byte-order mark. (Biopython refuses leading blank lines and
+    comments in FASTA too.)
     """
 
     text: bytes
@@ -24,7 +24,7 @@ class Starts(Format):
     header: int = 0
 
     def own_text(self) -> str:
-        """The short text without the header."""
+        """Return the short text of the format without the header."""
         return self.name or f"starts={json.dumps(self.text.decode())}"
 
     @property

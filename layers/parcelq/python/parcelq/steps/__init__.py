@@ -1,1 +1,1 @@
-"""Steps: finds a program and its settings, and runs it."""
+"""Steps: finds a step's program and settings, and runs the program."""

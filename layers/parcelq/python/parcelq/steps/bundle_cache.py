@@ -1,4 +1,4 @@
-"""A cache of unpacked bundles on a function's disk. A bundle whose files were changed is unpacked again."""
+"""A cache of unpacked bundles on a function's disk. If files of a bundle were changed, the bundle is unpacked again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Open: TypeAlias = Callable[[Bundle], AbstractContextManager[IO[bytes]]]
 
 
 class _Unpacked(NamedTuple):
-    """A bundle on disk: its folder, its size, and the state of its files after unpacking."""
+    """A bundle on disk: its folder, its size, and the state of its files when they were unpacked."""
 
     folder: Path
     size: int
@@ -31,14 +31,16 @@ class _Unpacked(NamedTuple):
 
 
 class BundleCache:
-    """Unpacks bundles into a temporary folder, and removes the least recently used ones when space is short.
+    """Unpacks bundles into a temporary folder, and removes the least recently used bundles if there is not enough
+    space.
 
-    It uses only bundles that this process unpacked, because it cannot trust files of other processes.
+    The cache uses only bundles that this process unpacked, because files of other processes cannot be trusted.
 
     Args:
-        most_bytes: most bytes of all bundles together, including the archive that is being unpacked.
-        open_archive: opens the archive of a bundle for reading. May raise any ParcelqError.
-        on_remove: called with the digest of a bundle before it is removed.
+        most_bytes: how many bytes all bundles may have together, including the archive that is being unpacked.
+        open_archive: a function that opens the archive of a bundle for reading. The function may raise any
+            ParcelqError.
+        on_remove: a function that is called with the digest of a bundle before the bundle is removed.
     """
 
     def __init__(
@@ -51,14 +53,15 @@ class BundleCache:
         self._root: Path | None = None
 
     def folder(self, bundle: Bundle, in_use: Collection[str] = ()) -> Path:
-        """Return the folder of a bundle; fetch and unpack the bundle if necessary.
+        """Return the folder of a bundle. If the bundle is not in the cache, fetch and unpack it first.
 
         Args:
-            in_use: digests of bundles that must not be removed.
+            in_use: the digests of the bundles in use, which must not be removed.
 
         Raises:
-            BundleError: it is damaged, or there is not enough space for it besides the bundles in use.
-            ParcelqError: the archive cannot be fetched now.
+            BundleError: the bundle is damaged, or there is not enough space for the bundle in addition to the bundles
+                in use.
+            ParcelqError: the archive cannot be fetched at the moment.
         """
         found = self._unpacked.get(bundle.digest)
         if found is None:
@@ -69,18 +72,19 @@ class BundleCache:
         return found.folder
 
     def check(self, digests: Collection[str]) -> list[str]:
-        """Forget the bundles with files that were changed, added or removed since they were unpacked; return them.
+        """Forget the bundles with files that were changed, added or removed since the bundles were unpacked. Return
+        their digests.
 
-        The kernel notes every change of a file in its ctime, which unprivileged programs cannot set.
+        The kernel records every change of a file in the file's ctime, which unprivileged programs cannot set.
         """
         changed = [one for one in digests if one in self._unpacked and _is_changed(self._unpacked[one])]
         for digest in changed:
-            _log.warning("files of bundle %s were changed, so it is unpacked again", digest[:12])
+            _log.warning("files of bundle %s were changed, so the bundle is unpacked again", digest[:12])
             self._remove(digest)
         return changed
 
     def _make_room(self, bundle: Bundle, in_use: Collection[str]) -> None:
-        """Remove the least recently used bundles to make room for another one."""
+        """Remove the least recently used bundles until there is enough space for another bundle."""
         free = self._most - bundle.room - bundle.size - sum(one.size for one in self._unpacked.values())
         doomed = []
         for digest, one in self._unpacked.items():
@@ -123,7 +127,7 @@ class BundleCache:
         return _Unpacked(folder, sum(mark[0] for mark in marks.values()), marks)
 
     def _folder(self) -> Path:
-        """The folder of all bundles. Files that an earlier process left there are removed."""
+        """Return the folder of all bundles. Files that an earlier process left in this folder are removed."""
         if self._root is None:
             root = Path(tempfile.gettempdir()) / _FOLDER
             shutil.rmtree(root, ignore_errors=True)
@@ -141,7 +145,7 @@ def _is_changed(unpacked: _Unpacked) -> bool:
 
 
 def _marks_below(folder: Path) -> Marks:
-    """Return size, inode, and the times of the last change, of every file and folder below a folder."""
+    """Return the size, the inode, and the times of the last change of every file and folder below a folder."""
     marks: Marks = {}
     left = [os.fspath(folder)]
     while left:

@@ -1,7 +1,7 @@
 """Bundles: ZIP archives with the files of a step or of its packages. A bundle's name is the SHA-256 of its bytes.
 
-The same files always give the same archive, because order, times and modes are fixed. An archive is unpacked only if
-its digest is right, and only to regular files below the target folder.
+The same files always give the same archive, because the order, times and modes of the files are fixed. An archive is
+unpacked only if its digest is right. Only regular files below the target folder are unpacked.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from parcelq.errors import BundleError
 
 MAX_FILES: Final = 100_000
 MAX_UNPACKED_BYTES: Final = 10 * 1024**3
-"""The largest disk that a function can have: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+"""The size of the largest disk that a function can have:
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+"""
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that an archive can store."""
+"""The earliest time that a ZIP archive can store."""
 _LEVEL: Final = 6
 _BLOCK: Final = 1 << 20
 _TOO_MUCH: Final = "more bytes than the bundle may have, with {!r}"
@@ -35,11 +37,11 @@ class Bundle(NamedTuple):
     """The facts about a bundle.
 
     Attributes:
-        digest: SHA-256 of the archive, 64 hexadecimal characters.
-        size: bytes of the archive.
-        unpacked: bytes of its files together.
-        code: bytes of the files that Python compiles; the compiled files take about as much again.
-        files: number of its files.
+        digest: the SHA-256 of the archive, as 64 hexadecimal characters.
+        size: how many bytes the archive has.
+        unpacked: how many bytes all unpacked files have together.
+        code: how many bytes the files have that Python compiles. The compiled files take about as many bytes again.
+        files: how many files the bundle has.
     """
 
     digest: str
@@ -50,12 +52,12 @@ class Bundle(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Bytes on disk after it is unpacked and compiled."""
+        """How many bytes the bundle takes on disk after its files are unpacked and compiled."""
         return self.unpacked + self.code
 
     @classmethod
     def parse(cls, document: object) -> Bundle:
-        """Read the JSON form of a bundle. Raises `Wrong`, like a check."""
+        """Read the JSON form of a bundle. If it is invalid, raise `Wrong`, like a check."""
         values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
         if problems:
             raise Wrong("a bundle with digest, size, unpacked, code and files")
@@ -75,7 +77,7 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         for name, path in sorted(files.items()):
             entry = zipfile.ZipInfo(name, _TIME)
-            entry.create_system = 3  # Unix; its modes are set below
+            entry.create_system = 3  # Unix, because Unix modes are set below
             mode = 0o755 if os.access(path, os.X_OK) else 0o644
             entry.external_attr = (stat.S_IFREG | mode) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -90,14 +92,15 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
 
 
 def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
-    """Unpack an archive into a new folder, and compile the Python files in it.
+    """Unpack an archive into a new folder, and compile the Python files of the archive.
 
     Args:
-        target: the folder, which must not exist. If this raises, it may be incomplete.
+        target: the folder, which must not exist. If this function raises an error, the folder may be incomplete.
 
     Raises:
-        BundleError: the archive does not match, is damaged, or contains anything but regular files below the target.
-        OSError: there is not enough space for it.
+        BundleError: the archive does not match the bundle, is damaged, or contains anything except regular files below
+            the target.
+        OSError: there is not enough space for the files.
     """
     with archive.open("rb") as file:
         # guard[False]: a bundle is unpacked only if its digest is the expected one
@@ -138,7 +141,7 @@ def _unpack(archive: zipfile.ZipFile, bundle: Bundle, target: Path) -> None:
 
 
 def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
-    """Refuse anything that is not a regular file or would be outside the target."""
+    """Raise BundleError if an entry of an archive is not a regular file or would be outside the target."""
     name, kind = entry.filename, entry.external_attr >> 16
     parts = name.split("/")
     # guard[False]: a bundle writes nothing outside of its folder
@@ -150,8 +153,9 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
 
 
 def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
-    """Copy a whole file, and return its size. Raises BundleError with the text `what` if it is larger than the
-    limit."""
+    """Copy a whole file, and return its size. Raise BundleError with the text `what` if it has more than `most`
+    bytes.
+    """
     size = 0
     while block := source.read(_BLOCK):
         size += len(block)
@@ -162,8 +166,8 @@ def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: s
 
 
 def _compile(folder: Path) -> None:
-    """Compile the Python files that may be imported, so that no process has to. Files that this Python cannot compile
-    are left alone.
+    """Compile the Python files that may be imported, so that no process has to compile them later. Files that this
+    Python cannot compile stay as they are.
     """
     import compileall
     import py_compile
@@ -172,7 +176,7 @@ def _compile(folder: Path) -> None:
         folder,
         maxlevels=100,
         quiet=2,
-        rx=re.compile(f"{re.escape(str(folder))}.*/tests?/"),  # of packages; nobody imports these files
+        rx=re.compile(f"{re.escape(str(folder))}.*/tests?/"),  # nobody imports the tests of packages
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 

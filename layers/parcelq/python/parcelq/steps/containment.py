@@ -1,5 +1,5 @@
-"""Contains steps: a step cannot read the memory of the process that runs it, and none of its processes outlives its
-run.
+"""Contains steps: a step cannot read the memory of the process that runs the step, and none of the step's processes
+outlives its run.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ from parcelq.steps import supervisor
 from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS, HOP_SECONDS
 
 MARK: Final = "PARCELQ_RUN"
-"""An environment variable of every step that contains the folder in which the step was started."""
+"""An environment variable of every step. Its value is the folder in which the step was started."""
 _PR_SET_DUMPABLE: Final = 4
 """https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
 _BOOT: Final = (
     "import sys; parcelq = type(sys)('parcelq'); parcelq.__path__ = [{!r}]; sys.modules['parcelq'] = parcelq; "
     "from parcelq.steps.supervisor import main; main(sys.argv[1:])"
 )
-"""Imports the supervisor from the folder of this package, without importing the package's own modules."""
+"""Code that imports the supervisor from the folder of this package, without importing the package's own modules."""
 _FOREVER: Final = 10.0 * 365 * 24 * 3600
 _LOOK_AGAIN_SECONDS: Final = 0.01
-"""A process that is just starting another program briefly has no environment."""
+"""How many seconds pass before processes are checked again, because a process that starts another program briefly has
+no environment.
+"""
 
 
 @cache
 def shield() -> None:
-    """Hide the environment and memory of this process, which contain AWS credentials, from its children. Only the first
-    call has an effect.
+    """Hide the environment and memory of this process, which contain AWS credentials, from the children of this
+    process. Only the first call has an effect.
 
-    Processes of one user may read each other's `/proc/<pid>/environ` and `/proc/<pid>/mem`, unless a process is not
-    dumpable.
+    A process may read `/proc/<pid>/environ` and `/proc/<pid>/mem` of another process of the same user, unless the other
+    process is not dumpable.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: the kernel refuses the request.
     """
     if sys.platform != "linux":
         return
@@ -54,21 +56,22 @@ def shield() -> None:
 
 
 class Ended(NamedTuple):
-    """A supervisor's report of a run.
+    """A supervisor's report about the end of a run.
 
     Attributes:
-        kind: `done`; `time` or `large` if the step was killed for its time or its output; `refused` if the system did
-            not start it. For a warm process: `ended` during the run, `deaf` if it closed its socket, `unborn` if it
-            ended before its first run, `gone` if it ended before this run. `lost` if the supervisor was killed.
-        code: the exit code, negative for a signal; the error number if the system refused.
+        kind: how the run ended: `done`; `time` or `large` if the step was killed because of its time or its output;
+            `refused` if the system did not start the step; `lost` if the supervisor was killed. A warm process may also
+            be `ended` (it ended during the run), `deaf` (it closed its socket), `unborn` (it ended before its first
+            run) or `gone` (it ended before this run).
+        code: the exit code, negative if a signal ended the process; the error number if the system refused.
         sound: whether a warm process can take another run.
         clean: whether the run left the folder of a warm process unchanged.
-        output: begin and end of a warm process's output in the file.
-        rejects: the same for its rejects.
-        cpu_seconds: CPU seconds of all processes of the run that have ended.
-        memory_bytes: the peak memory of the largest of these processes.
-        stderr: the end of its stderr.
-        stdout: the end of its stdout, unless stdout is the output.
+        output: the begin and end of the run's output in a warm process's file `output`.
+        rejects: the begin and end of the run's rejects in a warm process's file `rejects`.
+        cpu_seconds: the CPU seconds of all processes of the run that have ended.
+        memory_bytes: the peak memory of the largest of the ended processes.
+        stderr: the last bytes that the step wrote to stderr.
+        stdout: the last bytes that the step wrote to stdout, unless stdout is the output.
     """
 
     kind: str
@@ -84,15 +87,16 @@ class Ended(NamedTuple):
 
 
 class Supervised:
-    """The parent process of a step's commands, which ends all processes that a run has started.
+    """The parent process of a step's commands. When a run ends, the parent process ends all processes that the run has
+    started.
 
-    The process runs `parcelq.steps.supervisor`. It ends with all its descendants when `end` is called, and when this
-    process ends in any way.
+    The parent process runs `parcelq.steps.supervisor`. The parent process and all its descendants end when `end` is
+    called, and when the process that created it ends in any way.
 
     Args:
-        kept: returns the command line of a warm process, given the descriptor of its socket; None for a process per
-            run.
-        environment: the environment variables of the commands.
+        kept: a function that gets the descriptor of a warm process's socket, and returns the command line of the warm
+            process. None if each run has a process of its own.
+        environment: the environment variables that the commands get.
         filters: whether a command gets its input on stdin and writes its output to stdout.
         home: the folder in which a warm process starts.
 
@@ -126,9 +130,9 @@ class Supervised:
     def run(
         self, seconds: float | None, most_bytes: int, runs: Sequence[Sequence[str | bytes]], homes: Sequence[str]
     ) -> list[Ended]:
-        """Run one command after another, and return the reports of those that began: at least one.
+        """Run one command after another. Return the reports of the runs that began, at least of the first run.
 
-        No further command begins after one that ended a warm process or left files in its folder, or after
+        No further command begins after a command that ended a warm process or left files in the run's folder, or after
         `HOP_SECONDS`.
 
         Args:
@@ -146,16 +150,16 @@ class Supervised:
             return [Ended("lost")]
 
     def abort(self) -> None:
-        """End the current run, which is on another thread, at once, with everything that it started."""
-        with contextlib.suppress(OSError):  # it has already ended
+        """End the current run, which is on another thread, at once, with all processes that the run started."""
+        with contextlib.suppress(OSError):  # the supervisor has already ended
             self._control.shutdown(socket.SHUT_RDWR)
 
     def is_alive(self) -> bool:
-        """Return whether the supervisor can take a run."""
+        """Return whether the supervisor process can take another run."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the supervisor, and everything that a command has started."""
+        """End the supervisor process, and all processes that a command has started."""
         self._close()
         try:
             code = self._process.wait(END_SECONDS + GRACE_SECONDS)
@@ -171,9 +175,10 @@ class Supervised:
 
 
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
-    """Start a supervisor: as a new interpreter, or as a fork of this process if it may not start its interpreter.
+    """Start a supervisor process: as a new interpreter, or as a fork of this process if this process may not start its
+    interpreter.
 
-    A process that dropped root privileges may be unable to start an interpreter that root owns.
+    A process that dropped root privileges may be unable to start an interpreter that belongs to root.
     """
     boot = _BOOT.format(str(Path(__file__).parents[1]))
     try:
@@ -192,7 +197,7 @@ def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ..
 
 
 class _Fork:
-    """A supervisor that is a fork of this process, with the needed methods of `subprocess.Popen`."""
+    """A supervisor process that is a fork of this process, with those methods of `subprocess.Popen` that are needed."""
 
     def __init__(self, words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> None:
         self.returncode: int | None = None
@@ -221,14 +226,14 @@ class _Fork:
         os._exit(0)
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
+        """Return the exit code of the process; None if the process is still running."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def wait(self, timeout: float = END_SECONDS) -> int:
-        """Wait for its end. Raises subprocess.TimeoutExpired."""
+        """Wait until the process ends. Raises subprocess.TimeoutExpired."""
         until = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > until:
@@ -237,7 +242,7 @@ class _Fork:
         return self.returncode or 0
 
     def kill(self) -> None:
-        """Kill it at once."""
+        """Kill the process at once."""
         os.kill(self.pid, signal.SIGKILL)
 
 

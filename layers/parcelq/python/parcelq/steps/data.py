@@ -17,17 +17,18 @@ from parcelq.steps.entries import FORMAT_SUFFIX
 from parcelq.steps.settings import StepSettings
 
 MOST_HELD: Final = 4 * MIB
-"""Outputs of up to this many bytes together are kept in memory."""
+"""If the outputs of a request have at most this number of bytes together, they are kept in memory."""
 
 
 class Given(NamedTuple):
     r"""The input of a run.
 
     Attributes:
-        bodies: slices of a file, in order; `\n` is added to a slice that lacks it, if another slice follows.
-        entries: number of their entries, if the caller knows; rejects beyond it fail the run.
-        format: their record format.
-        header: the bytes before them.
+        bodies: slices of a file, in order. If a slice lacks `\n` at its end and another slice follows, `\n` is added.
+        entries: how many entries the slices have; None if the caller does not know. If the step rejects an entry with a
+            higher number, the run fails.
+        format: the record format of the slices.
+        header: the header that comes before the slices; empty if there is none.
     """
 
     bodies: Iterable[bytes]
@@ -36,11 +37,11 @@ class Given(NamedTuple):
     header: bytes = b""
 
     def write(self, file: IO[bytes]) -> None:
-        """Write the input to a file. Raises OSError."""
+        """Write the input to a file. Raises OSError if this fails."""
         write_bodies(file, chain((self.header,), self.bodies) if self.header else self.bodies)
 
     def about(self, settings: StepSettings) -> dict[str, Any] | None:
-        """Return the description of the records for functions of `parcelq.step`; None if they are lines."""
+        """Return the description of the records that functions of `parcelq.step` get; None if the records are lines."""
         written = settings.output or self.format
         one_line = _is_lines(written)
         if one_line and not self.header and _is_lines(self.format):
@@ -49,7 +50,9 @@ class Given(NamedTuple):
         return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
-        """Write the input as `input` into the folder of a run, and its description beside it. Raises OSError."""
+        """Write the input as the file `input` into the folder of a run, and the description of its records beside it.
+        Raises OSError if this fails.
+        """
         with open(folder / "input", "wb") as file:
             self.write(file)
         if about := self.about(settings):
@@ -70,38 +73,39 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
 
 
 class Held(NamedTuple):
-    """An output in memory, with the methods of `Path` that are used."""
+    """An output that is kept in memory, with those methods of `Path` that are used."""
 
     data: bytes
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:  # noqa: ARG002
-        """Open it for reading."""
+        """Open the output for reading."""
         return BytesIO(self.data)
 
     def read_bytes(self) -> bytes:
-        """Return all its bytes."""
+        """Return all bytes of the output."""
         return self.data
 
 
 Output: TypeAlias = Path | Held
-"""The output of a run: a file, or bytes in memory if they are few."""
+"""The output of a run: a file, or bytes in memory if the output is small."""
 
 
 def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
-    """Read bytes `[start, end)` of a file that a step wrote. Raises OSError if it ends too early."""
+    """Read bytes `[start, end)` of a file that a step wrote. Raises OSError if the file ends before `end`."""
     blocks = []
     while start < end:
         block = os.pread(file.fileno(), min(end - start, MOST_HELD), start)
         if not block:
-            raise OSError(0, "it is shorter than the step said")
+            raise OSError(0, "the file is shorter than the step said")
         blocks.append(block)
         start += len(block)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
-    """Copy bytes `[start, end)` of a file that a step wrote, and truncate the file. Raises OSError as `part_of_file`
-    does."""
+    """Copy bytes `[start, end)` of a file that a step wrote to a new file, and empty the first file. Raises OSError
+    like `part_of_file`.
+    """
     with target.open("wb") as copy:
         for at in range(start, end, MOST_HELD):
             copy.write(part_of_file(file, at, min(end, at + MOST_HELD)))

@@ -1,6 +1,7 @@
-"""Runs functions of entries: reads an input as entries, calls the function, and writes its entries.
+"""Runs a step function over entries: reads an input as entries, calls the function, and writes the entries that the
+function returns.
 
-Every start of a Python step imports this module, so it imports few others.
+Every Python step imports this module when it starts, so this module imports few others.
 """
 
 from __future__ import annotations
@@ -14,29 +15,30 @@ from typing import Any, Final
 from parcelq.steps.fault import print_error, reason_of_entry
 
 FORMAT_SUFFIX: Final = ".format"
-"""Suffix of the file beside an input that describes its records, if they are not lines. It is JSON with `format`,
-`header` (its bytes), `writes_header` and `one_line` (whether output entries are lines).
+"""Suffix of the file beside an input that describes the input's records, if the records are not lines. The file is JSON
+with `format`, `header` (the number of bytes of the header), `writes_header` and `one_line` (whether each output entry
+is a line).
 """
 _BLOCK: Final = 4096
-"""Number of output entries that are written at a time."""
+"""How many output entries are written at a time."""
 _LINES: Final = "utf-8", "surrogateescape"
-"""How entries are decoded and encoded: any bytes are preserved."""
+"""The encoding of entries, and its error handler, which preserves bytes that are not UTF-8."""
 _PRINTED: Final = 20
 
 Rejects = list[tuple[int, int | None, str]]
-"""Number of the entry, number of output entries before it (if known), and the reason."""
+"""For each reject: the entry's number, the number of output entries before the entry (None if unknown), the reason."""
 
 
 Write = Callable[["bytes | bytearray | memoryview"], object]
-"""Writes all of its argument."""
+"""A function that writes all bytes of its argument."""
 
 
 class RejectedError(Exception):
-    """Ends a function of one entry after it called `reject`."""
+    """The exception by which `reject` ends a function of one entry."""
 
 
 class _Entries:
-    """A run of a function from entries to entries."""
+    """A run of a function that takes an iterator of all entries."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -61,18 +63,18 @@ class _Entries:
         write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
-        """Note a bad entry; if several entries are equal, the one that the function read last."""
+        """Record that an entry is rejected. Of several equal entries, the one that the function read last is meant."""
         last = len(self._lines) - length_hint(self._given) - 1
         number = entry if isinstance(entry, int) else self._number(entry, last)
         if not 0 <= number < len(self._lines):
             raise ValueError(f"reject: there is no entry {number}; the input has {len(self._lines)}, counted from 0")
-        # The amount of output before it is known only for the entry that was read last.
+        # Only for the entry that was read last, it is known how much output came before.
         after = self._written + len(self._made) if self._yields and number == last else None
         self._rejects[number] = (after, reason)
 
     def rejects(self) -> Rejects:
-        """Return all rejects, sorted; those that were reported out of order do not say how much output came before
-        them.
+        """Return all rejects, sorted. If entries were rejected out of order, their positions in the output are
+        unknown.
         """
         most, found = 0, []
         for number in sorted(self._rejects):
@@ -90,7 +92,7 @@ class _Entries:
 
 
 class _Each:
-    """A run of a function of one entry over all entries."""
+    """A run of a function of one entry: the function is called with each entry."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -107,7 +109,7 @@ class _Each:
             write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
 
     def reject(self, _entry: str | int, reason: str) -> None:
-        """End the function, which has only one entry."""
+        """Record the reason, and end the function, which has only one entry."""
         raise RejectedError(reason)
 
     def rejects(self) -> Rejects:
@@ -118,8 +120,8 @@ class _Each:
         made: list[Any] = []
         bad: dict[int, str] = {}
         results = map(call, lines)
-        # `extend` keeps the results before an exception, and `map` continues after it. So a good entry costs only the
-        # call.
+        # `extend` keeps the results before an exception, and `map` continues after the exception. So a good entry
+        # costs only the call.
         while True:
             try:
                 made.extend(results)
@@ -140,7 +142,7 @@ class _Each:
         return text + "\n" if made else ""
 
     def _unpacked(self, made: list[Any], bad: dict[int, str], count: int, start: int) -> str:
-        """Count the output entries of each entry, unless each gave exactly one."""
+        """Count the output entries that belong to each entry, unless each entry gave exactly one."""
         results = iter(made)
         out: list[str] = []
         for entry in range(count):
@@ -157,24 +159,24 @@ class _Each:
 
 
 _current: _Entries | _Each | None = None
-"""The run that `reject` refers to; a process has one run at a time."""
+"""The run to which `reject` belongs; a process has one run at a time."""
 _one_line = True
-"""Whether an output entry is a line; if not, it may contain line ends."""
+"""Whether each output entry is a line; if not, output entries may contain line ends."""
 
 
 def run_function(
     function: Callable[..., Any], data: bytes, about: dict[str, Any], write: Write, more: dict[str, Any], *, each: bool
 ) -> Rejects:
-    """Run a function over the entries of an input, and write its output.
+    """Run a function over the entries of an input, and write the function's output.
 
     Args:
-        about: describes its records; empty if they are lines. See `FORMAT_SUFFIX`.
+        about: the description of the input's records; empty if the records are lines. See `FORMAT_SUFFIX`.
         each: whether the function takes one entry.
 
     Returns:
         The entries that the function rejected, sorted by entry.
     """
-    global _current, _one_line  # noqa: PLW0603 - what `reject` is about: one run at a time in a process
+    global _current, _one_line  # noqa: PLW0603 - `reject` reads them; a process has one run at a time
     entries, header, _one_line = _entries(data, about)
     del data
     _current = run = _Each(entries) if each else _Entries(entries)
@@ -187,18 +189,18 @@ def run_function(
 
 
 def reject(entry: str | int, reason: str) -> None:
-    """Reject an entry: it becomes a dead letter with this reason, and the other entries count.
+    """Reject an entry: the entry becomes a dead letter with this reason, and the other entries count.
 
-    In a function of one entry (`@step(each=True)`) this does not return. In a function of all entries it returns, and
-    the function must not yield anything for this entry.
+    In a function of one entry (`@step(each=True)`), `reject` does not return. In a function of all entries, `reject`
+    returns, and the function must not yield anything that belongs to the rejected entry.
 
     Args:
-        entry: the entry as the function got it, or its number in the input, from 0.
-        reason: what is wrong with it.
+        entry: the entry as the function got it, or the number of the entry in the input, counted from 0.
+        reason: what is wrong with the entry.
 
     Raises:
-        ValueError: there is no such entry, or no reason.
-        RuntimeError: no step is running.
+        ValueError: the input does not contain the entry, or the reason is empty.
+        RuntimeError: `reject` was called outside of a step of entries.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise ValueError(f"reject: the reason is {reason!r:.100}, but must be a text that says what is wrong")
@@ -208,13 +210,13 @@ def reject(entry: str | int, reason: str) -> None:
 
 
 def rejects_text(rejects: Rejects) -> str:
-    """Return the content of the file of `--rejects` as lines."""
+    """Return rejects as the lines of JSON that the file of `--rejects` contains."""
     lines = ({"entry": entry, "after": after, "reason": reason} for entry, after, reason in rejects)
     return "".join([json.dumps(line) + "\n" for line in lines]) if rejects else ""
 
 
 def print_rejects(rejects: Rejects) -> None:
-    """Print the first rejects on stderr, if `--rejects` was not given."""
+    """Print the first rejects on stderr. This is called if `--rejects` was not given."""
     for entry, _, reason in rejects[:_PRINTED]:
         print_error(f"entry {entry}: {reason}")
     if len(rejects) > _PRINTED:
@@ -222,8 +224,8 @@ def print_rejects(rejects: Rejects) -> None:
 
 
 def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool]:
-    """Return an input's entries without their last line ends, the header to write, and whether output entries are
-    lines.
+    """Return three facts about an input: its entries without the line end at the end of each, the header to write, and
+    whether each output entry is a line.
     """
     if not about:
         lines = data.decode(*_LINES).split("\n")
@@ -243,18 +245,18 @@ def _reason(error: Exception) -> str:
 
 
 def _text(entries: list[Any]) -> str:
-    """Return entries as lines of a file."""
+    """Return entries as the text of a file in which each entry is a line."""
     try:
         text = "\n".join(entries)
         if entries and (not _one_line or text.count("\n") == len(entries) - 1):
             return text + "\n"
-    except TypeError:  # one is not a str; the next line finds it
+    except TypeError:  # an entry is not a str; the next line finds this entry
         pass
     return "".join(map(_line, entries))
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the output of a function of one entry as lines; it may be a str, None, or an iterable of str."""
+    """Return the result of a function of one entry as lines. The result may be a str, None, or an iterable of str."""
     if isinstance(made, str):
         return [_line(made)]
     if made is None:
@@ -273,5 +275,7 @@ def _line(entry: object) -> str:
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a generator function to its end and return its items, so that it raises where it is called."""
+    """Return a function that runs a generator function to its end and returns a list of its items. So exceptions are
+    raised during the call.
+    """
     return lambda *args: list(function(*args))

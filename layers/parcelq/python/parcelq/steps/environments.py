@@ -1,5 +1,5 @@
-"""Environments of Python steps: uv locks the dependencies of a step once, and installs them into a cached
-environment.
+"""Environments of Python steps: uv determines the exact versions of a step's dependencies once, and installs the
+dependencies into a cached environment.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Dependencies(NamedTuple):
     """The dependencies of a step.
 
     Attributes:
-        step: the step's path, for messages.
-        packages: requirements, such as `rdkit>=2025`.
-        requirements: the `requirements.txt` beside the step; None if it does not exist.
-        python: the versions of Python that it needs, such as `>=3.12`; empty for any.
+        step: the path of the step, which messages mention.
+        packages: the requirements of the step, such as `rdkit>=2025`.
+        requirements: the path of the `requirements.txt` beside the step; None if this file does not exist.
+        python: the versions of Python that the step needs, such as `>=3.12`; empty if every version is accepted.
     """
 
     step: Path
@@ -50,11 +50,11 @@ class Dependencies(NamedTuple):
 
 
 def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
-    """Return the dependencies of a Python file: from its inline metadata (PEP 723), a `requirements.txt` beside it, and
-    these packages.
+    """Return the dependencies of a Python file: the dependencies in its inline metadata (PEP 723) and in a
+    `requirements.txt` beside the file, and `packages`.
 
     Raises:
-        SettingsError: its metadata cannot be read.
+        SettingsError: the inline metadata of the file cannot be read.
     """
     metadata = _metadata(step)
     wanted, python = metadata.get("dependencies", []), metadata.get("requires-python", "")
@@ -70,15 +70,15 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
 
 
 def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
-    """Return the interpreter of an environment with a step's dependencies, and its lock; create it if it does not
-    exist.
+    """Return the interpreter of an environment with a step's dependencies, and the environment's lock. Create the
+    environment if it does not exist.
 
-    The lock is the exact packages in it, one on each line, after a line with the Python version.
+    The lock is a text: a line with the Python version, and a line for each exact package in the environment.
 
-    Several commands may do this at the same time, and any of them may be killed.
+    Several commands may call this at the same time, and any of the commands may be killed.
 
     Args:
-        cache: the folder of locks and environments; by default `~/.cache/parcelq`.
+        cache: the folder with locks and environments; by default `~/.cache/parcelq`.
 
     Raises:
         SettingsError: a package or version of Python does not exist, or there is no network.
@@ -103,7 +103,7 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
 
 
 def _metadata(step: Path) -> Mapping[str, object]:
-    """Return the block `script` of a file's inline metadata; empty if there is none."""
+    """Return the block `script` of a file's inline metadata; empty if the file has no such block."""
     import tomllib
 
     where = f"inline metadata of {step}"
@@ -126,19 +126,20 @@ def _metadata(step: Path) -> Mapping[str, object]:
 
 
 def cache_folder() -> Path:
-    """Return the folder of cached locks, environments and bundles of packages."""
+    """Return the folder that contains cached locks, environments and bundles of packages."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
 
 
 def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Path, tool: Uv) -> str:
-    """Return the exact packages for these dependencies; later calls return the same ones.
+    """Return the exact packages that satisfy dependencies. Later calls with the same arguments return the same
+    packages.
 
     Args:
-        target: the platform of the packages; it becomes the first line of the text.
-        options: uv's options for this platform.
+        target: the name of the platform of the packages, which is the first line of the returned text.
+        options: the options by which uv selects this platform.
 
     Raises:
-        SettingsError: packages do not exist for the target, or there is no network.
+        SettingsError: a package does not exist for the target, or there is no network.
     """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
     path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"
@@ -158,8 +159,8 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
 
 
 def _add_library(folder: Path, library: Path) -> None:
-    """Make `parcelq` and PyYAML importable in an environment, after its own packages, and no other packages next to
-    them.
+    """Make `parcelq` and PyYAML importable in an environment, but no other packages that are installed beside them. The
+    environment's own packages are found first.
     """
     import yaml
 
@@ -173,7 +174,7 @@ def _add_library(folder: Path, library: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock that other processes wait for; the kernel releases it when this process ends."""
+    """Hold a lock for which other processes wait. The kernel releases the lock when this process ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -181,7 +182,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def digest_of(*parts: str | bytes) -> str:
-    """Return a short digest of a list of texts; different lists have different digests."""
+    """Return a short digest of a list of texts. Different lists have different digests."""
     digest = sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -190,7 +191,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 class Uv:
-    """Runs uv, and converts its error message to an error of the step's dependencies."""
+    """Runs uv. If uv fails, its error message becomes an error about the step's dependencies."""
 
     def __init__(self, step: Path, progress: Progress) -> None:
         self.where = f"dependencies of {step}"
@@ -201,10 +202,10 @@ class Uv:
         self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system"}
 
     def __call__(self, *arguments: str, given: str = "") -> str:
-        """Return the stdout of uv.
+        """Run uv with arguments, and return what uv writes to stdout.
 
         Raises:
-            SettingsError: uv fails.
+            SettingsError: uv failed.
         """
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
         with subprocess.Popen(
@@ -232,8 +233,8 @@ class Uv:
         return out
 
     def python(self, wanted: str) -> tuple[str, str]:
-        """Return an interpreter for a step, and its version: the current one if it matches the step's needs, or
-        another.
+        """Return an interpreter that can run a step, and the interpreter's version. This is the current interpreter if
+        its version is one that the step accepts.
         """
         if not wanted:
             base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -250,4 +251,4 @@ class Uv:
             return str(find_uv_bin())
         if found := shutil.which("uv"):
             return found
-        raise SettingsError(self.where, ["uv, which installs them, is not installed; pip install uv"])
+        raise SettingsError(self.where, ["uv, which installs dependencies, is not installed; run pip install uv"])

@@ -1,5 +1,7 @@
-"""Interprets the text or file given as a step: a command, a Python function of `parcelq.step`, or a program. Explains
-why the system would refuse to start a program, by the kernel's own checks, before the first run."""
+"""Interprets the text or file that a user gives as a step: a command, a Python function of `parcelq.step`, or a
+program. Also finds out before the first run why the system would refuse to start a program, by the same checks as the
+kernel.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,26 @@ from typing import Final, NamedTuple
 _STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 
 _HEAD_BYTES: Final = 256
-"""Bytes at the begin of a file by which the kernel recognises its format: BINPRM_BUF_SIZE of linux/binfmts.h."""
+"""How many bytes of a file the kernel reads to recognise the file's format: BINPRM_BUF_SIZE of linux/binfmts.h."""
 _MAX_SCRIPTS: Final = 5
-"""An interpreter may be a script itself, up to this depth: fs/exec.c."""
+"""How many scripts the kernel follows if the interpreter of a script is a script too: fs/exec.c."""
 _BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
-"""Additional formats that this machine can start: https://docs.kernel.org/admin-guide/binfmt-misc.html"""
+"""A folder with additional formats that this machine can start: https://docs.kernel.org/admin-guide/binfmt-misc.html"""
 _ELF: Final = b"\x7fELF"
 _MACHINES: Final = {"x86_64": {62, 3}, "aarch64": {183, 40}}
-"""`e_machine` values that a processor can run, including 32 bit: https://man7.org/linux/man-pages/man5/elf.5.html"""
+"""The `e_machine` values that a processor can run, including 32 bit:
+https://man7.org/linux/man-pages/man5/elf.5.html
+"""
 _NAMES: Final = {3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC 64", 22: "S390", 40: "ARM", 62: "x86_64"}
 _NAMES_MORE: Final = {183: "aarch64", 243: "RISC-V", 258: "LoongArch"}
 _RUNNABLE: Final = {2, 3}
-"""`e_type` values of programs, at a fixed address or at any."""
+"""The `e_type` values of programs: programs at a fixed address, and programs at any address."""
 _PT_INTERP: Final = 3
 
 
 def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - one for each thing that may be wrong
-    """Return why the system would refuse to start a program; empty if it would not, or if this process may not read
-    it.
+    """Return why the system would refuse to start a program; empty if the system would start the program, or if this
+    process may not read the program.
     """
     try:
         status = path.stat()
@@ -79,7 +83,7 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
     if not interpreter.exists():
         return f"{told} does not exist"
     if depth == _MAX_SCRIPTS:
-        return f"{told} is a script of a script of a script …, and the system follows {_MAX_SCRIPTS}"
+        return f"{told} is a script of a script of a script …, but the system follows only {_MAX_SCRIPTS} scripts"
     if problem := why_not_executable(interpreter, depth + 1):
         return f"{told} cannot be started: {problem}"
     wanted = os.fsdecode(words[1].strip()) if len(words) > 1 else ""
@@ -120,7 +124,7 @@ def _elf(data: bytes) -> str:
 
 
 def _has_other_formats() -> bool:
-    """Return whether this machine can start programs for other machines, through emulators."""
+    """Return whether this machine can start programs that were built for other machines, through emulators."""
     try:
         return any(name not in {"register", "status"} for name in os.listdir(_BINFMT))
     except OSError:
@@ -128,17 +132,19 @@ def _has_other_formats() -> bool:
 
 
 class Command(NamedTuple):
-    """A program on the PATH, with arguments."""
+    """A program on the PATH, with its arguments."""
 
     program: Path
     arguments: tuple[str, ...]
 
 
 def command_of(text: str) -> Command | None:
-    """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
+    """Read a text as the name of a program on the PATH, followed by arguments as in a shell; return None if there is no
+    such program.
+    """
     try:
         words = shlex.split(text)
-    except ValueError:  # a quote is not closed, so it is not a command
+    except ValueError:  # a quote is not closed, so the text is not a command
         return None
     if not words or os.sep in words[0]:
         return None
@@ -147,7 +153,7 @@ def command_of(text: str) -> Command | None:
 
 
 def uses_step(path: Path) -> bool:
-    """Return whether a Python file imports `parcelq.step` and calls a `main()`."""
+    """Return whether a Python file imports `parcelq.step` and calls a method `main()`."""
     try:
         return _calls_main(path, path.stat().st_mtime_ns)
     except OSError:
@@ -163,7 +169,7 @@ def _calls_main(path: Path, _modified: int) -> bool:
 
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # running it will report the error
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the run of the file will report the error
         return False
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:

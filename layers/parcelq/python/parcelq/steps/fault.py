@@ -1,4 +1,4 @@
-"""Prints the failure of a function of `parcelq.step`: the exception, and the user's part of the traceback."""
+"""Prints why a function of `parcelq.step` failed: the exception, and the part of the traceback in the user's code."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Final
 
 _MESSAGE_BYTES: Final = 2000
 _REASON_BYTES: Final = 3500
-"""The most characters of an exception's message and of a whole reason; less than Parcelq keeps of stderr."""
+"""How many characters an exception's message and a whole reason may have, at most; less than Parcelq keeps of
+stderr.
+"""
 _FRAMES: Final = 5
 _OURS: Final = os.path.dirname(__file__) + os.sep
 
 
 def reason_of_entry(error: Exception) -> str:
-    """Return why an entry is bad: the exception, then the place in the user's code that raised it."""
+    """Return why an entry is bad: the exception, and the place in the user's code that raised the exception."""
     text = _message(error)
     place, trace = "", error.__traceback__
     while trace:
@@ -27,7 +29,7 @@ def reason_of_entry(error: Exception) -> str:
 
 
 def explain(error: BaseException) -> int:
-    """Print on stderr what ended the function, and return the exit code, which is never 0."""
+    """Print on stderr which exception ended the function. Return the exit code, which is never 0."""
     if isinstance(error, SystemExit):
         if isinstance(error.code, int) and error.code:
             return error.code
@@ -39,17 +41,17 @@ def explain(error: BaseException) -> int:
 
 
 def print_error(text: str) -> None:
-    """Print on stderr, even if the function changed `sys.stderr`."""
+    """Print a text on stderr, even if the function changed `sys.stderr`."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
         os.write(2, text.strip().encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _message(error: BaseException) -> str:
-    """Return the exception as the last line of its traceback; the middle of a long message is left out."""
+    """Return an exception like the last line of its traceback. The middle of a long message is left out."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - its own text fails, and it must not take the run down
+    except Exception:  # noqa: BLE001 - str() of the exception failed, which must not end the run
         message = "<no text>"
     name = type(error).__qualname__
     if type(error).__module__ not in {"builtins", "__main__"}:
@@ -60,8 +62,8 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the traceback through the user's code, and the exception; if it is too long, the first frames are
-    dropped.
+    """Return the part of the traceback in the user's code, and the exception. If the text is too long, the first frames
+    are left out.
     """
     from traceback import StackSummary, TracebackException
 

@@ -1,4 +1,4 @@
-"""Finds a step and its settings, and refuses invalid ones before any message is pulled."""
+"""Finds a step and its settings. Errors in the step or settings are raised before any message is pulled."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ class Step:
     """A program that turns a file of entries into a file of entries.
 
     Attributes:
-        path: the program.
-        settings: the options of its runs.
-        workflow_id: the value of `--workflow-id`; empty for none.
-        python: the interpreter of an environment with its dependencies; None for the current one.
-        lock: the exact packages of that environment; empty for none.
-        copied: whether it runs from a copy in a folder of its own.
-        whole: the folder that belongs to the step; None if only the program does.
-        packages: the folder of Python packages that it can import, if it has no interpreter of its own.
-        granted: returns the credentials and secrets that a stack gives it, as environment variables; raises AwsError if
-            it cannot get them. None on a user's machine.
+        path: the path of the program.
+        settings: the settings with which the program runs.
+        workflow_id: the value of the option `--workflow-id`; empty if the option is not given.
+        python: the interpreter of an environment with the step's dependencies; None if the step runs with the current
+            interpreter.
+        lock: the exact packages of the step's environment, as text; empty if the step has no environment of its own.
+        copied: whether the step runs from a copy in a folder of its own.
+        whole: the folder that belongs to the step; None if only the program belongs to the step.
+        packages: the folder of Python packages that the step can import; None if there is no such folder, or the step
+            has an interpreter of its own.
+        granted: a function that returns the credentials and secrets that a stack gives the step, as environment
+            variables. The function raises AwsError if it cannot get them. None on a user's machine.
     """
 
     path: Path
@@ -47,22 +49,24 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Its name in logs and reasons."""
+        """The name of the step in logs and reasons."""
         return self.path.name
 
     @property
     def is_function(self) -> bool:
-        """Whether it is a Python file that uses `parcelq.step` and calls a `main()`."""
+        """Whether the step is a Python file that uses `parcelq.step` and calls a method `main()`."""
         return self.path.suffix == ".py" and not self.settings.filter and uses_step(self.path)
 
     @property
     def warm(self) -> bool:
-        """Whether its process is kept between runs: from the settings; by default for every Python function."""
+        """Whether the step's process is kept between runs. The settings decide; by default, the process of every Python
+        function is kept.
+        """
         return self.is_function if self.settings.warm is None else self.settings.warm
 
     @property
     def version(self) -> str:
-        """A digest of everything that determines what the step does: its file or folder, its settings and its lock."""
+        """A digest of everything that determines what the step does: the step's file or folder, settings and lock."""
         import json
         from dataclasses import asdict
         from hashlib import sha256
@@ -78,7 +82,7 @@ class Step:
         return digest.hexdigest()
 
     def command(self, source: Path, target: Path) -> list[str]:
-        """Return the command line that runs it over the file `source` and writes the file `target`."""
+        """Return the command line that runs the step over the file `source` and writes the file `target`."""
         if self.settings.filter:
             return self._program()
         files = ["--input", str(source), "--output", str(target)]
@@ -87,7 +91,9 @@ class Step:
         return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
-        """Return the command line of a warm process, with the descriptor of the socket on which it gets its runs."""
+        """Return the command line of a warm process. The process gets its runs on the socket with the descriptor
+        `control`.
+        """
         return [*self._program(), *self._about(), "--warm", str(control)]
 
     def _program(self) -> list[str]:
@@ -108,16 +114,16 @@ def local_step(
 ) -> Step:
     """Find a step on a user's machine: a file, a folder, or a command such as `tr a-z A-Z`.
 
-    A command is the name of a program on the PATH, optionally with arguments. Without settings it is a filter: it reads
-    stdin and writes stdout.
+    A command is the name of a program on the PATH, followed by arguments if there are any. A command without settings
+    is a filter: it reads stdin and writes stdout.
 
-    A file with dependencies (inline metadata, a `requirements.txt` beside it, or `packages`) gets an environment with
-    them, which is created if it does not exist.
+    If a file has dependencies (in inline metadata, in a `requirements.txt` beside the file, or in `packages`), the step
+    gets an environment with the dependencies. The environment is created if it does not exist.
 
     Args:
         path: a file; a folder with one file `step` or `step.*`, and optionally `settings.yaml`; or a command.
-        packages: additional packages that it needs, such as `rdkit==2026.3.1`.
-        progress: called with a line of text about each slow operation.
+        packages: additional packages that the step needs, such as `rdkit==2026.3.1`.
+        progress: a function that is called with a line of text about each slow operation.
 
     Raises:
         SettingsError: the step or settings file does not exist, or the step or its dependencies cannot be used.
@@ -126,7 +132,7 @@ def local_step(
 
 
 def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step like `local_step`, without its dependencies.
+    """Find a step like `local_step`, but without the step's dependencies.
 
     Raises:
         SettingsError: the step or settings file does not exist or cannot be used.
@@ -142,10 +148,11 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
 
 
 def with_environment(step: Step, packages: Sequence[str] = (), progress: Progress | None = None) -> Step:
-    """Return a step with an environment of its own, if it has dependencies; see `local_step`.
+    """Return a step with an environment of its own if the step has dependencies; see `local_step`.
 
     Raises:
-        SettingsError: the dependencies cannot be installed, or the step is not a Python file and cannot have any.
+        SettingsError: the dependencies cannot be installed, or the step is not a Python file and therefore cannot have
+            dependencies.
     """
     if step.path.suffix != ".py":
         if packages:
@@ -166,10 +173,10 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     """Find a step of a workflow in the workflow's folder; the whole folder belongs to the step.
 
     Args:
-        run: path of the program below it, or of a folder with one file `step` or `step.*`; or, if no such path exists,
-            a command; see `local_step`.
-        settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is a
-            folder.
+        run: the path of the program below the folder, or of a folder with one file `step` or `step.*`. If no such path
+            exists, `run` is a command; see `local_step`.
+        settings_file: the path of the settings below the folder. If empty, and `run` is a folder, `settings.yaml` in
+            that folder is used.
 
     Raises:
         SettingsError: the step or settings file does not exist, cannot be used, or is outside the folder.
@@ -186,13 +193,13 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
 def deployed_step(
     folders: Sequence[Path], stage: str, path: str = "", settings_file: str = "", workflow_id: str = ""
 ) -> Step:
-    """Find the step of a stage in the folders where a function may have steps.
+    """Find the step of a stage in the folders that may contain the steps of a function.
 
     Args:
-        folders: searched in this order.
-        stage: the stage; a step without a path is `<stage>/step` or `<stage>/step.*` in one of the folders, with
-            `<stage>/settings.yaml` if that exists.
-        path: the step's path below one of the folders.
+        folders: the folders, which are searched in this order.
+        stage: the name of the stage. If `path` is empty, the step is `<stage>/step` or `<stage>/step.*` in one of the
+            folders, with `<stage>/settings.yaml` if this file exists.
+        path: the path of the step below one of the folders.
 
     Raises:
         SettingsError: the step or settings file does not exist, cannot be used, or is outside the folders.
@@ -211,13 +218,13 @@ def _step_of_stage(folders: Sequence[Path], stage: str) -> Path:
 
 
 def _beside(home: Path | None) -> Path | None:
-    """The settings file in a step's folder, if the step is a folder with one."""
+    """Return the settings file in the folder of a step; None if the step is not a folder or has no settings file."""
     beside = [home / name for name in SETTINGS_NAMES] if home else []
     return next(filter(Path.is_file, beside), None)
 
 
 def _settings(file: Path | None, command: Command | None = None, text: str = "") -> StepSettings:
-    """The settings in a file; without one, a command is a filter."""
+    """Return the settings in a file. Without a file, a command is a filter, and other steps get default settings."""
     if file is None:
         return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
     settings = read_settings(file)
@@ -233,7 +240,7 @@ def _step_in(home: Path) -> Path:
 
 
 def _steps_in(home: Path) -> list[Path]:
-    """The one file `step` or `step.*` of a folder; None if it does not exist."""
+    """Return a list with the one file `step` or `step.*` of a folder; the list is empty if there is no such file."""
     found = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
     if len(found) > 1:
         names = ", ".join(one.name for one in found)
@@ -242,7 +249,7 @@ def _steps_in(home: Path) -> list[Path]:
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
-    """Return the file with a path below one of the folders, following links; never a file outside of them."""
+    """Return the file with a path below one of the folders. Links are followed, but not to other folders."""
     outside = False
     for folder in folders:
         root = folder.resolve()
@@ -269,9 +276,7 @@ def _check_step(path: Path) -> Path:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files of a folder of a step or a workflow, except hidden files and files that running a step leaves
-    behind.
-    """
+    """Yield all files in the folder of a step or workflow, except hidden files and files that a run leaves behind."""
     for path in folder.rglob("*"):
         inner = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):

@@ -1,6 +1,7 @@
-"""The folders of runs: created, locked while in use, and removed with everything that a step has put into them.
+"""The folders of runs: created, locked while they are in use, and removed with everything that a step has put into
+them.
 
-Each is used by one run at a time, and reused if that run leaves nothing in it.
+Each folder is used by one run at a time, and is used again if a run leaves nothing in it.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from typing import Final
 PREFIX: Final = "parcelq-run-"
 _TRIES: Final = 20
 _KEPT: Final = ("tmp", "work")
-"""The folders in a run's folder, sorted by name: its `TMPDIR`, and its working directory."""
+"""The two folders in a run's folder, sorted by name: the folder for `TMPDIR`, and the working directory."""
 
 
 @contextmanager
 def locked_folder() -> Iterator[Path]:
-    """A temporary folder that is removed at the end of the context.
+    """Yield a temporary folder that is removed at the end of the context.
 
-    When a process creates its first folder, it removes folders of killed processes, which have no lock.
+    When a process creates its first folder, it also removes the folders of killed processes, which nobody locks any
+    more.
 
     Raises:
-        OSError: there is not enough space for it.
+        OSError: there is not enough space for the folder.
     """
     remove_abandoned(tempfile.gettempdir())
     folder, lock = _locked()
@@ -46,7 +48,9 @@ def locked_folder() -> Iterator[Path]:
 
 @cache
 def remove_abandoned(parent: str) -> None:
-    """Remove the folders below this one that killed processes of this user have left; only once in a process."""
+    """Remove those folders below `parent` that belonged to killed processes of this user. Only the first call in a
+    process has an effect.
+    """
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -60,7 +64,9 @@ def remove_abandoned(parent: str) -> None:
 
 
 def _locked() -> tuple[Path, int]:
-    """Create a new folder and its lock; before it is locked, another process may mistake it for an abandoned one."""
+    """Create a new folder and its lock. Before the new folder is locked, another process may mistake the folder for an
+    abandoned one.
+    """
     for _ in range(_TRIES - 1):
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -73,7 +79,7 @@ def _locked() -> tuple[Path, int]:
 
 
 def _lock(folder: Path) -> int:
-    """Return the descriptor that holds the lock of a folder.
+    """Lock a folder, and return the descriptor that holds the lock.
 
     Raises:
         BlockingIOError: another process holds the lock.
@@ -88,11 +94,11 @@ def _lock(folder: Path) -> int:
 
 
 def open_regular(path: Path) -> int:
-    """Open a file that a step wrote. It must be a regular file, not a link, folder, pipe or device.
+    """Open a file that a step wrote. The file must be a regular file, and not a link, folder, pipe or device.
 
     Raises:
-        FileNotFoundError: it does not exist.
-        OSError: it is not a regular file, or may not be read.
+        FileNotFoundError: the file does not exist.
+        OSError: the file is not a regular file, or this process may not read the file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     # guard[False]: an output is a regular file
@@ -103,9 +109,10 @@ def open_regular(path: Path) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with everything in it, however deep, in bounded memory and without long paths.
+    """Remove a folder with everything in it, however deep the folder is, with bounded memory and without long paths.
 
-    Every folder in it is first moved directly below the top, and then emptied. Files that cannot be removed stay.
+    Every folder in the removed folder is first moved directly below the top, and then emptied. Files that cannot be
+    removed stay.
     """
     top, moved, name = os.fspath(folder), 0, os.urandom(8).hex()  # a name that the step cannot have used
     pending = [top]
@@ -134,13 +141,13 @@ def remove(folder: Path) -> None:
 
 
 class RunFolder:
-    """A folder for runs, with two empty folders in it, `work` and `tmp`.
+    """A folder for runs, which contains two empty folders, `work` and `tmp`.
 
     Attributes:
-        path: its path.
+        path: the path of the folder.
 
     Raises:
-        OSError: there is not enough space for it.
+        OSError: there is not enough space for the folder.
     """
 
     def __init__(self) -> None:
@@ -153,7 +160,7 @@ class RunFolder:
             self._opened = opened.pop_all()
 
     def is_clean(self) -> bool:
-        """Delete the files of a run, and return whether the folder is then unchanged."""
+        """Delete the files of a run. Return whether the folder is unchanged after that."""
         try:
             for name in os.listdir(self.path):
                 if name not in self._kept:
@@ -163,17 +170,19 @@ class RunFolder:
             return False
 
     def remove(self) -> None:
-        """Delete it with its content."""
+        """Delete the folder with its content."""
         self._opened.close()
 
     def _identities(self) -> list[tuple[int, int, int]]:
-        """The identity of a folder: it differs if a run replaced the folder or changed its permissions."""
+        """Return the identity of the folder and of each folder in it. The result changes if a run replaces one of these
+        folders or changes its permissions.
+        """
         found = [os.lstat(path) for path in (os.fspath(self.path), *self._kept.values())]
         return [(one.st_ino, one.st_mode, one.st_uid) for one in found]
 
 
 class RunFolders:
-    """The folders of one runner. Any thread may call its methods."""
+    """The folders of one runner. Any thread may call the methods of this class."""
 
     def __init__(self) -> None:
         self._idle: list[RunFolder] = []
@@ -181,10 +190,10 @@ class RunFolders:
 
     @contextmanager
     def one(self) -> Iterator[Path]:
-        """Return a folder that contains only the empty folders `work` and `tmp`.
+        """Yield a folder that contains only the empty folders `work` and `tmp`.
 
         Raises:
-            OSError: there is not enough space for it.
+            OSError: there is not enough space for the folder.
         """
         folder = self._taken() or RunFolder()
         try:
@@ -197,12 +206,12 @@ class RunFolders:
                 folder.remove()
 
     def close(self) -> None:
-        """Delete the unused folders; those in use are deleted when their runs end."""
+        """Delete the unused folders. The folders in use are deleted when their runs end."""
         self._closed = True
         while folder := self._taken():
             folder.remove()
 
     def _taken(self) -> RunFolder | None:
-        with contextlib.suppress(IndexError):  # other threads take them too
+        with contextlib.suppress(IndexError):  # other threads take folders too
             return self._idle.pop()
         return None

@@ -1,4 +1,4 @@
-r"""Makes a step from a Python function.
+r"""Turns a Python function into a step.
 
     from parcelq.step import step
 
@@ -9,8 +9,8 @@ r"""Makes a step from a Python function.
     if __name__ == "__main__":
         upper.main()
 
-Such a file is an executable step and a filter, and Parcelq keeps its process between runs. Every start of the step
-imports this module, so it imports only a few modules of the standard library.
+A file with this code is an executable step and a filter, and Parcelq keeps the step's process between runs. Every such
+step imports this module when it starts, so this module imports only a few modules of the standard library.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 class StepFunction(Generic[Given, More, Made]):
-    """A function that is a step. Calling it calls the function.
+    """A function that is a step. Calling a `StepFunction` calls the function.
 
     Args:
         function: the function.
-        raw: whether it takes the input and returns the output as bytes instead of entries.
-        each: whether it takes one entry instead of all.
+        raw: whether the function takes the input and returns the output as bytes instead of entries.
+        each: whether the function takes one entry instead of all entries.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class StepFunction(Generic[Given, More, Made]):
         return self._function(given, *args, **kwargs)
 
     def main(self) -> None:
-        """Run the function as the command line says: over a file, as a filter, or as a warm process.
+        """Run the function as the command line says: over a file, as a filter, or in a warm process.
 
-        Exits with 1 and the exception's traceback on stderr if the function raises. Without `--rejects` it also exits
-        with 1 if entries are rejected, and prints them on stderr; the output of the other entries is written.
+        If the function raises an exception, the process exits with 1 and prints the traceback on stderr. If entries are
+        rejected and `--rejects` is not given, the process also exits with 1 and prints the rejects on stderr. The
+        output of the other entries is written nevertheless.
         """
         options = _options(self.__doc__)
         try:
@@ -88,11 +89,11 @@ class StepFunction(Generic[Given, More, Made]):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - printed for the parent process
             code = explain(error)
             if options.warm is not None:
-                os._exit(code)  # at once, even if the function has started threads
+                os._exit(code)  # exits at once, even if the function has started threads
             sys.exit(code)
 
     def _filter(self, options: argparse.Namespace, more: dict[str, Any]) -> Rejects:
-        """Run the function over a file or stdin, and write a file or stdout."""
+        """Run the function over a file or stdin, and write the output to a file or stdout."""
         source = options.input or _taken(0, os.open(os.devnull, os.O_RDONLY))
         target = options.output or _taken(1, 2)
         about: dict[str, Any] = {}
@@ -107,8 +108,8 @@ class StepFunction(Generic[Given, More, Made]):
     def _serve(self, control: int, more: Callable[[], dict[str, Any]]) -> None:
         """Run the function over one input after another, until the socket is closed.
 
-        When it can take a run, it writes `free` and the ends of its output and its rejects in their files. The answer
-        is a line of JSON, or the end.
+        When the process can take a run, it writes `free` and two numbers to the socket: the ends of its output and of
+        its rejects in their files. The answer is a line of JSON with the next run, or the socket is closed.
         """
         os.set_inheritable(control, False)
         me, work, environment = os.getpid(), os.getcwd(), dict(os.environ)
@@ -129,7 +130,7 @@ class StepFunction(Generic[Given, More, Made]):
                 with contextlib.closing(Part(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
-                    os._exit(0)  # a fork that the function did not end must not answer too
+                    os._exit(0)  # a fork that the function did not end must not answer
                 at, named = out.end, bad.end
                 _end(work)
 
@@ -164,18 +165,19 @@ def step(*, each: Literal[True]) -> Callable[[EachStep[More]], StepFunction[str,
 def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, each: bool = False) -> Any:
     r"""Mark a function as a step.
 
-    `@step` is for a function from entries to entries: it takes an iterator of str, each a line without its `\n`, and
-    returns or yields str without `\n`. If records are not lines, each str is a whole record, which may contain line
-    ends. The header is not among them, and is copied to the output. Bytes that are not UTF-8 become surrogate escapes,
-    which are written as the same bytes.
+    `@step` marks a function from entries to entries: the function takes an iterator of lines, each a str without its
+    `\n`, and returns or yields lines without `\n`. If records are not lines, each str is a whole record, which may
+    contain line ends. The header is not passed to the function, and is copied to the output. Bytes that are not UTF-8
+    become surrogate escapes, which are written as the same bytes.
 
-    `@step(each=True)` is for a function of one entry: it returns a str for one output entry, None for none, or an
-    iterable of str. If it raises, only that entry is rejected, and the exception is the reason.
+    `@step(each=True)` marks a function of one entry: the function returns a str if there is one output entry, None if
+    there is none, or an iterable of str. If the function raises an exception, only the one entry is rejected, and the
+    exception is the reason.
 
-    `@step(raw=True)` is for a function from bytes to bytes: the whole input, and the whole output.
+    `@step(raw=True)` marks a function that takes the whole input as bytes and returns the whole output as bytes.
 
-    Each may have two more parameters with these names: `settings`, the value of `step` in the settings file or None;
-    and `workflow_id`, a str, which may be empty.
+    Each of these functions may have two more parameters with these names: `settings`, the value of the key `step` in
+    the settings file, or None; and `workflow_id`, a str, which may be empty.
     """
     if raw and each:
         raise TypeError("step() takes raw=True or each=True, not both")
@@ -183,16 +185,16 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
 
 
 class Part:
-    """Writes into a file from a given offset. Bytes after the written ones stay.
+    """Writes into a file from a given offset. Bytes of the file after the written bytes stay.
 
-    A fork of the process writes at the same place, not after it.
+    A fork of the process writes at the same place of the file, not after the bytes of the process.
 
     Args:
-        path: the file.
-        start: offset of the part.
+        path: the path of the file.
+        start: the offset at which the part begins.
 
     Attributes:
-        end: offset of its end so far.
+        end: the offset at which the part ends so far.
     """
 
     def __init__(self, path: str, start: int) -> None:
@@ -225,8 +227,8 @@ def _options(description: str | None) -> argparse.Namespace:
 
 
 def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Return a function that creates the step's further arguments anew for every run, because the step may change
-    them.
+    """Return a function that creates the step's further arguments. The function creates new arguments in every run,
+    because the step may change them.
     """
     from copy import deepcopy
     from inspect import signature
@@ -243,7 +245,7 @@ def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callab
 
 
 def _taken(stream: int, instead: int) -> int:
-    """Copy a standard stream and replace it, so that the function cannot read from it or print to it."""
+    """Replace a standard stream, so that the function can neither read nor print. Return a copy of the stream."""
     copy = os.dup(stream)
     os.dup2(instead, stream)
     return copy
@@ -263,7 +265,7 @@ def _read(path: str, start: int, end: int) -> bytes:
 
 
 def _begin(folder: str, environment: dict[str, str]) -> None:
-    """Remove the traces of an earlier run in the process: its folder, its variables, and its `TMPDIR`."""
+    """Remove the traces that an earlier run left in the process: its folder, its variables, and its `TMPDIR`."""
     os.chdir(folder)
     found = dict(os.environ)
     if found != environment:
@@ -271,13 +273,13 @@ def _begin(folder: str, environment: dict[str, str]) -> None:
             del os.environ[name]
         os.environ.update(environment)
     if "tempfile" in sys.modules:
-        vars(sys.modules["tempfile"])["tempdir"] = None  # it remembers an earlier TMPDIR
+        vars(sys.modules["tempfile"])["tempdir"] = None  # the module remembers an earlier TMPDIR
 
 
 def _end(folder: str) -> None:
-    """Leave the folder of a run, flush its printed output, and reap its children that ended."""
+    """Leave the folder of a run, flush what the run printed, and reap the run's child processes that have ended."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the function closed it, which is allowed
+        with contextlib.suppress(OSError, ValueError):  # the function closed the stream, which is allowed
             stream.flush()
     os.chdir(folder)
     with contextlib.suppress(ChildProcessError):

@@ -1,6 +1,4 @@
-"""What a stack gives its steps besides their input: credentials of the role for steps, and secrets of their
-workflow.
-"""
+"""What a stack gives its steps besides their input: credentials of the role for steps, and secrets of workflows."""
 
 from __future__ import annotations
 
@@ -16,10 +14,10 @@ from parcelq.errors import SettingsError
 from parcelq.steps.find import Step
 
 _SECRET_SECONDS: Final = 900
-"""Seconds for which a value is used before it is read again."""
+"""How many seconds a value is used before it is read again."""
 _LEFT_SECONDS: Final = 1200
-"""Credentials are renewed when they are valid for less than this many seconds: more than the 15 minutes of the longest
-invocation.
+"""If credentials are valid for fewer seconds than this, they are renewed. The number is larger than the 15 minutes of
+the longest invocation.
 """
 _SECRET: Final = re.compile(
     r"arn:aws[a-z-]*:(secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:|ssm:[a-z0-9-]+:[0-9]{12}:parameter/)([^/:]+/)*"
@@ -31,9 +29,10 @@ class Secret(NamedTuple):
     """A secret of a workflow.
 
     Attributes:
-        arn: ARN of a secret of Secrets Manager, or of a parameter of Systems Manager.
-        workflow: the workflow whose steps get it; the stage's name for its built-in step.
-        variable: the environment variable for its value.
+        arn: the ARN of a secret of Secrets Manager, or of a parameter of Systems Manager.
+        workflow: the workflow of the steps that get the secret; the name of the stage if its built-in step gets the
+            secret.
+        variable: the environment variable that contains the secret's value.
     """
 
     arn: str
@@ -42,13 +41,14 @@ class Secret(NamedTuple):
 
 
 def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
-    """Read secrets from their ARNs; the name of a secret ends in `/<workflow>/<VARIABLE>`.
+    """Read the workflows and variables of secrets from the secrets' ARNs. The name of a secret ends in
+    `/<workflow>/<VARIABLE>`.
 
     Args:
-        arns: ARNs; those of Secrets Manager end in six random characters.
+        arns: the ARNs of the secrets. ARNs of Secrets Manager end in six random characters.
 
     Raises:
-        SettingsError: names every text that is not such an ARN.
+        SettingsError: a text is not such an ARN; the message names every such text.
     """
     found, problems = [], []
     for arn in arns:
@@ -64,11 +64,11 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
 
 
 class Grants:
-    """Gets credentials and secrets when a step first needs them, and again when they are too old.
+    """Gets credentials and secrets when a step needs them for the first time, and again when they are too old.
 
     Args:
-        role: ARN of the role for steps; empty if there is none.
-        secrets: ARNs of secrets.
+        role: the ARN of the role for steps; empty if there is no such role.
+        secrets: the ARNs of the secrets.
         session: the name of the steps' session in CloudTrail.
 
     Raises:
@@ -84,7 +84,8 @@ class Grants:
         self._lock = threading.Lock()
 
     def to(self, step: Step, workflow: str) -> Step:
-        """Return a step that gets the credentials and secrets of a workflow, and never those of this process.
+        """Return the step with a function that gets the credentials and secrets of a workflow, but never those of this
+        process.
 
         Raises:
             SettingsError: the step's settings ask for credentials, and there is no role for steps.
@@ -101,7 +102,7 @@ class Grants:
             return {**granted, **self._fresh(self._role, self._credentials)} if credentials else granted
 
     def _fresh(self, key: str, fetch: Callable[[], tuple[Any, float]]) -> Any:
-        """Return the cached value of a key, fetched again if it is too old."""
+        """Return the value that is cached under a key. If the value is too old, it is fetched again."""
         # guard[key not in self._kept]: credentials are renewed before they expire
         if key not in self._kept or self._now() >= self._kept[key][1]:
             self._kept[key] = fetch()

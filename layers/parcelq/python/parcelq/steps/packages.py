@@ -1,4 +1,6 @@
-"""Packages of steps for a function: uv locks them once, and installs them for the function's platform into a bundle."""
+"""The packages that steps need on a function: uv determines their exact versions once, and installs them for the
+function's platform into a bundle.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,15 @@ from parcelq.steps.environments import Dependencies, Progress, Uv, alone, cache_
 from parcelq.steps.find import files_of
 
 _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
-"""Files of `*.dist-info` that only installers read."""
+"""Those files of `*.dist-info` that only installers read."""
 
 
 class Target(NamedTuple):
-    """The platform of packages.
+    """The platform on which packages are used.
 
     Attributes:
         python: the Python version, such as `3.13`.
-        platform: the platform in uv's terms, such as `x86_64-manylinux_2_34`.
+        platform: the platform as uv calls it, such as `x86_64-manylinux_2_34`.
     """
 
     python: str
@@ -37,8 +39,8 @@ class Target(NamedTuple):
 
     @property
     def options(self) -> Sequence[str]:
-        """The options of uv for this target. They forbid building from source, because that would build for this
-        machine.
+        """The options by which uv selects this platform. These options forbid builds from source, because uv would
+        build for this machine.
         """
         return (
             *("--python-version", self.python, "--python-platform", self.platform),
@@ -50,7 +52,7 @@ class Packages(NamedTuple):
     """The packages of a step, as a bundle on this machine.
 
     Attributes:
-        archive: the bundle's file.
+        archive: the path of the bundle's file.
         bundle: the facts about the bundle.
         lock: the exact packages, one on each line, after a line with the target.
     """
@@ -61,12 +63,12 @@ class Packages(NamedTuple):
 
 
 def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache: Path | None = None) -> Packages:
-    """Return a bundle with the dependencies of a step; create it if it does not exist.
+    """Return a bundle with the dependencies of a step. Create the bundle if it does not exist.
 
-    Several commands may do this at the same time, and any of them may be killed.
+    Several commands may call this at the same time, and any of the commands may be killed.
 
     Args:
-        cache: the folder of locks and bundles; by default `~/.cache/parcelq`.
+        cache: the folder with locks and bundles; by default `~/.cache/parcelq`.
 
     Raises:
         SettingsError: a package does not exist for the target, or the step needs another version of Python.
@@ -96,18 +98,18 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
 
 
 def _packed(folder: Path) -> dict[str, Path]:
-    """Return the installed files that programs may need, by their paths in the bundle."""
+    """Return the installed files that programs may need. The keys are the files' paths in the bundle."""
     found = {}
     for path in files_of(folder) if folder.is_dir() else ():
         parts = path.relative_to(folder).parts
         is_about_itself = len(parts) == 2 and parts[0].endswith(".dist-info") and parts[1] in _LEFT_OUT
-        if parts[0] != "bin" and not is_about_itself:  # these scripts name an interpreter of this machine
+        if parts[0] != "bin" and not is_about_itself:  # scripts in `bin` name an interpreter of this machine
             found["/".join(parts)] = path
     return found
 
 
 def _known(about: Path, archive: Path) -> Bundle | None:
-    """Return the existing bundle; None if it does not exist."""
+    """Return the facts about a bundle that exists already; None if the bundle does not exist."""
     try:
         bundle = Bundle.parse(json.loads(about.read_bytes()))
         return bundle if os.stat(archive).st_size == bundle.size else None
@@ -126,7 +128,7 @@ def _check_python(wanted: Dependencies, target: Target) -> None:
         raise SettingsError(
             f"dependencies of {wanted.step}", [f"requires-python is {wanted.python!r}, but must read like '>=3.12'"]
         ) from None
-    # A function has the newest patch release of its Python version, whose number is unknown here.
+    # A function has the newest patch release of its Python version. The number of this release is unknown here.
     if not (wish.contains(target.python) or wish.contains(f"{target.python}.99")):
         reason = f"requires-python is {wanted.python!r}, but the function has Python {target.python}"
         raise SettingsError(f"dependencies of {wanted.step}", [reason])

@@ -1,7 +1,7 @@
-"""System functions for the supervisor of a step: finds its descendant processes by parentage and ends them, reads what
-they print, and checks which files they leave.
+"""System functions that the supervisor of a step uses: to find and end the step's descendant processes, to read what
+they print, and to check which files they leave.
 
-The supervisor imports this module, so it imports only modules that are built in or cheap.
+The supervisor imports this module, so this module imports only modules that are built in or quick to import.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 import time
 
 END_SECONDS = 20.0
-"""Seconds after which killing stops, if processes keep starting new ones."""
+"""After how many seconds killing stops, if processes keep starting new processes."""
 TAIL_BYTES = 4096
-"""Bytes kept from the end of what a step prints."""
+"""How many bytes are kept from the end of the text that a step prints."""
 _READ_BYTES = 64 * 1024
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -22,13 +22,13 @@ _SIGKILL = 9
 
 
 class Children:
-    """The processes that this process waits for: the main process, and adopted orphans.
+    """The child processes for which this process waits: the main process, and orphans that this process adopted.
 
     Attributes:
-        pid: id of the main process; 0 if there is none yet.
-        code: its exit code, negative for a signal; None while it runs.
-        cpu_seconds: CPU time of all ended processes.
-        memory: the peak memory of the largest ended process, in the unit of `ru_maxrss`.
+        pid: the id of the main process; 0 if there is no main process yet.
+        code: the exit code of the main process, negative if a signal ended it; None while the main process runs.
+        cpu_seconds: the CPU time of all processes that have ended.
+        memory: the peak memory of the largest process that has ended, in the unit of `ru_maxrss`.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Children:
         self.memory = 0
 
     def reap(self) -> bool:
-        """Reap all ended processes; return whether others are left."""
+        """Reap all child processes that have ended. Return whether other child processes are left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -52,7 +52,7 @@ class Children:
                 self.code = os.waitstatus_to_exitcode(status)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait some seconds at most for the end of the main process; return whether it has ended."""
+        """Wait at most `seconds` for the end of the main process. Return whether the main process has ended."""
         until = time.monotonic() + seconds
         while self.code is None and time.monotonic() < until:
             self.reap()
@@ -60,11 +60,11 @@ class Children:
         return self.code is not None
 
     def end(self) -> None:
-        """Kill all descendants of this process, and wait for them.
+        """Kill all descendants of this process, and wait for their ends.
 
-        A process without children has no descendants, because orphans become its children. A chain of processes that
-        each start the next one and end can be faster than a list of all processes. So each child's descendants are
-        listed and killed before those of the next child.
+        A process without children has no descendants, because orphans become its children. If processes form a chain in
+        which each starts the next and ends, the chain can be faster than a list of all processes. So the descendants of
+        each child are listed and killed before those of the next child.
         """
         if self.pid:
             try:
@@ -86,7 +86,7 @@ class Children:
 
 
 class Stream:
-    """A pipe that a step prints to; its last bytes are kept."""
+    """A pipe to which a step prints. The last bytes are kept."""
 
     def __init__(self) -> None:
         self.fd, self.theirs = os.pipe()
@@ -95,7 +95,7 @@ class Stream:
         self.closed = False
 
     def read(self) -> None:
-        """Read the output so far."""
+        """Read what the step has printed so far."""
         while not self.closed:
             try:
                 data = os.read(self.fd, _READ_BYTES)
@@ -107,14 +107,14 @@ class Stream:
                 return
 
     def close(self) -> None:
-        """Close the pipe; the tail stays."""
+        """Close the pipe; the last bytes stay in `tail`."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd, self.closed = -1, True
 
 
 def be_subreaper() -> None:
-    """Adopt orphaned descendants of this process as its children, and hide its memory from them."""
+    """Make this process the parent of its orphaned descendants, and hide its memory from them."""
     if sys.platform == "linux":
         import ctypes
 
@@ -124,7 +124,7 @@ def be_subreaper() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process and of all its threads, including zombies."""
+    """Return the ids of the children of a process and of all its threads, including zombies."""
     found = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -140,7 +140,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _parents() -> dict[int, int]:
-    """Return the parent of every process, for a kernel that does not list children."""
+    """Return the parent of every process. This is used if the kernel does not list the children of a process."""
     found = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdecimal():
@@ -153,7 +153,7 @@ def _parents() -> dict[int, int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return all descendants of a process."""
+    """Return the ids of all descendants of a process."""
     found: set[int] = set()
     left = [pid]
     while left:
@@ -164,7 +164,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def peak_of(pid: int) -> int:
-    """Return the peak memory of a process in KiB; 0 if the system does not say."""
+    """Return the peak memory of a process in KiB; 0 if the system does not report it."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0])
@@ -173,10 +173,10 @@ def peak_of(pid: int) -> int:
 
 
 def watch_of(pid: int) -> int:
-    """Return a descriptor that becomes readable when a process has ended; -1 if the system does not support that."""
+    """Return a descriptor that becomes readable when a process ends; -1 if the system does not support this."""
     try:
         return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # not Linux, or an older one
+    except (AttributeError, OSError):  # the system is not Linux, or is too old
         return -1
 
 
@@ -190,7 +190,7 @@ def is_running(pid: int) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Return the size of the output so far; 0 while there is none."""
+    """Return the size that an output has so far; 0 if there is no output yet."""
     try:
         return os.stat(path, follow_symlinks=False).st_size
     except OSError:
@@ -198,7 +198,7 @@ def size_of(path: str) -> int:
 
 
 def state_of(folder: str) -> list[object]:
-    """Return the content and identity of a run's folder, which show whether the run left it unchanged."""
+    """Return the content and identity of a run's folder. If a run changes neither, it left the folder unchanged."""
     found: list[object] = []
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
@@ -210,7 +210,7 @@ def state_of(folder: str) -> list[object]:
 
 
 def files_of(home: str) -> list[tuple[int, int]]:
-    """Return the identity of the files of a warm process's outputs; empty if one does not exist."""
+    """Return the identities of a warm process's files `output` and `rejects`; an empty list if one does not exist."""
     try:
         return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
     except OSError:

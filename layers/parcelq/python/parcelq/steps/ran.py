@@ -1,4 +1,4 @@
-"""The outcome of a run: an output with rejected entries, or an error for users that says why the run failed."""
+"""The outcome of a run: an output with rejected entries, or an error that tells users why the run failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from parcelq.steps.slot import Came
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
-"""Error numbers that are about the machine and not about the entries."""
+"""Those error numbers that concern the machine and not the entries."""
 
 
 _NOTHING_HELD: Final = ExitStack()
@@ -33,13 +33,14 @@ class Ran(NamedTuple):
     """A run that succeeded.
 
     Attributes:
-        output: the step's output. A file is deleted when `held` is closed.
+        output: the output of the step. If the output is a file, closing `held` deletes the file.
         rejects: the entries that the step rejected, sorted by entry.
-        stderr_tail: the end of its stderr, at most 4 KiB.
-        stdout_tail: the same for stdout, unless stdout is its output.
-        cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a warm process.
-        memory_bytes: the peak memory of its largest process so far; 0 if the system does not say.
-        held: what to close when the output is no longer needed.
+        stderr_tail: the last bytes that the step printed on stderr, at most 4 KiB, as text.
+        stdout_tail: the last bytes that the step printed on stdout, like `stderr_tail`; empty if stdout is the step's
+            output.
+        cpu_seconds: the CPU time of the run's processes, as the kernel counted it; 0 if the step has a warm process.
+        memory_bytes: the peak memory of the step's largest process so far; 0 if the system does not report it.
+        held: the context to close when the output is no longer needed.
     """
 
     output: Output
@@ -52,14 +53,16 @@ class Ran(NamedTuple):
 
     @property
     def printed(self) -> str:
-        """The ends of stdout and of stderr, each with a line end; empty if the step printed nothing."""
+        """The last lines that the step printed on stdout and on stderr, each text with a line end; empty if the step
+        printed nothing.
+        """
         return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
 
     def whole(self, step: Step) -> Output:
-        """Return the output, for a caller that cannot handle rejects.
+        """Return the output. This is for callers that cannot handle rejects.
 
         Raises:
-            StepError: the step rejected an entry; with the first reason.
+            StepError: the step rejected an entry; the error contains the reason of the first reject.
         """
         if self.rejects:
             first = self.rejects[0]
@@ -70,12 +73,12 @@ class Ran(NamedTuple):
 def judged(
     step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
 ) -> Ran | StepError:
-    """Judge the outcome of a run.
+    """Decide from the report of a run whether the run succeeded.
 
     Args:
-        entries: number of its input entries; None if the caller does not know.
-        limit: its time limit in seconds; None for none.
-        text: converts the step's printed output to text without secrets.
+        entries: the number of entries in the run's input; None if the caller does not know.
+        limit: the time limit of the run in seconds; None if there is no limit.
+        text: a function that converts the step's printed output to text without secrets.
     """
     try:
         return _ran(step, came, entries, limit, text)
@@ -107,7 +110,7 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
 
 
 def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepError:
-    """Return the error of a run that did not succeed; `tail` is the end of its stderr."""
+    """Return the error of a run that did not succeed. `tail` is the last text that the step printed on stderr."""
     code = ended.code
     if ended.kind == "refused":
         return StepError(step.name, f"could not be started: {os.strerror(code)}", no_room=code in _NO_ROOM)
@@ -115,7 +118,7 @@ def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepEr
         return StepError(step.name, f"timed out after {limit:g} s and was killed", timed_out=True, stderr_tail=tail)
     reasons = {
         "large": f"wrote more than {step.settings.max_output_bytes} bytes of output and was killed; max_output_bytes "
-        "in its settings sets that",
+        "in its settings sets this limit",
         "lost": "killed the process that supervises it",
         "deaf": "closed the socket on which it gets its runs",
     }
@@ -133,7 +136,7 @@ def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepEr
 
 @contextmanager
 def or_step_error(step: Step, what: str) -> Iterator[None]:
-    """Raise an error of the system as an error of the step; `what` says what the step could not do."""
+    """Turn an OSError in the context into an error of the step. `what` says what the step could not do."""
     try:
         yield
     except OSError as error:
@@ -142,7 +145,7 @@ def or_step_error(step: Step, what: str) -> Iterator[None]:
 
 
 def _size_of(step: Step, output: Path) -> int:
-    """Return the size of the file that a run wrote.
+    """Return the size of the file into which a run wrote its output.
 
     Raises:
         StepError: the file does not exist, or is a link, a folder, a pipe or a device.
@@ -164,5 +167,5 @@ def _size_of(step: Step, output: Path) -> int:
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # a real-time signal; most of them have no name
+    except ValueError:  # a real-time signal; most real-time signals have no name
         return f"signal {number}"

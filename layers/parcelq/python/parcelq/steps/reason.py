@@ -1,4 +1,4 @@
-"""Reasons: texts of limited size that say why a step failed, the most important line first."""
+"""Reasons: texts of limited size that say why a step failed. The first line is the most important line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ CUT: Final = " … "
 
 
 def reason_first(text: str) -> str:
-    """Move the exception from the end of a Python traceback to its begin: `ValueError: bad SMILES`, then the frames.
+    """Move the exception from the end of a Python traceback to the begin. The text then starts with `ValueError: bad
+    SMILES`, followed by the frames.
 
-    A text without a traceback stays unchanged. Lines printed before the traceback are moved after it.
+    A text without a traceback stays unchanged. Lines that were printed before the traceback are moved after the
+    traceback.
     """
     start = text.rfind(f"{TRACEBACK}\n")
     body = start + len(TRACEBACK) + 1
     if start < 0:
-        start = body = text.find(_FRAME)  # perhaps only the end of the traceback was kept
+        start = body = text.find(_FRAME)  # only the end of the traceback may have been kept
     if start < 0:
         return text
     lines = text[body:].splitlines(keepends=True)
@@ -33,13 +35,13 @@ def reason_first(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape the characters of a text that XML, and therefore SQS, does not allow."""
+    """Escape those characters of a text that XML, and therefore SQS, does not allow."""
     return re.sub(_ILLEGAL, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """Shorten a text to `most_bytes` of UTF-8: keep the first line as far as possible, and cut the middle of the
-    rest.
+    """Shorten a text to `most_bytes` of UTF-8. The first line is kept as far as possible, and the middle of the other
+    lines is cut out.
     """
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:

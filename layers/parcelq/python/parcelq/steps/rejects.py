@@ -1,4 +1,4 @@
-"""Reads and checks the file of `--rejects`, in which a step reports bad entries."""
+"""Reads and checks the file of `--rejects`, in which a step reports the entries that it rejects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import shortened
 
 MAX_REASON_BYTES: Final = 2048
-"""Most bytes of a reason; it must fit into a message's attributes."""
+"""How many bytes a reason may have, at most, because the reason must fit into the attributes of a message."""
 _MAX_LINE_BYTES: Final = 1 << 20
 
 
@@ -19,9 +19,9 @@ class Reject(NamedTuple):
     """An entry that a step rejected.
 
     Attributes:
-        entry: its number in the run's input, from 0; a header does not count.
-        after: number of output entries that the step had written before it; None if the step does not say.
-        reason: why it is bad, at most `MAX_REASON_BYTES` bytes of UTF-8.
+        entry: the number of the entry in the run's input, counted from 0 without the header.
+        after: how many output entries the step had written before the entry; None if the step does not say.
+        reason: why the entry is bad, in at most `MAX_REASON_BYTES` bytes of UTF-8.
     """
 
     entry: int
@@ -30,19 +30,20 @@ class Reject(NamedTuple):
 
 
 class RejectsError(ValueError):
-    """A file of rejects has an invalid line; the message says which one, and what would be right."""
+    """A file of rejects has an invalid line. The message says which line is invalid, and how to correct it."""
 
 
 def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the rejects that a step wrote, sorted by entry.
+    """Read the entries that a step rejected, sorted by entry.
 
     Args:
-        path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`; no file means no rejects.
-        entries: number of input entries; None if the caller does not know.
+        path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`. If the file does not exist, there are no
+            rejects.
+        entries: the number of input entries; None if the caller does not know.
 
     Raises:
-        RejectsError: a line is not such an object, an entry is reported twice or was not in the input, or a later entry
-            has less output before it than an earlier one.
+        RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or less output
+            comes before a later entry than before an earlier entry.
     """
     try:
         file = os.fdopen(open_regular(path), "rb")
@@ -55,7 +56,7 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
 
 
 def rejects_in(file: IO[bytes], entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the rejects from an open file; see `read_rejects`."""
+    """Read the rejects in an open file, like `read_rejects`."""
     rejects: dict[int, Reject] = {}
     number = 0
     while line := file.readline(_MAX_LINE_BYTES):
@@ -94,7 +95,7 @@ def _reject(line: bytes, entries: int | None) -> Reject:
 
 
 def _check_order(rejects: tuple[Reject, ...]) -> None:
-    """Check that later entries do not have less output before them, because output only grows."""
+    """Check that no entry has less output before it than an earlier entry, because output only grows."""
     most, at = 0, 0
     for one in rejects:
         if one.after is None:

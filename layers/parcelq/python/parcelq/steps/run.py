@@ -1,4 +1,4 @@
-"""Runs a step: in its own folder and environment, with limits, and ends all processes that it started."""
+"""Runs a step in its own folder and environment, with limits, and ends all processes that the step started."""
 
 from __future__ import annotations
 
@@ -26,27 +26,30 @@ from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 __all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _PASSED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
-"""Variables that a step gets unchanged from the process that runs it, beside those of the locale."""
+"""The variables that a step gets unchanged from the process that runs the step, in addition to the locale's
+variables.
+"""
 _WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
-"""Prefixes of variables that say where AWS is, but are not credentials."""
+"""Prefixes of variables that say how AWS is reached, but are not credentials."""
 _SEARCHED: Final = "PYTHONPATH"
 _SECRET: Final = 4
-"""Secrets with fewer characters than this are not hidden in a run's printed output, because they would match parts of
-other words.
+"""Secrets with fewer characters than this are not hidden in the text that a run prints, because short secrets would
+match parts of other words.
 """
 _USAGE_CODES: Final = frozenset({0, 2})
-"""Exit codes of a program that does not know `--warm`: that of argparse, and that of a program that ignores its
-arguments.
+"""The exit codes of a program that does not know `--warm`: the exit code of argparse, and the exit code of a program
+that ignores its arguments.
 """
 _MOST_TOGETHER: Final = 32
 _LEAST_SECONDS: Final = 1e-6
 
 
 class Runner:
-    """Runs a step any number of times, on any thread.
+    """Runs a step any number of times, on any number of threads.
 
-    Each parallel run has a supervisor process, which is kept for later runs. A warm step's own process is kept too. All
-    of them end with `close()`, and when this process ends in any way.
+    Each of the runs that are in progress at the same time has a supervisor process, which is kept for later runs. The
+    process of a warm step is kept too. All these processes end when `close()` is called, and when this process ends in
+    any way.
     """
 
     def __init__(self, step: Step) -> None:
@@ -64,9 +67,7 @@ class Runner:
 
     @property
     def together(self) -> int:
-        """How many runs should be passed to the step together so that they take little time, judging by the latest
-        runs.
-        """
+        """How many runs to pass to the step together so that they take little time, estimated from the latest runs."""
         return max(1, min(_MOST_TOGETHER, int(HOP_SECONDS / self._seconds)))
 
     @contextmanager
@@ -79,20 +80,21 @@ class Runner:
         fmt: Format = LINES,
         header: bytes = b"",
     ) -> Iterator[Ran]:
-        r"""Run the step over bodies joined to one input, and yield its output.
+        r"""Run the step over bodies that are joined to one input, and yield the step's output.
 
-        The step's working directory and its `TMPDIR` are empty, and no other run uses them. The time of a run includes
-        the start of its processes.
+        The step's working directory and its `TMPDIR` are empty, and no other run uses them. The time that a run takes
+        includes the start of its processes.
 
         Args:
-            timeout: seconds after which the run is killed; the step's own timeout counts if it is shorter.
+            timeout: after how many seconds the run is killed. If the step's own timeout is shorter, the step's own
+                timeout counts.
 
-        The input is what `Given` says.
+        The other arguments describe the input like the attributes of `Given`.
 
         Raises:
-            StepError: the step could not be started, did not exit with 0, wrote no output file or one that is too
-                large, reported invalid rejects, or timed out and was killed. The error has the end of the step's
-                stderr, and affects only this run.
+            StepError: the step could not be started, did not exit with 0, wrote no output file or a file that is too
+                large, reported invalid rejects, or timed out and was killed. The error contains the end of the step's
+                stderr, and concerns only this run.
         """
         (ran,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
         if isinstance(ran, StepError):
@@ -101,11 +103,11 @@ class Runner:
             yield ran
 
     def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
-        """Run the step over one input after another, with a single request to its supervisor.
+        """Run the step over one input after another, with a single request to the step's supervisor.
 
         Returns:
-            The outcomes of the runs that began, in order, at least one. No further run begins after one that ended the
-            step's process, or when the runs before took too long. The caller must close what each outcome holds.
+            The outcomes of the runs that began, in order, at least one. No further run begins after a run that ended
+            the step's process, or when the earlier runs took too long. The caller must close the `held` of each `Ran`.
         """
         limit, began = self.step.settings.within(timeout), time.monotonic()
         until = None if limit is None else began + limit
@@ -117,7 +119,7 @@ class Runner:
         return ran
 
     def abort(self) -> None:
-        """End the current runs on other threads at once, without counting a failure. Begin no others."""
+        """End the current runs on other threads at once, and begin no other runs. The runs do not count as failures."""
         self._aborted = True
         for slot in list(self._running):
             slot.abort()
@@ -141,14 +143,14 @@ class Runner:
             if first.kind == "gone":  # it died between two runs, so this run is not to blame
                 continue
             if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
-                self._warm = False  # it imports `parcelq.step`, but does not run as a warm step
+                self._warm = False  # the step imports `parcelq.step`, but does not run as a warm step
                 continue
             pairs = zip(came, given, strict=False)
             return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:
-        """Yield a slot, and keep it if it can be used again."""
+        """Yield a slot. Keep the slot for later runs if the slot can be used again."""
         with or_step_error(self.step, "could not be started"):
             variables = self._variables()
             made = WarmSlot if self._warm else Slot
@@ -171,17 +173,17 @@ class Runner:
             raise StepError(self.step.name, "was aborted", no_room=True)
 
     def _variables(self) -> Mapping[str, str]:
-        """Return the step's environment. Granted secrets are hidden in all printed output of the run."""
+        """Return the step's environment. Secrets from the stack are hidden in all text that the run prints."""
         try:
             granted = self.step.granted() if self.step.granted else {}
-        except AwsError as error:  # it says nothing about the entries
+        except AwsError as error:  # this error says nothing about the entries
             raise StepError(self.step.name, f"could not be given its secrets: {error}", no_room=True) from None
         self._hidden = sorted((value for value in granted.values() if len(value) >= _SECRET), key=len, reverse=True)
         return _variables_of(self._prepared(), granted)
 
     def _taken(self, variables: Mapping[str, str]) -> Slot | None:
-        """Return a free slot, if there is one; slots with outdated credentials or secrets are ended."""
-        with contextlib.suppress(IndexError):  # other threads take them too
+        """Return a free slot; None if there is none. Slots with outdated credentials or secrets are ended."""
+        with contextlib.suppress(IndexError):  # other threads take slots too
             while True:
                 slot = self._idle.pop()
                 # guard[slot.warm == self._warm]: a kept process has the credentials and secrets of now
@@ -191,7 +193,9 @@ class Runner:
         return None
 
     def _prepared(self) -> Step:
-        """Return the step as it runs: a user's file is copied, so that it cannot change and is alone in its folder."""
+        """Return the step that is really run: the file of a user is copied, so that the file cannot change and is alone
+        in its folder.
+        """
         if self._ready is None:
             step = self.step
             if step.copied:
@@ -201,7 +205,9 @@ class Runner:
         return self._ready
 
     def _text(self, tail: bytes) -> str:
-        """Return the step's printed output, with its real path instead of the copy's, and without secrets."""
+        """Return the text that the step printed, with the step's real path instead of its copy's, and without
+        secrets.
+        """
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
         text = tail.decode("utf-8", "replace")
@@ -214,7 +220,7 @@ class Runner:
 def run_step(
     step: Step, bodies: Iterable[bytes], timeout: float | None = None, *, entries: int | None = None
 ) -> Iterator[Ran]:
-    """Run a step once, like `Runner.run`, with processes that end with the context."""
+    """Run a step once, like `Runner.run`. The step's processes end with the context."""
     with contextlib.closing(Runner(step)) as runner, runner.run(bodies, timeout, entries=entries) as ran:
         yield ran
 
@@ -227,11 +233,12 @@ def _close(idle: list[Slot], folders: RunFolders, opened: ExitStack) -> None:
 
 
 def _variables_of(step: Step, granted: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a step: the variables that it may get, the path of the library, and the variables of
-    its settings.
+    """Return the environment of a step: the variables that the step may get, the path of the library, and the variables
+    in the step's settings.
 
-    On a user's machine, a step whose settings ask for credentials gets the variables `AWS_…` of this process. On a
-    stack those are the function's own credentials, which no step gets; there it gets only granted ones.
+    On a user's machine, a step gets the variables `AWS_…` of this process if its settings ask for credentials. On a
+    stack, these variables are the function's own credentials, which no step gets. There, a step gets only the
+    credentials that the stack gives to steps.
     """
     # guard[_is_credential]: no step gets the credentials of a function
     asked = _says_where if step.granted else _is_credential
@@ -254,11 +261,11 @@ def _says_where(name: str) -> bool:
 
 
 def _searched(step: Step) -> str:
-    """Return the step's `PYTHONPATH`; its folders are absolute, because a step runs in a folder of its own."""
+    """Return the step's `PYTHONPATH`. Its folders are absolute, because a step runs in a folder of its own."""
     given = os.environ.get(_SEARCHED)
     folders = [os.path.abspath(folder) for folder in given.split(os.pathsep)] if given else []
     if step.packages:
         folders.insert(0, str(step.packages))
-    if step.python is None:  # an environment of its own contains the library
+    if step.python is None:  # a step's own environment contains the library
         folders.append(str(Path(__file__).parents[2]))
     return os.pathsep.join(folders)

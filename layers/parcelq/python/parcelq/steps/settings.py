@@ -1,4 +1,4 @@
-"""Reads and validates a step's settings file; an error names every mistake in it."""
+"""Reads and checks the settings file of a step. The error about an invalid file names every mistake in the file."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class StepSettings:
 
     Attributes:
         filter: whether the step reads its input from stdin and writes its output to stdout.
-        warm: whether the step's process is kept between runs; None means that it is kept if the step is a Python
-            function of `parcelq.step`.
-        rejects: whether the step takes `--rejects FILE` and reports bad entries there.
-        arguments: arguments that follow the step's path.
-        timeout: the most seconds of a run, at most 12 hours; None means all the available time.
+        warm: whether the step's process is kept between runs. None means that the process is kept if the step is a
+            Python function of `parcelq.step`.
+        rejects: whether the step takes the option `--rejects FILE`, and reports bad entries in this file.
+        arguments: arguments that follow the step's path in the command line.
+        timeout: how many seconds a run may take, at most 12 hours; None means all the available time.
         environment: variables that are added to the environment of the step.
         aws_credentials: whether the step gets AWS credentials.
-        output: the record format of the output; None means the format of the input.
-        output_header: whether the output begins with a header, if its format has one.
-        max_output_bytes: the most bytes of output of a run; a run that writes more is killed.
-        step: the step's own settings, which Parcelq passes on unread.
-        path: the settings file, which a step gets as `--settings`.
+        output: the record format of the output; None if the output has the format of the input.
+        output_header: whether the output begins with a header, if the format of the output has headers.
+        max_output_bytes: how many bytes of output a run may write, at most. A run that writes more is killed.
+        step: the step's own settings, which Parcelq passes on without checking them.
+        path: the path of the settings file, which a step gets as `--settings`.
     """
 
     filter: bool = False
@@ -50,7 +50,7 @@ class StepSettings:
     path: Path | None = None
 
     def within(self, timeout: float | None) -> float | None:
-        """Return the time limit of a run in seconds, if its caller allows `timeout`; None for none."""
+        """Return the time limit of a run in seconds if the caller of the run allows `timeout`; None for no limit."""
         return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
@@ -58,7 +58,8 @@ def read_settings(path: Path) -> StepSettings:
     """Read a settings file.
 
     Raises:
-        SettingsError: it cannot be read, is not YAML, or has unknown or invalid keys; the message names all of them.
+        SettingsError: the file cannot be read, is not YAML, or has unknown or invalid keys. The message names all of
+            these keys.
     """
     where = f"settings file {path}"
     try:
@@ -102,7 +103,7 @@ def _timeout(value: object) -> float:
 
 
 def record_format(value: object) -> Format:
-    """Return a record format; a check for values."""
+    """Return the record format that a value describes. This is a check of values in YAML files."""
     try:
         return from_settings(value)
     except InvalidValueError as error:
@@ -132,7 +133,7 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """Return the text that a user means who wrote `true` or `3` in YAML; None if a program cannot get it."""
+    """Return the text that a user means who wrote `true` or `3` in YAML; None if a program cannot get the text."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

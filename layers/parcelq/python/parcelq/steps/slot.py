@@ -1,4 +1,4 @@
-"""A slot for one run of a step at a time: its supervisor, and the process of a warm step."""
+"""A slot, in which one run of a step is done at a time: the slot's supervisor, and the process of a warm step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from parcelq.steps.ran import or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
-"""A larger input is deleted from disk before the next one."""
+"""Inputs with more bytes than this are deleted from disk before the next inputs are written."""
 
 
 class Came(NamedTuple):
     """The outcome of a run.
 
     Attributes:
-        ended: the report of its end.
-        output: its output, if it succeeded.
-        rejects: its rejects, or the place of them in a file.
-        held: what to close when the output is no longer needed.
+        ended: the supervisor's report about the end of the run.
+        output: the output of the run, if the run succeeded.
+        rejects: the rejects of the run, or the file that contains the rejects.
+        held: the context to close when the output is no longer needed.
     """
 
     ended: Ended
@@ -39,10 +39,10 @@ class Came(NamedTuple):
 
 
 class Slot:
-    """A supervisor; each of its runs has a process and a folder of its own.
+    """A supervisor process. Each run in this slot has a process and a folder of its own.
 
     Attributes:
-        usable: whether another run can follow the last one.
+        usable: whether the slot can take another run after the last run.
 
     Raises:
         OSError: the system cannot start another process.
@@ -67,7 +67,7 @@ class Slot:
         """Run the step over one input after another, and return the outcomes of the runs that began.
 
         Raises:
-            StepError: there is not enough space for a run.
+            StepError: there is not enough space on disk to do a run.
         """
         with ExitStack() as opened:
             stacks, folders = [], []
@@ -90,7 +90,7 @@ class Slot:
             ]
 
     def _fields(self, folder: Path) -> list[str]:
-        """Return the folder of a run, and its `TMPDIR`."""
+        """Return the folder of a run, and the run's `TMPDIR`."""
         return [str(folder), self.step.settings.environment.get("TMPDIR", f"{folder}/tmp")]  # nosec B108 # its own
 
     def is_alive(self) -> bool:
@@ -98,19 +98,19 @@ class Slot:
         return self._supervised.is_alive()
 
     def abort(self) -> None:
-        """End the current run on another thread."""
+        """End the current run, which is on another thread."""
         self._supervised.abort()
 
     def end(self) -> None:
-        """End the processes, and delete their folders."""
+        """End the processes of the slot, and delete their folders."""
         self._opened.close()
 
 
 class WarmSlot(Slot):
-    """A supervisor, and a warm process of the step.
+    """A supervisor process, and a warm process of the step.
 
-    That process starts in a folder of its own. The files `input`, `output` and `rejects` there contain those of several
-    runs in order. The runs share one folder, as long as none leaves files in it.
+    The warm process starts in a folder of its own. In this folder, the files `input`, `output` and `rejects` contain
+    the data of several runs in order. The runs share one folder, as long as no run leaves files in it.
     """
 
     warm = True
@@ -128,9 +128,9 @@ class WarmSlot(Slot):
         return Supervised(self.step.warm_command, self.variables, filters=False, home=str(self._home))
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
-        """Run the process over one input after another; see `Slot.run`.
+        """Run the warm process over one input after another; see `Slot.run`.
 
-        Returns an empty list if one of several runs damaged the outputs, and it is unknown which.
+        The returned list is empty if one of several runs damaged the outputs, and it is unknown which run did so.
         """
         with or_step_error(self.step, "could not be given its input"):
             places = self._write(given)
@@ -148,13 +148,13 @@ class WarmSlot(Slot):
         # guard[False]: a run of a kept process finds nothing in its folder that another run left there
         if not ended[-1].clean:
             self._drop_folder()
-        # A process that left others running must end, because nothing else can end all of them.
+        # A process that left other processes running must end, because nothing else can end all of these processes.
         self.usable = ended[-1].kind == "done" and ended[-1].sound
         if ended[-1].kind == "done" and not ended[-1].sound:
-            _log.warning("step %r left processes running or closed its stderr, so it is started again", self.step.name)
+            _log.warning("step %r left processes running or closed its stderr, so its process restarts", self.step.name)
         if (
             ended[-1].kind == "gone" and len(ended) > 1
-        ):  # it died before the last of these runs; another process takes that run
+        ):  # the process died before the last of these runs, so another process takes this run
             ended = ended[:-1]
         try:
             return self._taken_over(ended)
@@ -166,7 +166,9 @@ class WarmSlot(Slot):
             raise StepError(self.step.name, reason, exit_code=0) from None
 
     def _write(self, given: Sequence[Given]) -> list[tuple[int, int]]:
-        """Write inputs, and return the begin and end of each. Raises OSError."""
+        """Write the inputs of runs into the file `input`, and return the begin and end of each input. Raises OSError if
+        this fails.
+        """
         file, places = self._input, []
         file.seek(0)
         for one in given:
@@ -177,7 +179,9 @@ class WarmSlot(Slot):
         return places
 
     def _taken_over(self, ended: Sequence[Ended]) -> list[Came]:
-        """Copy outputs, because the next runs write at the same place. Raises OSError."""
+        """Return the outcomes of runs with copies of their outputs, because the next runs write at the same place.
+        Raises OSError.
+        """
         good = [end for end in ended if end.kind == "done"]
         held = good if sum(end.output[1] - end.output[0] for end in good) <= MOST_HELD else good[:-1]
         outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]

@@ -1,6 +1,4 @@
-"""YAML without its pitfalls: refuses duplicate keys, values that YAML changes silently, and aliases that expand without
-end.
-"""
+"""YAML without the usual mistakes: refuses duplicate keys, values that YAML changes silently, and endless aliases."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node, ScalarNode
 
 MAX_BYTES: Final = 1 << 20
-"""The most bytes of a text."""
+"""How many bytes a YAML text may have, at most."""
 MAX_DEPTH: Final = 100
-"""The most levels of nested lists and keys; YAML itself has no limit, but Python does."""
+"""How many levels of nested lists and keys a text may have, at most. YAML itself has no limit, but Python has one."""
 MAX_VALUES: Final = 100_000
-"""The most values; an alias counts as all values that it expands to."""
+"""How many values a text may have, at most. An alias counts as all values to which it expands."""
 _SHOWN: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0b[01]+")
@@ -27,10 +25,10 @@ _FRACTION: Final = re.compile(
 
 
 class StrictYamlError(ValueError):
-    """A YAML text is not acceptable.
+    """A YAML text is invalid, or has a feature that this module refuses.
 
     Attributes:
-        problems: a text for each mistake.
+        problems: a list with a text about each mistake.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -42,11 +40,12 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
     """Return the value of a YAML text.
 
     Args:
-        text: at most `MAX_BYTES` of UTF-8.
-        exact: top-level keys whose values become text for a program, so they must be kept exactly as written.
+        text: the YAML text, at most `MAX_BYTES` of UTF-8.
+        exact: top-level keys with values that a program gets as text, so that the values must be kept exactly as they
+            are written.
 
     Raises:
-        StrictYamlError: it is not YAML; it is too large or too deep or has too many values; a key appears twice; or
+        StrictYamlError: the text is not YAML, is too large or too deep, or has too many values; a key appears twice; or
             YAML would change a value, such as `no` to False.
     """
     import yaml
@@ -69,19 +68,19 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
             loader.dispose()
     except StrictYamlError:
         raise
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML lets a date's ValueError through
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML does not convert the ValueError of a date
         raise StrictYamlError([f"it is not YAML: {' '.join(str(error).split())}"]) from None
 
 
 def _check_depth(text: str) -> None:
-    """Refuse values that are nested too deeply, and name their key. Syntax errors are found later."""
+    """Raise an error if values are nested too deeply, and name their key. Syntax errors are found later."""
     import yaml
 
     depth, key, at = 0, "it", 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             if depth == 1 and isinstance(event, yaml.ScalarEvent) and event.end_mark:
-                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but nothing deep follows one
+                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but nothing deep follows a value
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 value = " ".join(text[at : at + 10 * _SHOWN].removeprefix(":").split())
@@ -93,9 +92,9 @@ def _check_depth(text: str) -> None:
 
 
 def _size_of(node: Node, sizes: dict[int, int]) -> int:
-    """Return the number of values of a node; refuse aliases that expand to too many values or contain themselves.
+    """Return how many values a node has. Raise an error if aliases expand to too many values or contain themselves.
 
-    An alias refers to an earlier value, whose size is already known, so the recursion is no deeper than the text.
+    An alias refers to an earlier value with a known size, so the recursion is no deeper than the text.
     """
     if id(node) not in sizes:
         sizes[id(node)] = 0
@@ -116,7 +115,7 @@ def _children(node: Node) -> list[Node]:
 
 
 class _Check:
-    """Finds duplicate keys, and values that YAML changes."""
+    """Finds duplicate keys, and values that YAML would change."""
 
     def __init__(self, loader: Any, exact: frozenset[str]) -> None:
         self._loader = loader
@@ -124,7 +123,7 @@ class _Check:
         self._seen: set[int] = set()
 
     def of(self, node: Node, where: str = "", *, exact: bool = False) -> list[str]:
-        """Return the problems of a node and its descendants."""
+        """Return the problems that a node and its descendants have."""
         from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
         if isinstance(node, ScalarNode):
@@ -155,14 +154,14 @@ class _Check:
         return problems
 
     def _of_scalar(self, node: ScalarNode, where: str, *, exact: bool) -> list[str]:
-        """Check an unquoted value that YAML may not keep as the written text."""
+        """Check an unquoted value that YAML may change."""
         text, tag = node.value, node.tag.removeprefix(_TAG)
         if node.style is not None or tag in {"str", "null", "merge"} or not node.tag.startswith(_TAG):
             return []
         try:
             value = self._loader.construct_object(node)
         except (ValueError, OverflowError):
-            return []  # such as an impossible date: constructing it reports the error
+            return []  # such as an impossible date: its construction reports the error
         if exact:
             same = tag in {"int", "float", "bool"} and _as_text(value) == text
         else:

@@ -1,12 +1,14 @@
-"""The process between Parcelq and a step: starts the step, watches it, and ends all processes that the step started.
+"""The process between Parcelq and a step: starts the step, watches the step, and ends all processes that the step
+started.
 
-It is a subreaper: a descendant whose parent ends becomes its child. So it is an ancestor of every process that a run
-leaves behind, in whatever session and under whatever name. It serves one run at a time, so all of them belong to this
-run.
+The supervisor is a subreaper: if the parent of one of its descendants ends, the supervisor becomes the parent. So the
+supervisor is an ancestor of every process that a run leaves behind, whatever the session and name of the process. The
+supervisor does one run at a time, so all of these processes belong to this run.
 
-It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
-Requests and replies are values written by `marshal`. A request is for several runs, which are done in order; the reply
-has reports of the runs that began. `parcelq.steps.containment` is the other side.
+The supervisor runs as `python -I -S`, and imports only modules that are built in or quick to import. So the supervisor
+does not delay the start of a step. Requests and replies are values that `marshal` encodes. A request lists several
+runs, which are done in order. The reply contains the reports of the runs that began. `parcelq.steps.containment` sends
+the requests.
 """
 
 from __future__ import annotations
@@ -23,32 +25,32 @@ from parcelq.steps.processes import END_SECONDS, TAIL_BYTES, Children, Stream
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
 
 LOOK_SECONDS = 0.05
-"""Seconds between checks of the output's size and of ended processes."""
+"""How many seconds pass between checks of the output's size and of ended processes."""
 GRACE_SECONDS = 1.0
-"""Seconds that a warm process may take to end after it closed its socket."""
+"""How many seconds a warm process may take to end after it has closed its socket."""
 HOP_SECONDS = 0.05
-"""If the runs of a request took this many seconds, no further one begins; the caller asks for it again."""
+"""If the runs of a request took this many seconds, no further run begins. The caller then requests the other runs."""
 _HOP_BYTES = 4 * 1024 * 1024
-"""If the runs of a warm process wrote this many bytes, no further one begins."""
+"""If the runs of a warm process wrote this many bytes, no further run begins."""
 _FREE_BYTES = 64
-"""More bytes than a warm process writes when it can take a run; see `StepFunction`."""
+"""This is more bytes than a warm process writes to its socket when it can take a run; see `StepFunction`."""
 _DEFAULTS = (13, 25)
-"""SIGPIPE and SIGXFSZ, which Python ignores but a step must not ignore."""
+"""The numbers of the signals SIGPIPE and SIGXFSZ, which Python ignores but a step must not ignore."""
 
 
 Reply = tuple[object, ...]
-"""The values of an `Ended`, in order."""
+"""The values of an `Ended`, in the order of its attributes."""
 
 
 class Supervisor:
-    """Runs one command after another, or passes run after run to one warm process.
+    """Runs one command after another, or sends one run after another to a warm process.
 
     Args:
-        control: the socket to the process that started this one.
-        command: the command of a warm process.
+        control: the descriptor of the socket to the process that started this process.
+        command: the command line of a warm process.
         filters: whether commands get their input on stdin and write their output to stdout.
-        keeps: the socket of a warm process; 0 if each run has a process of its own.
-        theirs: the other end of that socket.
+        keeps: the descriptor of the socket to a warm process; 0 if each run has a process of its own.
+        theirs: the descriptor of the warm process's end of that socket.
         home: the folder in which a warm process starts.
     """
 
@@ -70,7 +72,7 @@ class Supervisor:
         self.children = Children()
 
     def serve(self) -> None:
-        """Answer one request after another. Raises EOFError when the process that started this one has ended."""
+        """Answer one request after another. Raises EOFError if the process that started this process has ended."""
         while True:
             self.wait_for_request()
             reply = marshal.dumps(self.answer(*marshal.load(self.requests)))  # nosec B302 # no step has this socket
@@ -78,7 +80,7 @@ class Supervisor:
                 reply = reply[os.write(self.control, reply) :]
 
     def answer(self, timeout: float, limit: int, runs: list[list[bytes]]) -> list[Reply]:
-        """Do the runs of a request in order, and return the reports of those that began."""
+        """Do the runs of a request in order, and return the reports of the runs that began."""
         replies: list[Reply] = []
         began = now = time.monotonic()
         self.ends = (0, 0)
@@ -104,7 +106,7 @@ class Supervisor:
         return replies
 
     def wait_for_request(self) -> None:
-        """Wait for a request, and meanwhile reap a warm process that ends, so that it does not stay a zombie."""
+        """Wait for a request. If a warm process ends meanwhile, reap the process, so that it does not stay a zombie."""
         if not (self.keeps and self.children.pid and self.children.code is None and self.watch >= 0):
             return  # the read waits
         poll = select.poll()
@@ -117,14 +119,14 @@ class Supervisor:
     def reply(
         self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
     ) -> Reply:
-        """Return the report of a run that began at these ends of the files."""
+        """Return the report of a run. When the run began, the files of output and rejects ended at `start`."""
         places = (start[0], self.ends[0]), (start[1], self.ends[1])
         tails = [one.tail for one in self.streams] + [b"", b""]
         code = code or self.children.code or 0
         return (kind, code, sound, clean, *places, self.children.cpu_seconds, self.children.memory * 1024, *tails[:2])
 
     def run_kept(self, is_first: bool, until: float, limit: int, folder: str, output: str, request: bytes) -> Reply:
-        """Let the warm process run; start it first if there is none."""
+        """Let the warm process do a run. If there is no warm process, start it first."""
         start = self.ends
         if is_first:
             self.state = processes.state_of(folder)
@@ -135,19 +137,19 @@ class Supervisor:
             try:
                 os.write(self.keeps, request)
             except OSError:
-                pass  # it has ended; `watch_over` notices that
+                pass  # the warm process has ended, which `watch_over` notices
             kind = self.watch_over(until, output, limit + start[0])
         if kind != "done":
             self.end()
             return self.reply(kind, sound=False, clean=False)
-        if is_first:  # it need not be known more exactly
+        if is_first:  # the exact peak is not needed
             self.peak = processes.peak_of(self.children.pid)
         self.children.memory = max(self.children.memory, self.peak)
         self.read()
         return self.reply(kind, 0, self.is_sound(), processes.state_of(folder) == self.state, start)
 
     def ready(self, until: float) -> str:
-        """Prepare a warm process for a run, and return why it is not ready; empty if it is."""
+        """Prepare a warm process for a run. Return why the process is not ready; empty if it is ready."""
         if not self.children.pid:
             tmpdir = os.environ.get("TMPDIR", self.home + "/tmp")  # nosec B108 # a folder of its own
             self.start(self.home, tmpdir, self.command)
@@ -160,7 +162,7 @@ class Supervisor:
         if self.children.code is not None:
             return "gone"
         self.read()
-        for stream in self.streams:  # output between two runs belongs to neither
+        for stream in self.streams:  # text printed between two runs belongs to neither run
             stream.tail = b""
         return ""
 
@@ -199,7 +201,8 @@ class Supervisor:
     def watch_over(self, until: float, output: str, limit: int) -> str:
         """Read what a step prints until its run ends.
 
-        Returns `done`, `ended` for a warm process that ended, `time` for a timeout, or `large` for too much output.
+        Returns `done`; `ended` if a warm process ended; `time` if the run took too long; or `large` if there is too
+        much output.
         """
         poll = select.poll()
         streams = {one.fd: one for one in self.streams if not one.closed}
@@ -231,7 +234,7 @@ class Supervisor:
                     return "ended" if self.keeps else "done"
 
     def heard(self) -> str:
-        """Read the answer of a warm process: `done`, or how it ended."""
+        """Read the answer of a warm process. Return `done`, or how the process ended."""
         try:
             word, *ends = os.read(self.keeps, _FREE_BYTES).split()
             first, second = map(int, ends)
@@ -248,14 +251,14 @@ class Supervisor:
             one.read()
 
     def is_sound(self) -> bool:
-        """Return whether a run left a warm process unchanged: its streams and files, and no new processes."""
+        """Return whether a warm process is usable: streams and files are unchanged, and no new process is left."""
         if processes.files_of(self.home) != self.files:
             return False
         left = any(map(processes.is_running, processes.descendants(os.getpid()) - self.helpers))
         return not left and not self.streams[0].closed
 
     def end(self) -> None:
-        """Kill all descendants of this process, and wait for them."""
+        """Kill all descendants of this process, and wait for their ends."""
         self.children.end()
         if self.watch >= 0:
             os.close(self.watch)
@@ -266,11 +269,13 @@ class Supervisor:
 
 
 def main(words: list[str]) -> None:
-    """Serve until the process that started this one has ended; then end all processes started here.
+    """Serve requests until the process that started this process has ended. Then end all processes that were started
+    here.
 
     Args:
-        words: descriptors of the socket to that process, and of both ends of a warm process's socket or 0 and 0;
-            whether commands are filters, as 0 or 1; and the folder and the command of a warm process.
+        words: the arguments of the process: descriptors of the socket to the process that started this process, and of
+            both ends of a warm process's socket, or 0 and 0; whether commands are filters, as 0 or 1; and the folder
+            and the command of a warm process.
     """
     control, keeps, theirs = map(int, words[:3])
     processes.be_subreaper()

@@ -1,1 +1,1 @@
-"""Uploads files and objects: cuts them into parcels and publishes these."""
+"""Uploads files and S3 objects: cuts them into parcels (groups of records) and publishes the parcels."""

@@ -1,4 +1,4 @@
-"""Uploads files: publishes their records as parcels on a topic."""
+"""Uploads files: publishes the records of files as parcels (groups of records) on a topic."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ def upload_files(
     store: Store | None = None,
     on_file: Callable[[Path, Uploaded], None] = lambda _path, _uploaded: None,
 ) -> int:
-    """Publish the records of files as parcels, one file after another; memory stays flat whatever their size.
+    """Publish the records of files as parcels, one file after another. The use of memory does not grow with the size of
+    a file.
 
-    A file whose name or content says that it is compressed is decompressed. One that cannot be uploaded does not stop
-    the
-    others; its last message is not published then, so that the source never counts as whole.
+    A file is decompressed if its name or content says that the file is compressed. If a file cannot be uploaded, the
+    other files are uploaded. The last message of such a file is not published, so that the file never counts as whole.
 
     Args:
-        paths: files, pipes and terminals. All are checked first, so that a wrong name does not end a half-done upload.
-        fmt: the record format of all files; None if each one's name decides.
-        store: stores a header that is too long for an attribute; None if there is no store.
+        paths: files, pipes and terminals. All paths are checked first, so that a wrong name does not end an upload
+            halfway.
+        fmt: the record format of all files; None if each file's name determines its format.
+        store: the store for a header that is too long for an attribute; None if there is no store.
 
     Returns:
         The number of published messages.
 
     Raises:
-        SourceError: some files do not match their format, or their compression is damaged. All others are published.
-        ParcelqError: a file cannot be read, or changed while it was read.
-        PublishError: some messages were refused, for example because an entry is too large and the topic has no bucket.
-        AwsError, TopicNotFoundError: SQS refused.
+        SourceError: some files do not match their format, or their compression is damaged. All other files are
+            published.
+        ParcelqError: a file cannot be read, or the file changed while it was read.
+        PublishError: SQS refused some messages, for example because an entry is too large and the topic has no bucket.
+        AwsError, TopicNotFoundError: SQS refused a request.
     """
     files = [Path(path) for path in paths]
     for path in files:
@@ -66,5 +68,5 @@ def upload_files(
 
 
 def _upload_id() -> str:
-    """Return the name of a new upload. Names sort by time, like S3's sequencers."""
+    """Return the name of a new upload. The names of uploads sort by time, like S3's sequencers."""
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"

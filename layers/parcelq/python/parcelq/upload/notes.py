@@ -1,4 +1,6 @@
-"""Notes of uploads, beside the segments: which bytes were published, and how many entries these have."""
+"""Notes about uploads: small objects beside the segments that say which bytes of a source were published, and how many
+entries these bytes have.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,14 @@ _PROBLEM: Final = "problem.json"
 
 
 class Beginning(NamedTuple):
-    """The begin of a file in a source of several files.
+    """The place where a file begins in a source that consists of several files.
 
     Attributes:
-        name: the user's name for the file.
-        start: offset of its first byte in the source.
-        record: number of the source's records before it; subtract it from a record's number to get the number in the
-            file.
-        line: difference between a line's number in the source and in the file.
+        name: the name of the file that the user gave.
+        start: the offset of the file's first byte in the source.
+        record: how many records of the source come before the file. A record's number in the source minus this number
+            is the record's number in the file.
+        line: a number. A line's number in the source minus this number is the line's number in the file.
     """
 
     name: str
@@ -39,25 +41,25 @@ class Beginning(NamedTuple):
 
 
 class Note(NamedTuple):
-    """The note of an upload, of a whole source or of a range of it.
+    """The note about an upload of a whole source, or of a range of a source.
 
     Attributes:
-        source: the attribute `Source`.
-        start: first byte that was published.
-        end: offset just after the last.
-        entries: number of published entries.
-        total: bytes of the whole source; None if the upload did not note it.
-        topic: name of the topic that they were published on; empty if the upload did not note it.
-        output: name of the topic for the results; empty if it is not a topic of the stack; None if unknown.
-        parts: bytes and entries of its parts, in order.
-        warnings: warnings about its compression.
-        format: the record format; empty if the upload did not note it.
-        chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …
-        one_stream: why it cannot be cut into ranges; empty if it can.
-        problem: why the source cannot be uploaded; empty if no such reason is known.
+        source: the attribute `Source` of the messages.
+        start: the offset of the first byte that was published.
+        end: the offset just after the last byte that was published.
+        entries: how many entries were published.
+        total: how many bytes the whole source has; None if the upload did not note the size.
+        topic: the name of the topic on which the entries were published; empty if the upload did not note the topic.
+        output: the name of the topic for the results; empty if the topic `topic` belongs to no stack; None if unknown.
+        parts: for each part of the upload, in order, how many bytes and entries the part has.
+        warnings: warnings about the compression of the source.
+        format: the record format of the source; empty if the upload did not note the format.
+        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
+        one_stream: why the source cannot be cut into ranges; empty if it can be cut.
+        problem: why the source cannot be uploaded; empty if no reason is known.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
-        files: the begins of its files, if the source consists of several.
-        cost: the cost of the upload, from `Cost.numbers`; empty if not counted.
+        files: the places where the files begin, if the source consists of several files.
+        cost: the cost of the upload, from `Cost.numbers`; empty if the cost was not counted.
     """
 
     source: str
@@ -84,7 +86,9 @@ class Note(NamedTuple):
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
-        """First byte, byte after the last, and entries of each part of the upload, in order."""
+        """For each part of the upload, in order: the offset of its first byte, the offset after its last byte, and its
+        number of entries.
+        """
         at = self.start
         for size, entries in self.parts or ((self.end - self.start, self.entries),):
             yield at, at + size, entries
@@ -103,7 +107,7 @@ def note_upload(
     workflow: str = "",
     files: Sequence[Beginning] = (),
 ) -> None:
-    """Note what was published of a source from its byte `start`; see `Note`."""
+    """Write a note about what was published of a source, beginning with its byte `start`."""
     about = {name: value for name, value in uploaded._asdict().items() if name not in {"messages", "rest"}}
     note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
     note |= {"workflow": workflow} if workflow else {}
@@ -114,43 +118,44 @@ def note_upload(
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
-    """Return the notes of a source's uploads, in the order of the bytes."""
+    """Return the notes about a source's uploads, in the order of the source's bytes."""
     return _read_all(store, note_keys(store, source))
 
 
 def notes_of_whole(store: Store, source: str) -> list[Note]:
-    """Return the notes of a source that is published as a whole: if the first note covers all of it, one request is
-    enough.
+    """Return the notes about a source that is published as a whole. If the first note covers the whole source, one
+    request is enough.
 
-    Then a note that the source cannot be uploaded is not read.
+    In this case, a note which says that the source cannot be uploaded is not read.
     """
     first = _read(store, note_key(source, 0))
     return [first] if first and first.end == first.total else notes_of(store, source)
 
 
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
-    """Note that a source cannot be uploaded, and why; see `Note`."""
+    """Write a note which says that a source cannot be uploaded, and why."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
     store.put(problem_key(source), json.dumps(note, separators=(",", ":")).encode())
 
 
 def forget_problem(store: Store, source: str) -> None:
-    """Delete the note that a source cannot be uploaded, if there is one, because the upload is tried again."""
+    """Delete the note, if there is one, which says that a source cannot be uploaded. The upload is tried again."""
     if store.stat(problem_key(source)):
         store.delete([problem_key(source)])
 
 
 def noted_problems(store: Store) -> dict[str, str]:
-    """Return the sources that can never be uploaded, with the reasons, by the attribute `Source`."""
+    """Return the reasons why sources can never be uploaded, by the sources' attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
-    """Return the number of entries in `[start, end)` of a source; None if its notes do not give exactly this number.
+    """Return how many entries are in `[start, end)` of a source; None if the source's notes do not give exactly this
+    number.
 
     Args:
-        total: bytes of the source; a note of bytes beyond it is invalid.
+        total: how many bytes the source has; a note about bytes after the end is invalid.
     """
     at, entries = start, 0
     for note in notes:
@@ -165,7 +170,7 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:
-    """Return the notes of all uploads by source, in the order of the bytes."""
+    """Return the notes about all uploads by source, in the order of the source's bytes."""
     found: dict[str, list[Note]] = {}
     for note in _read_all(store, store.keys(_UPLOADS)):
         found.setdefault(note.source, []).append(note)
@@ -173,32 +178,32 @@ def noted_sources(store: Store) -> dict[str, list[Note]]:
 
 
 def note_keys(store: Store, source: str) -> list[str]:
-    """Return the keys of the notes of a source's uploads, in the order of their bytes."""
+    """Return the keys of the notes about a source's uploads, in the order of the source's bytes."""
     return list(store.keys(upload_folder(source)))
 
 
 def keys_of_notes(source: str, notes: Iterable[Note]) -> list[str]:
-    """The keys of some notes of a source, and the key of the note that it cannot be uploaded."""
+    """Return the keys of notes about a source, and the key of the note which says that it cannot be uploaded."""
     return [*(note_key(source, note.start) for note in notes), problem_key(source)]
 
 
 def upload_folder(source: str) -> str:
-    """Return the prefix of the notes of a source's uploads."""
+    """Return the prefix that the keys of all notes about a source's uploads have."""
     return f"{_UPLOADS}{source_id(source)}/"
 
 
 def note_key(source: str, start: int) -> str:
-    """The key of the note about an upload that began at a byte of a source."""
+    """Return the key of the note about an upload that began at the byte `start` of a source."""
     return f"{upload_folder(source)}{start:020d}.json"
 
 
 def problem_key(source: str) -> str:
-    """The key of the note that a source cannot be uploaded."""
+    """Return the key of the note which says that a source cannot be uploaded."""
     return upload_folder(source) + _PROBLEM
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
-    """Return the notes under some keys by source, in the order of the bytes, without deleted ones."""
+    """Return the notes under some keys, sorted by source and by the source's bytes. Deleted notes are left out."""
     notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
     return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
 

@@ -1,4 +1,4 @@
-"""Uploads S3 objects: as a whole, or as byte ranges that many functions upload in parallel."""
+"""Uploads S3 objects: either as a whole, or as byte ranges that many functions upload in parallel."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _TOO_LONG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ObjectUploader:
-    """Publishes the records of objects.
+    """Publishes the records of S3 objects.
 
     Attributes:
-        objects: the store of the objects; a source names its bucket itself.
-        store: the store of notes, long headers and scans of ranges.
-        outputs: for each topic whose results are collected, the name of the topic that they are collected from.
-        format: the record format of all objects; None if each source's name decides.
+        objects: the store that contains the objects; each source names its own bucket.
+        store: the store for notes, long headers and scans of ranges.
+        outputs: maps the name of a topic to the name of the topic from which its results are collected.
+        format: the record format of all objects; None if each source's name determines its format.
         chosen_by: what determined the format: `option`, `stack`, …
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
@@ -60,14 +60,16 @@ class ObjectUploader:
         """Publish a whole object as one stream.
 
         Args:
-            ranges: the topic of tasks; None if the time is not limited.
-            may_go_on: says whether time is left. If not, a task for the rest is published on the topic of tasks.
+            ranges: the topic of tasks for the uploader; None if the time is not limited.
+            may_go_on: a function that returns whether time is left. If no time is left, a task to upload the rest of
+                the object is published on the topic of tasks.
 
         Returns:
-            What was published; None if the object was deleted or replaced.
+            An account of what was published; None if the object was deleted or replaced.
 
         Raises:
-            SourceError: it does not match its format, or its compression is damaged; this is noted.
+            SourceError: the object does not match its format, or its compression is damaged. The problem is noted in
+                the store.
             PublishError, AwsError, TopicNotFoundError: not all records were published.
         """
         with self._opened(source, topic) as found:
@@ -91,7 +93,7 @@ class ObjectUploader:
     def upload_rest(
         self, task: StreamTask, topic: Topic, ranges: Topic, may_go_on: Callable[[], bool]
     ) -> Uploaded | None:
-        """Continue the upload of an object, as far as time allows; see `upload`."""
+        """Continue the upload of an object until no time is left; see `upload`."""
         source, rest = Source.parse(task.source), task.rest
         with self._opened(source, topic, 0 if rest.coded else rest.start) as found:
             if found is None:
@@ -120,14 +122,15 @@ class ObjectUploader:
         return uploaded
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
-        """Publish an object's header, and the ranges of its entries for others to upload.
+        """Publish an object's header, and tasks by which other functions upload the ranges of its entries.
 
         Returns:
-            The number of its ranges; None if it cannot be cut from the middle and must be uploaded as a whole.
+            The number of the object's ranges; None if the object cannot be cut from the middle and must be uploaded as
+            a whole.
 
         Raises:
-            SourceError: it has no valid header; this is noted.
-            PublishError, AwsError, TopicNotFoundError: not all were published.
+            SourceError: the object has no valid header. The problem is noted in the store.
+            PublishError, AwsError, TopicNotFoundError: some messages or tasks were not published.
         """
         with self._opened(source, topic) as found:
             if found is None:
@@ -178,7 +181,7 @@ class ObjectUploader:
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
-        """Publish bytes `[start, end)` of an object, which must be boundaries of its entries or its header.
+        """Publish bytes `[start, end)` of an object; both offsets must be boundaries of entries or of the header.
 
         See `upload`.
         """
@@ -195,7 +198,7 @@ class ObjectUploader:
             layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False, workflow=workflow)
             upload = partial(upload_stream, topic, source=source, parcel_size=self.parcel_size, start=start)
             upload = partial(upload, total=total, layout=layout)
-            if opened.coding or layout.header:  # it is read from its beginning
+            if opened.coding or layout.header:  # the stream was read from the beginning of the object
                 begin = max(start, len(header))
                 _skip(entries, begin - len(header))
                 part = FirstBytes(entries, max(0, end - begin))
@@ -206,7 +209,7 @@ class ObjectUploader:
             return upload(FirstBytes(found.body, end - start), ends=lambda: False)
 
     def _decompressed(self, found: OpenedPut, source: Source) -> tuple[Opened, Format]:
-        """Return the object's bytes, decompressed, and its record format."""
+        """Return the decompressed bytes of an object, and its record format."""
         opened = open_source(found.body, source.key, compressed=is_coded(found.encoding))
         return opened, self.format or by_name(source.key)
 
@@ -226,7 +229,7 @@ class ObjectUploader:
         topic: Topic,
         ranges: Topic | None = None,
     ) -> None:
-        """Note what was uploaded, and publish a task for the rest, if there was not enough time."""
+        """Note what was uploaded. If there was no time for the whole source, publish a task to upload the rest."""
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
         where = self.store, str(source), start
@@ -240,7 +243,7 @@ class ObjectUploader:
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open the object of a put; None if it does not exist any more. Notes why a source cannot be uploaded."""
+        """Open the object of a put; yield None if it was deleted or replaced. If the upload cannot work, note why."""
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))
@@ -248,7 +251,7 @@ class ObjectUploader:
         try:
             with opened_put(self.objects, source, start) as found, naming_source(source.key):
                 if found is None:
-                    _log.warning("%s was deleted or replaced after it was put, so it is skipped", source.uri)
+                    _log.warning("%s was deleted or replaced after it was put, so the object is skipped", source.uri)
                     note(_GONE)
                 yield found
         except SourceError as error:
@@ -257,7 +260,7 @@ class ObjectUploader:
 
 
 def _skip(stream: Readable, size: int, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-    """Skip the part that was already uploaded; return whether there was enough time."""
+    """Skip the part of a stream that was already uploaded; return whether there was enough time."""
     before = FirstBytes(stream, size)
     while before.read(BLOCK_BYTES):
         if not may_go_on():

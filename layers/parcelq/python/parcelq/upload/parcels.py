@@ -1,5 +1,6 @@
-"""Cuts parcels that fit into messages, and describes the layout of a source: its record format and header, and the
-attributes for these."""
+"""Cuts parcels that fit into messages, and describes the layout of a source: its record format, its header, and the
+attributes that describe the format and the header.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +14,20 @@ from parcelq.records import LINES, Format, Parcel, cut, cut_bytes, fit_messages
 from parcelq.topics.attributes import FIRST, FORMAT, HEADER, WORKFLOW
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
-"""Bytes of a message that are reserved for attributes: those set here, and those that later steps add."""
+"""How many bytes of a message are reserved for attributes: those set here, and attributes that later steps add."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 
 
 class Layout(NamedTuple):
-    """The layout of a source, or of a part of it.
+    """The layout of a source, or of a part of a source.
 
     Attributes:
-        format: the record format.
-        header: the header, if it must be published before the entries; empty otherwise.
+        format: the record format of the source.
+        header: the header to publish before the entries; empty if there is none to publish.
         attribute: the attribute `Header` of messages with entries; empty if the source has no header.
-        line: number of the first entry's first line, if the entries are the first of the source; None if records and
-            lines are counted from the start of a range.
-        numbered: whether messages carry record and line numbers.
+        line: the number of the first entry's first line, if the layout is about the first entries of the source; None
+            if records and lines are counted from the start of a range.
+        numbered: whether messages carry the numbers of their first record and line.
         workflow: the attribute `Workflow`; empty for the built-in step.
     """
 
@@ -39,33 +40,33 @@ class Layout(NamedTuple):
 
     @classmethod
     def of_source(cls, fmt: Format, header: bytes, attribute: str, workflow: str = "") -> Self:
-        """Return the layout of a whole source with this header."""
+        """Return the layout of a whole source that begins with `header`."""
         return cls(fmt, header, attribute, 1 + header.count(b"\n"), workflow=workflow)
 
     @property
     def room(self) -> int:
-        """Most bytes of the body of a message with entries."""
+        """How many bytes the body of a message with entries may have, at most."""
         return MAX_BODY_BYTES - len(self.attribute)
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The attributes of messages with entries."""
+        """The attributes that all messages with entries get."""
         header = {HEADER: self.attribute} if self.attribute else {}
         return {**self.attributes_of_header, **header}
 
     @property
     def attributes_of_header(self) -> Mapping[str, str]:
-        """The attributes of the message whose body is the header."""
+        """The attributes that the message with the header as its body gets."""
         workflow = {WORKFLOW: self.workflow} if self.workflow else {}
         return workflow if self.format == LINES else {**workflow, FORMAT: str(self.format)}
 
     def header_parcel(self, start: int) -> Iterator[Parcel]:
-        """Yield the header as a parcel without entries, if it must be published."""
+        """Yield the header as a parcel without entries, if the header must be published."""
         if self.header:
             yield Parcel(start, self.header, 0)
 
     def first(self, parcel: Parcel) -> dict[str, str]:
-        """Return the attribute `First` of a parcel's message."""
+        """Return the attribute `First` of the message that contains a parcel."""
         sign = "+" if self.line is None else ""
         return {FIRST: f"{sign}{parcel.record},{parcel.line}"} if self.numbered else {}
 
@@ -76,7 +77,7 @@ LINES_ONLY: Final = Layout()
 def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, max_bytes: int) -> Iterator[Parcel]:
     """Cut checked entries into parcels that each fit into a message of `max_bytes`.
 
-    A parcel is larger only if it is a single entry that is too large for a message. See `records.cut`.
+    A parcel is larger only if it consists of a single entry that is too large for a message. See `records.cut`.
     """
     if isinstance(entries, bytes):
         parcels = cut_bytes(entries, fmt, parcel_size, max_bytes)
@@ -86,5 +87,5 @@ def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, m
 
 
 def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
-    """Cut parcels again that need base64 and do not fit into a message of `max_bytes` then."""
+    """Cut those parcels again that need base64 and therefore do not fit into a message of `max_bytes`."""
     return fit_messages(parcels, fmt, max_bytes, is_legal)

@@ -1,4 +1,4 @@
-"""Puts of S3 objects: reads events about them, and opens their bytes."""
+"""Puts of S3 objects: reads the events that report puts, and opens the bytes of the objects."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut
 
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
-"""Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
+"""Content codings that Parcelq decompresses: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
 
 
 class Object(NamedTuple):
-    """One put of an object.
+    """One put of an S3 object.
 
     Attributes:
-        source: its source.
-        size: its bytes, as stored in S3.
+        source: the source that identifies the put.
+        size: how many bytes the object has, as stored in S3.
     """
 
     source: Source
@@ -32,33 +32,35 @@ class Object(NamedTuple):
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is only the empty object that the S3 console creates for a folder."""
+        """Whether the object is only the empty object that the S3 console creates for a folder."""
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
-        """Return the topic for its records: `inbox/<topic>/<name>` names it, `inbox/<name>` means the default."""
+        """Return the topic for the object's records: the key `inbox/<topic>/<name>` names the topic, `inbox/<name>`
+        means the default topic.
+        """
         first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
         return first if slash and rest else default
 
 
 class Puts(Protocol):
-    """Reads sources from buckets, or from the files of one machine."""
+    """Reads sources from buckets, or from the files on one machine."""
 
     def in_bucket(self, bucket: str) -> Puts:
-        """Return a reader for the objects of a bucket, whose name is empty for files."""
+        """Return a reader for the objects of a bucket. The bucket's name is empty if the sources are files."""
 
     def opened_put(
         self, key: str, *, version: str = "", etag: str = "", start: int = 0
     ) -> AbstractContextManager[OpenedPut | None]:
-        """Open the object of a put, from byte `start`; yield None if it was deleted or replaced."""
+        """Open the object of a put at byte `start`; yield None if the object was deleted or replaced."""
 
 
 @contextmanager
 def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
-    """Yield the bytes of an object, decompressed; None if it was deleted or replaced.
+    """Yield the decompressed bytes of an object; None if the object was deleted or replaced.
 
     Raises:
-        SourceError: its compression is damaged.
+        SourceError: the object's compression is damaged.
         AwsError: S3 refused a request.
     """
     with opened_put(objects, source) as found, naming_source(source.key):
@@ -69,18 +71,20 @@ def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
 
 
 def is_coded(encoding: str) -> bool:
-    """Return whether an object is compressed, by its Content-Encoding, which may list several codings in any case."""
+    """Return whether an object's Content-Encoding says that the object is compressed. The header may list several
+    codings in any case.
+    """
     return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
 def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
-    """Open the stored bytes of a source; yield None if it was deleted or replaced."""
+    """Open the stored bytes of a source; yield None if the object was deleted or replaced."""
     bucket = objects.in_bucket(source.bucket)
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """Return the put of an S3 event. Keys in events are URL-encoded, a space as `+`.
+    """Return the put that an S3 event reports. Keys in events are URL-encoded, with `+` for a space.
 
     A version id identifies a put too, but unlike a sequencer it does not say which of two puts was later.
 
@@ -109,21 +113,21 @@ def put_of(record: dict[str, Any]) -> Object:
 
 
 def _member(record: Any, *path: str) -> str:
-    """Return the text at a place in a record; empty if there is none."""
+    """Return the text at a place in a record of an event; empty if there is no text."""
     for name in path:
         record = record.get(name) if isinstance(record, dict) else None
     return record if isinstance(record, str) else ""
 
 
 def _shown(value: object) -> str:
-    """Return a short text of an invalid record; for a record of S3, what it says about the object."""
+    """Return a short text that shows an invalid record of an event: in S3's records, the part about the object."""
     if isinstance(value, dict) and isinstance(value.get("s3"), dict):
         value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
     return str(value)[:300]
 
 
 def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of an event; empty if it has none. Raises InvalidValueError if they are not valid."""
+    """Return the records of an event; empty if there are none. Raises InvalidValueError if records are not valid."""
     records = event.get("Records") or []
     if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
         raise InvalidValueError("Records", _shown(records), "a list of JSON objects, as S3 and SQS send them")

@@ -1,8 +1,9 @@
-"""Tasks on the topic of ranges: byte ranges of large objects, which many functions upload in parallel, and the rest of
-a single stream, which another invocation continues.
+"""Tasks on the topic of ranges: to upload one byte range of a large object, so that many functions upload in parallel,
+or to continue the upload of a single stream in another invocation.
 
-In formats such as CSV, an entry's start depends on all bytes before it. Then a task scans every range first and stores
-what it found. The scan that finds all ranges scanned publishes the tasks that upload.
+In formats such as CSV, the place where an entry starts depends on all bytes before it. For such formats, tasks first
+scan every range and store what each scan found. The scan after which all ranges are scanned publishes the tasks that
+upload.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from parcelq.store.store import Store
 from parcelq.upload.sources import Rest
 
 MAX_OBJECT_BYTES: Final = 2**53
-"""More bytes than any object has; the largest whole number that is exact in JSON."""
+"""More bytes than any object has: the largest whole number that is exact in JSON."""
 MAX_HEADER: Final = 2048
-"""Most characters of the attribute `Header`, and of other texts."""
+"""How many characters the attribute `Header` and other texts of a task may have, at most."""
 _PUBLISHER: Final = "publisher"
 _KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whole number", bool: "true or false"}
 
@@ -30,19 +31,19 @@ class RangeTask(NamedTuple):
     """A task: upload the entries that start in a byte range of an object.
 
     Attributes:
-        source: the object's source.
-        topic: name of the topic to publish them on.
-        start: first byte.
-        end: offset just after the last byte.
-        total: bytes of the object.
-        format: the record format's short text.
+        source: the source that identifies the object.
+        topic: the name of the topic on which the entries are published.
+        start: the offset of the range's first byte.
+        end: the offset just after the range's last byte.
+        total: how many bytes the object has.
+        format: the short text of the record format.
         header: the attribute `Header` of the messages.
-        origin: bytes of the header, which is already published.
-        line: number of the first line after the header.
-        scan: bytes of every range, if this range is only scanned; otherwise 0.
+        origin: how many bytes the header has; the header is already published.
+        line: the number of the first line after the header.
+        scan: if this range is only scanned, how many bytes every range has; otherwise 0.
         inside: whether the range starts inside quotes.
-        part: whether to publish exactly these bytes, because they are missing; they begin and end at boundaries of
-            entries.
+        part: whether to publish exactly the bytes of this range, because they are missing. The range begins and ends at
+            boundaries of entries.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
@@ -62,7 +63,7 @@ class RangeTask(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> RangeTask:
-        """Read a task from its text. Raises MessageError if it is not valid."""
+        """Read a task from its text. Raises MessageError if the text is not a valid task."""
         return _read(text, cls, "not a range of an object")
 
     def __str__(self) -> str:
@@ -70,11 +71,11 @@ class RangeTask(NamedTuple):
 
     @property
     def records(self) -> Format:
-        """The record format."""
+        """The record format of the object."""
         return parse(self.format)
 
     def check(self) -> None:
-        """Raise ValueError for impossible values."""
+        """Raise ValueError if the values of the task are impossible."""
         _check_types(self)
         if not 0 <= self.start <= self.end <= self.total <= MAX_OBJECT_BYTES:
             raise ValueError("it must be 0 <= start <= end <= total")
@@ -87,11 +88,11 @@ class RangeTask(NamedTuple):
         if not self.records.ranges:
             raise ValueError(f"{self.format} cannot be cut from the middle")
         if self.scan and not (self.scan > 0 and self.start % self.scan == 0 and self.records.two_phases):
-            raise ValueError("scan must be 0 or the bytes of every range, of a format that has to be scanned")
+            raise ValueError("scan must be 0 or, if the format has to be scanned, the bytes of every range")
 
 
 class StreamTask(NamedTuple):
-    """A task: upload the rest of a source that is one stream; see `RangeTask` and `Rest`."""
+    """A task: upload the rest of a source that is read as one stream; see `RangeTask` and `Rest`."""
 
     source: str
     topic: str
@@ -104,11 +105,11 @@ class StreamTask(NamedTuple):
 
     @property
     def records(self) -> Format:
-        """The record format."""
+        """The record format of the source."""
         return parse(self.format)
 
     def check(self) -> None:
-        """Raise ValueError for impossible values."""
+        """Raise ValueError if the values of the task are impossible."""
         _check_types(self)
         _check_types(self.rest)
         if not all(1 <= number <= MAX_OBJECT_BYTES for number in self.rest[:3]):
@@ -120,7 +121,7 @@ Task = TypeVar("Task", RangeTask, StreamTask)
 
 
 def task_of(text: str) -> RangeTask | StreamTask:
-    """Read a task of the topic of ranges. Raises MessageError if it is not valid."""
+    """Read a message of the topic of ranges as a task. Raises MessageError if the text is not a valid task."""
     if '"rest"' in text:
         return _read(
             text, lambda **told: StreamTask(**{**told, "rest": Rest(**told["rest"])}), "not the rest of an object"
@@ -148,22 +149,22 @@ def _check_types(task: Any) -> None:
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
-    """Cut the task for a whole object into tasks for its ranges; these are scans if the format needs them first."""
+    """Cut the task to upload an object into one task per range. The tasks are scans if the format requires scans."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
         yield whole._replace(start=start, end=min(start + range_bytes, whole.end), scan=scan)
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
-    """Store whether the bytes after a range are inside quotes if the range begins outside quotes."""
+    """Store whether the bytes after a range are inside quotes, if the range itself begins outside quotes."""
     store.put(f"{_folder(task)}{task.start:020d}-{int(flips)}")
 
 
 def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
-    """Return the tasks that upload the ranges, if this scan has to publish them.
+    """Return the tasks that upload the ranges, if this scan has to publish the tasks; otherwise an empty list.
 
-    The first scan that finds all ranges scanned has to. If it dies before it has published them, its own task is
-    delivered again and publishes them.
+    The first scan that finds all ranges scanned has to publish the tasks. If this scan's function dies before it has
+    published the tasks, the scan's own task is delivered again and publishes them.
 
     Raises:
         AwsError, StoreError, OSError: the store failed.
@@ -202,5 +203,5 @@ def _folder(task: RangeTask) -> str:
 def part_tasks(
     source: str, topic: str, ranges: Iterable[tuple[int, int]], total: int, workflow: str
 ) -> Iterator[RangeTask]:
-    """Yield the tasks by which the uploader publishes exactly these ranges of an object."""
+    """Yield the tasks by which the uploader publishes exactly the bytes of some ranges of an object."""
     return (RangeTask(source, topic, start, end, total, workflow=workflow, part=True) for start, end in ranges)

@@ -1,4 +1,4 @@
-"""Publishes one source: cuts its records into parcels, and publishes them as messages on a topic."""
+"""Publishes one source: cuts the source's records into parcels, and publishes the parcels as messages on a topic."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from parcelq.topics.topic import Topic
 from parcelq.upload.parcels import LINES_ONLY, Layout, fit_for_messages
 
 _MOST_PARTS: Final = 2048
-"""The most parts of a note, which then has about 30 KB."""
+"""How many parts a note may have, at most; such a note has about 30 KB."""
 
 
 class Rest(NamedTuple):
-    """The place where the upload of a source continues.
+    """The place in a source where the upload of the source continues.
 
     Attributes:
-        start: offset of the next entry in the decompressed source.
-        record: number of that entry.
-        line: number of its first line.
+        start: the offset of the next entry in the decompressed source.
+        record: the number of the next entry.
+        line: the number of the next entry's first line.
         header: the attribute `Header` of the source's messages.
-        coded: whether the source is compressed, so that it must be decompressed from its beginning.
+        coded: whether the source is compressed. A compressed source must be decompressed from its beginning.
     """
 
     start: int
@@ -43,19 +43,20 @@ class Rest(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """What was published of a source.
+    """An account of what was published of a source.
 
     Attributes:
-        messages: number of messages.
-        entries: number of their entries.
-        end: offset just after the last byte.
-        parts: bytes and entries of each message in order, or of several messages together if there are many; the header
-            is a part without entries.
-        warnings: warnings about its compression.
-        format: the record format.
-        chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …
-        one_stream: why it cannot be cut into ranges; empty if it can.
-        rest: where to continue, if there was not enough time for all of it.
+        messages: how many messages were published.
+        entries: how many entries the messages have.
+        end: the offset just after the last byte that was published.
+        parts: how many bytes and entries each message has, in order. If there are many messages, a part covers several
+            of them. The header is a part without entries.
+        warnings: warnings about the compression of the source.
+        format: the record format of the source.
+        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
+        one_stream: why the source cannot be cut into ranges; empty if it can be cut.
+        rest: the place where the upload must continue, if there was not enough time for the whole source; otherwise
+            None.
     """
 
     messages: int
@@ -70,7 +71,7 @@ class Uploaded(NamedTuple):
 
 
 class Parts:
-    """Bytes and entries of parcels. If there are many, adjacent parcels are added up, so that the list stays short."""
+    """The bytes and entries of parcels. If there are many parcels, neighbours are added up, so the list stays short."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[int, int]] = []
@@ -78,7 +79,7 @@ class Parts:
         self._size = self._entries = self._parcels = 0
 
     def add(self, size: int, entries: int) -> None:
-        """Add a parcel, or several that are counted together."""
+        """Add a parcel, or several parcels that are counted together."""
         self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
         if self._parcels == self._of_each:
             self._parts.append((self._size, self._entries))
@@ -89,7 +90,7 @@ class Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
-        """Bytes and entries of each part, in order."""
+        """For each part, in order: how many bytes and entries the part has."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 
@@ -109,15 +110,15 @@ def upload_source(
     """Publish a whole source.
 
     Args:
-        size: its bytes as stored; None if unknown before its end.
-        store: stores a header that is too long for an attribute; None if there is no store.
-        compressed: whether it must be compressed.
-        may_go_on: called before each parcel except the first; if it returns False, `rest` of the result says what is
-            left.
+        size: how many bytes the source has as stored; None if unknown until the end of the source is read.
+        store: the store for a header that is too long for an attribute; None if there is no store.
+        compressed: whether the source must be compressed.
+        may_go_on: a function that is called before each parcel except the first. If the function returns False, the
+            upload stops, and `rest` of the result says where it must continue.
 
     Raises:
-        SourceError: it does not match its format, or its compression is damaged.
-        PublishError: some messages were refused; all others are published.
+        SourceError: the source does not match its format, or its compression is damaged.
+        PublishError: SQS refused some messages; all other messages are published.
         AwsError, TopicNotFoundError: SQS refused a request.
     """
     with naming_source(source.key):
@@ -147,23 +148,25 @@ def upload_stream(
     ends: Callable[[], bool] = lambda: True,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
-    """Publish the entries of a stream, which begins at byte `start` of the source.
+    """Publish the entries of a stream that begins at byte `start` of the source.
 
-    A header is a separate message before the others: its body is the header, and it has no entries.
+    A header is a separate message before the other messages: the body of this message is the header, and the message
+    has no entries.
 
     Args:
-        total: bytes of the whole source; None if unknown before the stream's end.
-        layout: the record format, and the header to publish before the stream.
-        start: offset in the source of the header, or of the stream's first byte if there is no header to publish.
-        record: number of the first entry.
-        ends: called at the end of the stream; says whether the source ends there too. It matters only without `total`.
-        may_go_on: called before each parcel except the first; if it returns False, `rest` of the result says what is
-            left.
+        total: how many bytes the whole source has; None if unknown until the end of the stream is read.
+        layout: the record format of the stream, and the header to publish before the stream.
+        start: the offset of the header in the source, or of the stream's first byte if there is no header to publish.
+        record: the number of the stream's first entry.
+        ends: a function that is called at the end of the stream, and returns whether the source ends there too. The
+            function is used only if `total` is None.
+        may_go_on: a function that is called before each parcel except the first. If the function returns False, the
+            upload stops, and `rest` of the result says where it must continue.
 
     Raises:
-        RecordError: the stream does not match the format. Entries before the mistake may be published.
+        RecordError: the stream does not match the format. Entries before the mistake may have been published.
         CompressionError: the stream's compression is damaged.
-        PublishError: some messages were refused; all others are published.
+        PublishError: SQS refused some messages; all other messages are published.
         AwsError, TopicNotFoundError: SQS refused a request.
     """
     entries, end = 0, start
@@ -215,12 +218,13 @@ def parcel_messages(
     empty: bool,
     ends: Callable[[], bool] = lambda: True,
 ) -> Iterator[Message]:
-    """Turn parcels of a source into messages with their lineage.
+    """Turn parcels of a source into messages with lineage.
 
     Args:
-        total: bytes of the source; if None, the last message carries it, if the source ends there.
-        empty: whether no parcels mean an empty source, which gives one message without bytes.
-        ends: called after the last parcel; says whether the source ends there.
+        total: how many bytes the source has; if None, the last message carries this number, provided that the source
+            ends there.
+        empty: whether the source is empty if there are no parcels. An empty source gives one message without bytes.
+        ends: a function that is called after the last parcel, and returns whether the source ends there.
     """
     named = {SOURCE: str(source), **layout.attributes}
     header = {SOURCE: str(source), **layout.attributes_of_header}
