@@ -51,7 +51,7 @@ class TestTheWayOfAJob:
         cloud.store.calls.clear()
         cloud.looker.take(Look(job, 1))
         calls = list(cloud.store.calls)
-        assert Counter(call for call, _ in calls) == {"read": 3, "list": 1, "stat": 2, "put": 5, "delete": 4}
+        assert Counter(call for call, _ in calls) == {"read": 3, "list": 1, "stat": 2, "put": 5, "delete": 5}
         assert max(Counter(key for call, key in calls if call in {"read", "list", "stat"}).values()) == 1
         assert cloud.record().state is State.FINISHED
 
