@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from function_world import BUCKET, UPPER, Stack
+from parcelq.collect import runs
+from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import SEGMENT_SUFFIX
-from parcelq.errors import JobError
+from parcelq.errors import JobError, NotFoundError, StoreError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.stack.jobs import StackJobs
 from parcelq.stack.kept import all_jobs
@@ -225,6 +227,57 @@ def test_a_job_does_not_end_early_where_entries_that_were_not_chosen_run_again_w
     world.call_processor({"Records": [second]})
     assert world.run(job).is_whole
     assert world.stack.get("results/shout/lines.txt") == data.upper()
+
+
+def not_found(monkeypatch: pytest.MonkeyPatch, place: object, name: str, times: int) -> None:
+    """Let a function fail so often, as if another process merged indexes."""
+    real, left = getattr(place, name), iter(range(times))
+
+    def flaky(*arguments: Any) -> Any:
+        if next(left, None) is not None:
+            raise NotFoundError("a.run")
+        return real(*arguments)
+
+    monkeypatch.setattr(place, name, flaky)
+
+
+@pytest.mark.parametrize(("place", "name"), [(runs, "open_indexes"), (Collected, "resolve")], ids=["open", "read"])
+def test_a_job_that_is_merged_while_it_is_resumed_publishes_only_what_is_missing(
+    world: World, put, monkeypatch, place: object, name: str
+) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt")
+    assert world.process() > 0
+    world.look()
+    world.jobs.cancel(job.id)
+    covered = world.run(job).covered
+    assert 0 < covered < len(LINES)
+    with monkeypatch.context() as patch:
+        not_found(patch, place, name, 100)
+        with pytest.raises(StoreError, match="try again"):
+            world.jobs.resume(job.id)
+    assert world.jobs.find(job.id).state is State.CANCELLED
+    with monkeypatch.context() as patch:
+        not_found(patch, place, name, 1)
+        assert world.jobs.resume(job.id) > 0
+    tasks = [json.loads(one.wire.text) for one in world.stack.take("parcelq-ranges")]
+    assert sum(task["end"] - task["start"] for task in tasks) == len(LINES) - covered
+
+
+@pytest.mark.parametrize(("place", "name"), [(runs, "open_indexes"), (Collected, "choices")], ids=["open", "read"])
+def test_a_job_that_is_merged_while_it_is_redriven_has_its_dead_entries(
+    world: World, put, monkeypatch, place: object, name: str
+) -> None:
+    put("shout", "steps: [{run: step}]\nbatch_size: 4", step=UPPER)
+    data = b"".join(b"bad %d\n" % number if number < 3 else b"good %d\n" % number for number in range(20))
+    job = world.upload("shout/lines.txt", data)
+    assert world.run(job).dead == 3
+    with monkeypatch.context() as patch:
+        not_found(patch, place, name, 1)
+        assert StackConsole(world.jobs).drawn(job.id) is not None
+    with monkeypatch.context() as patch:
+        not_found(patch, place, name, 1)
+        assert world.jobs.redrive(job.id) == 3
 
 
 def test_a_job_whose_file_was_replaced_cannot_be_redriven(world: World, put) -> None:

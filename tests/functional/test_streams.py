@@ -10,11 +10,14 @@ from collections.abc import Callable
 import pytest
 from memory_store import Objects
 from one_object import SOURCE, Nothing, OneObject, after
+from parcelq.collect.drain import Drainer
+from parcelq.collect.finish import Finisher
+from parcelq.collect.segments import segment_keys
 from parcelq.errors import MessageError, SourceError
 from parcelq.records import parse
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
-from parcelq.upload.notes import entries_in, notes_of
+from parcelq.upload.notes import entries_in, notes_of, notes_of_whole, upload_folder
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask, StreamTask, task_of
 from parcelq.upload.sources import Rest
@@ -79,6 +82,31 @@ def test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not(
     assert len(notes) > 1
     assert entries_in(notes, 0, len(data), len(data)) == sum(one.entries for one in whole)
     assert {(note.format, note.chosen_by) for note in notes} == {(str(fmt), "stack")}
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_no_note_of_a_try_that_handed_over_stays_if_a_later_try_uploads_the_whole(count: int) -> None:
+    """S3 sends an event twice. A small upload is never handed over, and its notes are deleted without a listing."""
+    store, topic, ranges = Objects(), MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+    uploader = ObjectUploader(OneObject(b"line\n" * count), store, 1)
+    if count > 100:
+        uploader.upload(SOURCE, topic, ranges, after(count // 2))
+        task = task_of(ranges.pull(1, 1, 0)[0].wire.text)
+        assert isinstance(task, StreamTask)
+        uploader.upload_rest(task, topic, ranges, after(count))
+    uploader.upload(SOURCE, topic, ranges, after(count))
+    assert len(notes_of(store, str(SOURCE))) == 1 + (count > 100)
+    Drainer(topic, store, receivers=1).drain(0)
+    finisher = Finisher(store, "topic", bucket="bucket")
+    ((_, keys),) = segment_keys(store, "topic").items()
+    seen, notes = finisher.see(keys), notes_of_whole(store, str(SOURCE))
+    state = finisher.finish(seen, notes=notes)
+    store.calls.clear()
+    finisher.settle(seen, state, notes)
+    assert store.read(state.result) == b"line\n" * count
+    assert list(store.objects) == [key for key in store.objects if key.startswith("results/")]
+    listings = [key for name, key in store.calls if name == "list"]
+    assert listings == [upload_folder(str(SOURCE))] * (count > 100)
 
 
 def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

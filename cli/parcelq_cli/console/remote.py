@@ -11,6 +11,7 @@ from parcelq.collect.deaths import Dead
 from parcelq.collect.page.figures import Figures, figures_of
 from parcelq.collect.report import Report
 from parcelq.collect.reporting import stopped_report
+from parcelq.collect.resolution import Collected
 from parcelq.errors import NotFoundError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.lineage.source import Source
@@ -56,13 +57,16 @@ class StackConsole:
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
         """Return the report of a job that is not whole, and its figures."""
         record, store = self.jobs.find(job), self.jobs.store
-        collected = self.jobs.collected(record)
-        if collected is None:
-            return None
         notes, names = notes_of(store, record.source), Source.parse(record.source).names(store.bucket)
-        resolution = collected.resolve().up_to(record.total)
-        report = stopped_report(record, collected, resolution, notes, names)
-        return replace(report, bytes_written=resolution.size), figures_of(collected, resolution, notes)
+
+        def draw(collected: Collected | None) -> tuple[Report, Figures] | None:
+            if collected is None:
+                return None
+            resolution = collected.resolve().up_to(record.total)
+            report = stopped_report(record, collected, resolution, notes, names)
+            return replace(report, bytes_written=resolution.size), figures_of(collected, resolution, notes)
+
+        return self.jobs.read(record, draw)
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
         """Run dead entries again."""

@@ -31,7 +31,7 @@ from parcelq.result_names import WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Store, Stored
 from parcelq.topics.cost import NOTHING, Cost
 from parcelq.topics.header import key_of_stage
-from parcelq.upload.notes import Note, keys_of_notes, note_keys, notes_of
+from parcelq.upload.notes import Note, keys_of_notes, may_be_more, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _FINISHED: Final = "finished-"
@@ -198,8 +198,9 @@ class Finisher:
         """
         segments = segments_among(keys)
         beside = [key for key in keys if not segments_among([key])]
+        known = None if notes is None or may_be_more(notes) else keys_of_notes(source, notes)
         # guard[noted: list[str] = []]: notes of an upload go with its segments
-        noted: list[str] = note_keys(self.store, source) if notes is None else keys_of_notes(source, notes)
+        noted: list[str] = note_keys(self.store, source) if known is None else known
         job = keys[0].split("/")[2]
         if self.large:
             self.large.drop(beside)

@@ -9,7 +9,7 @@ Runs that the file does not name are ignored. So merging may be killed at any mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain
@@ -20,7 +20,7 @@ from parcelq.collect.merge import merged
 from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
 from parcelq.collect.segments import RUN_SUFFIX, JobKey, costs_in_head, folder, head_of, key_in, segments_among
-from parcelq.errors import ConflictError, NotFoundError, ParcelqError
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MIB
 from parcelq.store.store import Store, part_bytes
 from parcelq.topics.cost import NOTHING
@@ -35,6 +35,7 @@ MUCH: Final = 8
 """A large job is read completely if at least one message in this many is new."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
+_TRIES: Final = 5
 
 
 class Counted(Protocol):
@@ -46,6 +47,7 @@ class Counted(Protocol):
 
 
 Run = TypeVar("Run", bound=Counted)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,31 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
     if not segments_among(keys):
         return None
     return Collected(store, indexes_of(store, keys, record or read_record(store, keys)))
+
+
+def read_collected(
+    store: Store, topic: str, job: str, read: Callable[[Collected | None], Read], keys: Sequence[str] = ()
+) -> Read:
+    """Open the collected messages of a job, and return what `read` makes of them.
+
+    If another process merges indexes or finishes the job meanwhile, its keys are listed again and `read` is called
+    again.
+
+    Args:
+        job: the job's id.
+        read: called with the collected messages; with None if there are none.
+        keys: the keys in the job's folder, if they were listed before.
+
+    Raises:
+        StoreError: objects were deleted at each try.
+    """
+    gone = folder(topic, job)
+    for _ in range(_TRIES):
+        try:
+            return read(collected_of(store, keys or list(store.keys(folder(topic, job)))))
+        except NotFoundError as error:
+            gone, keys = error.key, ()
+    raise StoreError(gone, "another process deleted it before it was read; try again")
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:

@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 
 from parcelq.collect.report import Report, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
-from parcelq.collect.runs import collected_of
-from parcelq.collect.segments import segment_keys
+from parcelq.collect.runs import read_collected
+from parcelq.collect.segments import JobKey, segment_keys
 from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.lineage.source import Source
+from parcelq.lineage.source import Source, workflow_name
 from parcelq.store.store import Store
 from parcelq.topics.topic import Topic
 from parcelq.upload.notes import Note, noted_sources
@@ -111,17 +111,26 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     """
     # Notes are read before the segments, so that a job that finishes meanwhile does not count as missing.
     noted = noted_sources(store)
-    for keys in segment_keys(store, topic).values():
+    unread: set[str] = set()
+
+    def status_of(collected: Collected | None) -> Status | None:
+        name = collected.job.source if collected else ""
+        return _status(name, noted.get(name, []), collected) if collected and name else None
+
+    for job, keys in segment_keys(store, topic).items():
         try:
-            collected = collected_of(store, keys)
-            if collected and (name := collected.job.source):
-                yield _status(name, noted.pop(name, []), collected)
-        except NotFoundError:
-            continue  # the job has just finished, so its segments were deleted
+            status = read_collected(store, topic, job, status_of, keys)
         except ParcelqError as error:
             _log.error("%s", error)
+            unread.add(job)
+            continue
+        if status:
+            noted.pop(status.source, None)
+            yield status
     for source, notes in noted.items():
-        if all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
+        # What cannot be read is not missing.
+        is_read = unread.isdisjoint(JobKey(source, workflow_name(note.workflow)).id for note in notes)
+        if is_read and all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
             yield _status(source, notes, Collected(store, ()))
 
 

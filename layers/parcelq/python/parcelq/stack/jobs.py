@@ -14,9 +14,9 @@ from parcelq.aws.clients import CONNECTIONS
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
-from parcelq.collect.runs import collected_of
+from parcelq.collect.runs import Read, read_collected
 from parcelq.collect.segments import folder, segments_among
-from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, StoreError
+from parcelq.errors import AwsError, ConflictError, JobError, ParcelqError, StoreError
 from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
@@ -97,17 +97,16 @@ class StackJobs(NamedTuple):
             raise JobError(job, f"there is no such job in {self.store.bucket!r}; parcelq jobs --all lists all jobs")
         return record
 
-    def collected(self, record: JobRecord) -> Collected | None:
-        """Open the collected messages of a job; None if the job has no messages or already has a complete result."""
-        with suppress(NotFoundError):
-            return collected_of(self.store, list(self.store.keys(folder(self.output_topic, record.id))))
-        return None
+    def read(self, record: JobRecord, read: Callable[[Collected | None], Read]) -> Read:
+        """Return what `read` makes of the collected messages of a job; it is called with None if there are none, or if
+        the result is complete. See `read_collected`.
+        """
+        return read_collected(self.store, self.output_topic, record.id, read)
 
     def dead(self, job: str) -> Iterator[Dead]:
         """Yield the entries of a job that are dead so far, in order; see `find` about `job`."""
         record = self.find(job)
-        collected = self.collected(record)
-        if collected:
+        if collected := self.read(record, lambda collected: collected):
             yield from dead_of(collected, notes_of(self.store, record.source))
 
     def cancel(self, job: str) -> JobRecord:
@@ -171,7 +170,8 @@ class StackJobs(NamedTuple):
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
             raise JobError(record.id, f"it is {record.state}; redrive it when it runs or has ended")
-        dead = list(self.dead(record.id))
+        notes = notes_of(self.store, record.source)
+        dead = self.read(record, lambda collected: list(dead_of(collected, notes)) if collected else [])
         chosen = [one for one in dead if only is None or only(one)]
         if not chosen:
             raise JobError(
@@ -262,9 +262,14 @@ class StackJobs(NamedTuple):
         return size
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
-        """Return the missing ranges of the source of a job that does not run."""
-        collected = self.collected(record) or Collected(self.store, ())
-        return list(collected.holes(collected.resolve().up_to(record.total if record.total is not None else size)))
+        """Return the missing ranges of a job that does not run."""
+        total = record.total if record.total is not None else size
+
+        def missing(found: Collected | None) -> list[Range]:
+            collected = found or Collected(self.store, ())
+            return list(collected.holes(collected.resolve().up_to(total)))
+
+        return self.read(record, missing)
 
 
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:

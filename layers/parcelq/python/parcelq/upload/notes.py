@@ -19,6 +19,8 @@ from parcelq.upload.sources import Uploaded
 
 _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
+_ONE_GO: Final = 100
+"""An invocation has time for this many messages, so an upload of no more is not handed over."""
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
 _PROBLEM: Final = "problem.json"
 
@@ -180,6 +182,13 @@ def noted_sources(store: Store) -> dict[str, list[Note]]:
 def note_keys(store: Store, source: str) -> list[str]:
     """Return the keys of the notes about a source's uploads, in the order of the source's bytes."""
     return list(store.keys(upload_folder(source)))
+
+
+def may_be_more(notes: Iterable[Note]) -> bool:
+    """Return whether a source may have notes besides these: if its upload was large, an earlier try may have handed
+    over the rest, while a later one noted the whole.
+    """
+    return sum(len(note.parts) for note in notes) > _ONE_GO
 
 
 def keys_of_notes(source: str, notes: Iterable[Note]) -> list[str]:
