@@ -1,4 +1,4 @@
-"""Checks for `make build`: every stage has its step, and the build fits into Lambda.
+"""Checks for `make build` that every stage has a step, and that the build fits into Lambda.
 
 python scan/building.py runtime CONFIG_ENV  # prints the parameter Runtime
 python scan/building.py steps CONFIG_ENV    # before building, with the parameters of samconfig.toml
@@ -20,7 +20,7 @@ from parcelq.steps.find import deployed_step
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 262_144_000
-"""Most bytes of a function and its layers, unzipped:
+"""How many bytes a function and its layers may have, unzipped:
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 """
 LIBRARY = "Library"
@@ -28,7 +28,7 @@ _NAMED = 8
 
 
 def check_steps(config: str, root: Path = ROOT) -> None:
-    """Check that every stage of an environment of samconfig.toml has a step. Raises ParcelqError if one has none."""
+    """Check that every stage of an environment of samconfig.toml has a step; raise ParcelqError if a stage has none."""
     given = parameters(config, root)
     folder = root / "functions" / "processor" / "steps"
     for stage in given["Stages"].split(","):
@@ -36,7 +36,7 @@ def check_steps(config: str, root: Path = ROOT) -> None:
 
 
 def parameters(config: str, root: Path) -> dict[str, str]:
-    """The template's parameters, with the changes of an environment of samconfig.toml."""
+    """Return the values of the template's parameters, with the changes of an environment of samconfig.toml."""
 
     class Loader(yaml.SafeLoader):
         """Accepts CloudFormation's short tags."""
@@ -56,10 +56,10 @@ def as_list(overrides: str | Sequence[str]) -> Sequence[str]:
 
 
 def fit(build: Path, limit: int = LIMIT) -> None:
-    """Delete the bytecode of a function or of the library if they are too large with it.
+    """Delete the bytecode of a function and of the library if the function and the library are too large with bytecode.
 
     Raises:
-        ParcelqError: a function and the library are too large without it; names the largest parts.
+        ParcelqError: if a function and the library are too large without bytecode; the error names the largest parts.
     """
     library = build / LIBRARY
     for function in sorted(one for one in build.iterdir() if one.is_dir() and one != library):
@@ -77,7 +77,7 @@ def fit(build: Path, limit: int = LIMIT) -> None:
 
 
 def size(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
+    """Return how many bytes a file has, or all files in a folder together."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(one.stat().st_size for one in files if one.is_file() and not one.is_symlink())
 

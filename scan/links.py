@@ -1,4 +1,4 @@
-"""Checks the relative links of pages outside docs/, such as README.md; MkDocs checks those in docs/.
+"""Checks the relative links of pages outside docs/, such as README.md; MkDocs checks the links of pages in docs/.
 
 python scan/links.py
 """

@@ -1,8 +1,9 @@
 """Takes the pictures in docs/pictures, from real runs on this machine: `make pictures`.
 
-Most are of a run of examples/rdkit over the molecules of examples, several times over, a few of them broken. Those of a
-stack are of an emulated one, with examples/protein-weight as its step. It needs Chromium and what
-tests/browser/requirements.txt names.
+Most pictures show a run of examples/rdkit over several copies of examples/molecules.smi with a few broken molecules.
+
+The pictures of a stack show an emulated stack that runs examples/protein-weight. The program needs Chromium and the
+packages in tests/browser/requirements.txt.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ _COPIES: Final = 4
 """How often the molecules are repeated in the file, so that the run takes long enough to be seen."""
 _BROKEN: Final = {1_203: "c1ccccc(=O", 1_204: "CC(=O)Oc1ccccc1C(=O)(=O)O", 5_810: "C1CC", 12_007: "not a molecule"}
 _PROTEINS: Final = {"yeast.fasta": 3, "human.fasta": 10, "plants.fasta": 400}
-"""Files that the stack gets, and how often the proteins of examples are in each."""
+"""Maps the name of each file for the stack to how often the file repeats the proteins of examples."""
 _UNKNOWN: Final = {("human.fasta", 71): "X", ("human.fasta", 1_203): "X", ("human.fasta", 1_890): "BZ"}
-"""Letters that are no amino acids, by the file and the number of the record that gets them."""
+"""Maps a file and the number of a record in it to letters that are not amino acids and are added to the record."""
 _WIDTH: Final = 1100
 _HEIGHT: Final = 1080
 
 
 def main() -> None:
-    """Run, and take all pictures."""
+    """Run the examples, and take all pictures."""
     from playwright.sync_api import sync_playwright
 
     PICTURES.mkdir(exist_ok=True)
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def take_machine(place: Path, page: Any) -> None:
-    """Take the pictures of a run on this machine: the console before and after its end, the terminal, the report."""
+    """Take the pictures of a run on this machine: the console during and after the run, the terminal, the report."""
     lines = (EXAMPLES / "molecules.smi").read_text().splitlines() * _COPIES
     for number, smiles in _BROKEN.items():
         lines[number - 1] = f"{smiles} broken-{number}"
@@ -92,7 +93,7 @@ def take_machine(place: Path, page: Any) -> None:
 
 
 def take_stack(place: Path, page: Any) -> None:
-    """Take the pictures of jobs of a stack: the list, and the page of one with failed records."""
+    """Take the pictures of jobs of a stack: the list of jobs, and the page of a job with failed records."""
     proteins = re.findall("^>[^>]*", (EXAMPLES / "proteins.fasta").read_text(), re.MULTILINE)
     options = ("--workflow", str(EXAMPLES / "protein-weight"), "--parcel-size", "100", "--batch-size", "100")
     with begun(place, "emulate", "--keep") as emulated:
@@ -122,7 +123,7 @@ def shoot(page: Any, name: str, height: int = _HEIGHT) -> None:
 
 
 def wait_for_middle(page: Any, url: str, job: str) -> None:
-    """Open the list of jobs, and wait until a running job is in its middle and its rate is known."""
+    """Open the list of jobs, and wait until a running job is about half done and its rate is known."""
     page.goto(url)
     wait_for(page, rf"{job}\s+\S+\s+running\s+[2-7]\d\.\d%\s+\d")
 
@@ -135,7 +136,7 @@ def wait_for(page: Any, pattern: str) -> None:
 
 @contextmanager
 def begun(place: Path, *arguments: str, **environment: str) -> Iterator[dict[str, Any]]:
-    """A command while it runs; gives the first document that it prints."""
+    """Run a command until the `with` block ends; yield the first JSON document that the command prints."""
     command = [_COMMAND, *arguments, "--json"]
     process = subprocess.Popen(command, cwd=place, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     assert process.stdout
@@ -161,7 +162,7 @@ def printed_by(process: subprocess.Popen[bytes]) -> str:
 
 
 def draw_terminal(text: str, path: Path) -> None:
-    """Draw what a terminal shows as SVG."""
+    """Draw the text of a terminal as SVG."""
     from rich.console import Console
     from rich.text import Text
 
@@ -169,7 +170,8 @@ def draw_terminal(text: str, path: Path) -> None:
         console = Console(record=True, width=110, file=nowhere, force_terminal=True)
         console.print(Text.from_ansi(text))
         drawn = console.export_svg(title="parcelq", unique_id="parcelq")
-    path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # it would be loaded from elsewhere
+    # A font of the SVG would be loaded from elsewhere.
+    path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Looks for bad phrases in prose; `prose.yaml` lists them, with what to write instead.
+"""Looks for bad phrases in prose; `prose.yaml` lists these phrases, with what to write instead.
 
 python scan/prose.py [FILE...] # all files of the repository by default
 """
@@ -69,7 +69,7 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _of_python(text: str) -> Iterator[tuple[int, str]]:
-    """Yield comments, docstrings, messages and the names of tests."""
+    """Yield the comments, docstrings, messages and names of tests in the text of a Python file."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and not token.string.startswith("# guard["):
             yield token.start[0], token.string

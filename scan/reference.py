@@ -22,7 +22,7 @@ from parcelq_cli.commands import app
 ROOT: Final = Path(__file__).parents[1]
 LIBRARY: Final = """# Library
 
-`import parcelq` gives all of this; each name is loaded when it is first used.
+`import parcelq` offers all names on this page; each name is loaded when it is first used.
 
 ::: parcelq.start
     options:
@@ -52,8 +52,8 @@ Attributes that Parcelq gives to SQS messages. [Wire format](../wire-format.md#a
 """
 ERRORS: Final = """# Errors
 
-Every error that Parcelq raises on purpose is a `ParcelqError`. Its text names the thing, the value, and what
-would be right.
+Every error that Parcelq raises on purpose is a `ParcelqError`. The text of an error names the thing that is wrong, its
+value, and what would be right.
 
 ::: parcelq.errors
     options:
@@ -63,7 +63,7 @@ would be right.
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages to those that MkDocs found."""
+    """Add the generated pages to the pages that MkDocs found."""
     pages = {
         "commands": commands(),
         "library": LIBRARY,
@@ -79,7 +79,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def commands() -> str:
-    """Describe every command, from its own help."""
+    """Describe every command of Parcelq, from the command's own help."""
     root = typer.main.get_command(app())
     parts = [f"# Commands\n\n{root.help}\n\nEvery command has `--help`, or `-h` for short.\n"]
     for path, command in _commands(root, ("parcelq",)):
@@ -163,6 +163,6 @@ def attributes() -> str:
 
 
 def _text(statement: ast.stmt) -> str:
-    """Return the text that a statement assigns or consists of; empty if there is none."""
+    """Return the text that a statement assigns or consists of; empty if the statement has no text."""
     value = statement.value if isinstance(statement, ast.AnnAssign | ast.Expr) else None
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""

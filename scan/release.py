@@ -1,4 +1,4 @@
-"""Checks the output of `make release`: one wheel and one source archive, of a version that the changelog describes.
+"""Checks that `make release` wrote one wheel and one source archive, of a version that the changelog describes.
 
 python scan/release.py DIST_FOLDER
 """
@@ -26,7 +26,7 @@ _NEVER: Final = ("__pycache__", ".venv", "results/")
 
 
 def problems(dist: Path) -> list[str]:
-    """Return what is wrong with the files in a folder; empty if they can be published."""
+    """Return the mistakes in the files of a folder; empty if the files can be published."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     wheels, archives = sorted(dist.glob("*.whl")), sorted(dist.glob("*.tar.gz"))
     found = []

@@ -1,7 +1,7 @@
 """Prints the template as CloudFormation deploys it: loops unrolled, SAM translated, conditions decided.
 
-Scanners understand neither `Fn::ForEach` nor `Fn::If`: they would treat a policy with a conditional statement like one
-without. The rules that checkov may skip, with reasons from reasons.yaml, are added where it expects them.
+Scanners understand neither `Fn::ForEach` nor `Fn::If`: a scanner would ignore a conditional statement of a policy.
+The rules that checkov may skip, with their reasons from reasons.yaml, are added to the `Metadata` of resources.
 
     python scan/transformed.py [PARAMETER=VALUE...]
 """
@@ -25,7 +25,7 @@ NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 def transformed(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the template with these parameters, and the defaults of all others."""
+    """Return the template with these values of parameters, and with the defaults of all other parameters."""
     template = load(TEMPLATE, parameters)
     for name, value in parameters.items():
         template["Parameters"][name]["Default"] = value
@@ -39,7 +39,7 @@ def transformed(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def skips(name: str) -> list[dict[str, str]]:
-    """Return the rules that checkov may skip for the resource with that logical id, each with its reason."""
+    """Return the rules that checkov may skip for the resource with a logical id, each rule with its reason."""
     found = {
         rule: why for pattern, rules in REASONS.items() if fnmatchcase(name, pattern) for rule, why in rules.items()
     }
@@ -48,7 +48,7 @@ def skips(name: str) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Decide:
-    """Selects the branches of `Fn::If` for these values of parameters."""
+    """Selects the branches of `Fn::If`, from the values of the parameters and the conditions of the template."""
 
     values: Mapping[str, str]
     conditions: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Decide:
         return node
 
     def holds(self, condition: Any) -> bool:
-        """Return whether a condition holds, for the kinds of conditions in the template."""
+        """Return whether a condition is true; supports only the kinds of conditions in the template."""
         match condition:
             case {"Fn::Not": [negated]}:
                 return not self.holds(negated)
