@@ -61,7 +61,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Shared:
 
 
 def collect(store: Objects, first: int) -> None:
-    """Write segments of four lines, and merge the rest."""
+    """Write segments of four lines, and merge their indexes."""
     for at in range(4 * first, 4 * first + 16, 4):
         write_segment(store, "out", JOB, [Piece(f"{at}-{at + 4}/{4 * LINES}", b"abc\n", 1)], [], WHEN, WHEN)
     runs.tidy(store, "out", list(store.keys(folder("out", JOB.id))), WHEN)
