@@ -122,7 +122,7 @@ def pull(
 
 
 def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
-    """Print a message; return whether it was readable."""
+    """Print a message, and return whether the message was readable."""
     try:
         message = topic.read(pulled)
     except MessageError as error:
@@ -140,7 +140,7 @@ def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
 
 @contextmanager
 def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
-    """Yield the bodies: the arguments, or lines with their line ends, so that an empty line is an entry too."""
+    """Yield the bodies: the arguments, or lines with line ends, so that an empty line is an entry too."""
     if file is None and bodies != [_STDIN]:
         yield map(os.fsencode, bodies)
     elif file is None:

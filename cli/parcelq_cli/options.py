@@ -71,7 +71,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options do not fit together; the message says what would be right."""
+    """Arguments and options contradict each other. The message says what would be right."""
 
     exit_code = 2
 
@@ -100,7 +100,7 @@ JobIds = Annotated[
 
 
 def bucket_name(name: str | None) -> str | None:
-    """Return the name of a bucket from an option; raises WrongUsageError if it is not valid."""
+    """Return the name of a bucket from an option; raises WrongUsageError if the name is not valid."""
     try:
         return None if name is None else check_bucket(name)
     except InvalidValueError as error:
@@ -118,7 +118,7 @@ Bucket = Annotated[
 
 
 def attributes_of(texts: Sequence[str] | None) -> dict[str, str]:
-    """Read `NAME=VALUE` texts; raises WrongUsageError if one has another form, or a name comes twice."""
+    """Read `NAME=VALUE` texts; raises WrongUsageError if a text has another form, or if a name occurs twice."""
     attributes: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""`parcelq process`: run a step over the messages of a topic, on any machine."""
+"""`parcelq process`: runs a step over the messages of a topic, on any machine."""
 
 from __future__ import annotations
 

@@ -27,10 +27,9 @@ def upload(
 ) -> None:
     """Publish the records of files as parcels.
 
-    The file's name determines the record format: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is
-    a
-    line. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a file changes
-    while it is read, the command fails.
+    The file's name determines the record format: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name each
+    line is a record. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a
+    file changes while it is read, the command fails.
     """
     from parcelq.jobs.look import Look
     from parcelq.records import parse
@@ -52,7 +51,7 @@ def upload(
 
         published = upload_files(target, paths, parcel_size, fmt=fmt, store=store, on_file=tell)
         if looks := clients.looks(target):
-            publish_all(looks, [Look()])  # so that the stack collects their results
+            publish_all(looks, [Look()])  # so that the stack collects the results of the messages
     for _, one in done:
         for warning in one.warnings:
             out.note(warning)

@@ -1,4 +1,4 @@
-"""`parcelq emulate`: runs the deployed functions over files on this machine, up to their results."""
+"""`parcelq emulate`: runs the deployed functions over files on this machine, and downloads the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The downloaded result of a file, and its report."""
+    """The downloaded result of a file, and the report about the result."""
 
     path: Path
     report: dict[str, Any]
@@ -103,7 +103,7 @@ def emulate(
     check_folder(output_folder, "--output")
     check_distinct(str(file) for file in files)
     check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
-    for number in (signal.SIGTERM, signal.SIGHUP):  # it ends as cleanly as after Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # these signals end the command as cleanly as Ctrl-C does
         if signal.getsignal(number) != signal.SIG_IGN:  # for example under nohup
             signal.signal(number, signal.default_int_handler)
     with scratch_folder() as scratch:
@@ -120,7 +120,7 @@ def emulate(
 
 
 def _regular(path: Path, copy: Path) -> Path:
-    """Return a file that can be read more than once: the file itself, or a copy of a pipe's content."""
+    """Return a path that can be read more than once: `path` itself, or `copy` with the content if `path` is a pipe."""
     if path.is_file():
         return path
     with path.open("rb") as stream, copy.open("wb") as target:
@@ -213,7 +213,7 @@ def _summarise(
 
 
 def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
-    """Print the environment variables with which this command, the AWS CLI and boto3 use the stack."""
+    """Print the environment variables that make `parcelq`, the AWS CLI and boto3 use the stack."""
     from parcelq_emulator.pipeline import SPOKEN, STACK
 
     variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
@@ -243,7 +243,7 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
                 known[name] = report
                 try:
                     path, _ = pipeline.results.fetch(name, folder)
-                except ParcelqError as error:  # of this result; the others continue
+                except ParcelqError as error:  # an error about this result must not stop the others
                     note(str(error))
                 else:
                     output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")
