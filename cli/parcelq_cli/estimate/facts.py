@@ -33,7 +33,7 @@ S3_GETS: Final = 5_500
 LISTED: Final = 1_000
 """How many keys one listing returns: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 EVENT_SECONDS: Final = 1.0
-"""How many seconds after a put S3 invokes the uploader. S3 says "typically in seconds":
+"""How many seconds pass from a put until S3 invokes the uploader. AWS says "typically in seconds":
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/EventNotifications.html
 """
 
