@@ -1,4 +1,4 @@
-"""The AWS clients of commands. A command creates them when it runs, because importing boto3 takes long.
+"""The AWS clients of commands. A command creates its clients when it runs, because importing boto3 takes long.
 
 The clients use the account and region for which boto3 is configured. AwsError is raised if no region is configured.
 """

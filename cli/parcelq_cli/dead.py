@@ -99,7 +99,7 @@ def redrive(
 ) -> None:
     """Send dead letters back to their topic, to be processed again.
 
-    All of them, or those given by --id.
+    Without --id, all dead letters of the topic are sent back.
     """
     from parcelq.process.redrive import redrive as send_back
     from parcelq.topics.sqs import SqsTopic

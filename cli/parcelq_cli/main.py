@@ -1,4 +1,4 @@
-"""The command `parcelq`. It installs the handler for Ctrl-C before it imports anything slow."""
+"""The command `parcelq`. It handles Ctrl-C before it imports slow modules."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Output:
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
 
-        Bytes are data, such as the body of a message: they are written unchanged to a file or a pipe, and escaped on a
+        Bytes are data, such as the body of a message. Bytes are written unchanged to a file or a pipe, but escaped on a
         terminal. Raises ParcelqError if stdout is closed or full.
         """
         if self.json:

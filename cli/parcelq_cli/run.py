@@ -76,12 +76,12 @@ def run(
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
-    A folder means all files in it and in its subfolders, except those whose names begin with a dot; the names of
+    A folder means all files in the folder and its subfolders, except files whose names begin with a dot. The names of
     results include the folders. A pattern in quotes, such as 'data/**/*.smi', means all files that match it.
 
     If you give the same command again, a run that was stopped continues where it stopped. Exits with 0 only if every
     record is in a result; failed records are listed with their reasons in DIR/NAME.dead.jsonl, and parcelq redrive runs
-    them again.
+    these records again.
     """
     from parcelq.local.run import run_files
     from parcelq.local_files import check_folder

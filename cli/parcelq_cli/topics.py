@@ -112,8 +112,8 @@ def count(out: Output, topic: Topic) -> None:
 def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
     """Delete a topic and its dead-letter topic.
 
-    All their messages are deleted too. The dead-letter topic stays if other topics use it, or if it belongs to another
-    account.
+    All messages of the two topics are deleted too. The dead-letter topic stays if other topics use it, or if it belongs
+    to another account.
     """
     topics = clients.topics()
     out.confirm(_counts(topics, topics.deleted_with(topic)), yes)
@@ -134,7 +134,7 @@ def clear(
 ) -> None:
     """Delete all topics whose names begin with a prefix.
 
-    That includes dead-letter topics and all messages.
+    Dead-letter topics with such names and all messages are deleted too.
     """
     if bool(prefix) == everything:
         raise WrongUsageError("give either a PREFIX or --all")

@@ -33,9 +33,9 @@ def put(
     stack: StackName,
     name: Annotated[str, typer.Option(help="Name of the workflow.", show_default="the folder's")] = "",
 ) -> None:
-    """Store a workflow. From now on it processes files that are put into inbox/NAME/.
+    """Store a workflow, which from now on processes the files that are put into inbox/NAME/.
 
-    A job keeps the version that it began with. Packages are built for the stack's functions.
+    A job keeps the version of the workflow with which it began. Packages are built for the stack's functions.
     """
     from parcelq.jobs.assembled import from_folder
     from parcelq.stack.publishing import publish

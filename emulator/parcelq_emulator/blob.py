@@ -1,4 +1,4 @@
-"""Bytes that are in a file instead of in memory if they exceed a limit."""
+"""Stores bytes in memory or in a file, so that large bodies take no memory."""
 
 from __future__ import annotations
 

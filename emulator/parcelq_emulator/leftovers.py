@@ -26,7 +26,7 @@ _PROC: Final = Path("/proc")
 def ending_processes_below(folder: Path) -> Iterator[None]:
     """End all processes of a folder when the context ends, even if this process is killed.
 
-    A separate process ends them as soon as its own standard input ends.
+    A separate process ends these processes as soon as its own standard input ends.
     """
     guard = subprocess.Popen(
         python("-m", _MODULE, str(folder)),

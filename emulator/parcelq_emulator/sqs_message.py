@@ -2,7 +2,7 @@
 
 Moto accepts almost anything, so a program that works with moto may fail on AWS. This module is as strict as
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html and shares no code with the
-library's own checks, because it is used to test them.
+library's own checks, because this module tests the library.
 """
 
 from __future__ import annotations

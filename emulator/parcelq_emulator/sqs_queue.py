@@ -43,7 +43,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     max_in_flight = MAX_IN_FLIGHT
     bodies: ClassVar = Bodies(None)
 
-    # One lock for all queues: a message moves between two of them in one step, so two locks would risk a deadlock.
+    # One lock for all queues: a message moves between two queues in one step, so two locks would risk a deadlock.
     _lock = threading.RLock()
 
     def __init__(self, name: str, region: str, account_id: str, *, clock: Clock = time.time, **attributes: Any) -> None:

@@ -105,7 +105,7 @@ def app() -> App:
 
 @cache
 def events() -> Any:
-    """Return the client of EventBridge. It is created when a job first ends, because few invocations need it."""
+    """Return the client of EventBridge. It is created only when a job ends, because few invocations need the client."""
     return events_client()
 
 

@@ -29,7 +29,7 @@ MOST_OF_EACH = 20
 
 
 class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
-    """Members of a request are missing, unknown or wrong; the message names all of them."""
+    """Members of a request are missing, unknown or wrong. The message names all such members."""
 
 
 class App(NamedTuple):
@@ -68,7 +68,7 @@ class App(NamedTuple):
 
 
 class Action(NamedTuple):
-    """An action: the function that carries it out, and the required and optional members of a request."""
+    """An action: the function that carries out the action, and the required and optional members of a request."""
 
     run: Callable[..., dict[str, Any]]
     needs: Mapping[str, Check] = {}

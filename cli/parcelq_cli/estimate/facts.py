@@ -37,7 +37,7 @@ EVENT_SECONDS: Final = 1.0
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/EventNotifications.html
 """
 
-# ---- Our code, in CPU seconds of one processor: an Intel Xeon with Python 3.11, in November 2026, measured by the
+# ---- Parcelq's code, in CPU seconds of a processor: an Intel Xeon with Python 3.11, in November 2026, measured by the
 # functions of benchmarks/cases/collector.py and memory.py, one message a run, in random order.
 
 DRAINED_MESSAGE: Final = 0.4e-3

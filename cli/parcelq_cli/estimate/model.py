@@ -211,7 +211,7 @@ class Estimate:
 
     @cached_property
     def result(self) -> Result:
-        """The result, from which the cost of writing it follows."""
+        """The size and parts of the result, which determine the cost of writing the result."""
         mixed = min(self.setup.uploads, self.ranges) or 1
         return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
 

@@ -72,9 +72,7 @@ class Topics:
         return self._admin.names(prefix)
 
     def delete(self, topic: Topic | str) -> list[str]:
-        """Delete a topic, and its dead-letter topic unless other topics use that. Return the names of the deleted
-        topics.
-        """
+        """Delete a topic, and its dead-letter topic unless other topics use it. Return the deleted topics' names."""
         return self._admin.delete(topic if isinstance(topic, str) else topic.url)
 
     def clear(self, prefix: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The limits of AWS that concern Parcelq, each with the page that documents it.
+"""The limits of AWS that concern Parcelq, each with the page that documents the limit.
 
 SQS:    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 queues: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html

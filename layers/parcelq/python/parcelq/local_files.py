@@ -88,7 +88,7 @@ def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
         targets: the paths of files that will be written; most of these files do not exist yet.
 
     Raises:
-        ParcelqError: if a target is one of the sources or a folder; the message names both.
+        ParcelqError: if a target is one of the sources or a folder; the message names the target.
     """
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:

@@ -174,7 +174,7 @@ class LocalSource(NamedTuple):
 
     @property
     def format_name(self) -> str:
-        """The name that determines the record format: the name of the first file that has one, or else the result's
+        """The name that determines the record format: the name of the first file with a name, or else the result's
         name.
         """
         return next((one.name for one in self.files if not is_nameless(one)), self.name)

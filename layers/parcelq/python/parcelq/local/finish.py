@@ -83,7 +83,7 @@ def _make_way(job: LocalJob, kept: Kept) -> None:
     """Delete the files beside an earlier result just before the new result replaces it, so that none of these files
     seems to describe the new result.
 
-    The earlier result itself stays until the new one replaces it.
+    The earlier result itself stays until the new result replaces it.
     """
     names = job.source.names
     present = kept.results.stat(names.result)

@@ -32,7 +32,8 @@ class FoundFile(NamedTuple):
     Attributes:
         path: the path of the input.
         given: the name that the user gave to the input.
-        name: the name from which the result's name is derived; for a file in a given folder, it includes subfolders.
+        name: the name from which the result's name is derived; if the user named a folder, with the subfolders of the
+            folder.
         is_pipe: whether the input is a pipe, which can be read only once.
     """
 

@@ -70,7 +70,7 @@ class Job:
             in the result.
 
         Raises:
-            TimeoutError: if the job has not ended in time; it continues.
+            TimeoutError: if the job has not ended in time; the job continues.
             ParcelqError: if the job could not begin or was stopped; the message says why. Finished work is kept.
         """
         if not self._ended.wait(timeout):
@@ -119,7 +119,7 @@ class Job:
     def _run(self, work: Work) -> None:
         try:
             self._results = work(self._saw, self._cancelled)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the job is waited for
+        except BaseException as error:  # noqa: BLE001 - the error is raised again where the job is waited for
             self._error = error
         finally:
             self._ended.set()

@@ -188,7 +188,7 @@ class Pipeline:
         def run() -> None:
             try:
                 target(*arguments)
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the pipeline is waited for
+            except BaseException as error:  # noqa: BLE001 - the error is raised again where the pipeline is waited for
                 self.error = self.error or error
                 self.stop()
 

@@ -2,7 +2,7 @@
 twice.
 
 The file's name is derived from its content and the pipe's name. So if a command is repeated and gets the same bytes
-from the pipe, it finds the job of the first command.
+from the pipe, the new command finds the job of the first command.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class LedgerTopic(ForwardingTopic):
         return failed
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:  # noqa: ARG002
-        """Do nothing: on one machine, messages stay locked until they are acknowledged or the process ends."""
+        """Do nothing: on one machine, messages stay locked until an acknowledgement or the end of the process."""
         return []
 
 

@@ -1,4 +1,4 @@
-"""Headers on the wire: a message's attribute `Header` is the header in base64, or the key of an object with it."""
+"""Headers on the wire: the attribute `Header` is a header in base64, or the key of an object that is the header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SUFFIX: Final = ".header"
 """The ending of the keys of all header objects; no base64 text ends so."""
 _MAX_ATTRIBUTE: Final = KIB
 _MOST_READ: Final = 16
-"""Number of headers that are cached after they were read from the store."""
+"""How many headers are cached after they were read from the store."""
 
 
 def header_of_source(header: bytes, source: str, store: Store | None) -> str:

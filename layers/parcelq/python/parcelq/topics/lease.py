@@ -18,7 +18,7 @@ _SHORTEST_SECONDS: Final = 2
 
 
 class Lease:
-    """A context manager that renews the acknowledgement deadline of messages until it ends.
+    """A context manager that renews the acknowledgement deadline of messages until the context ends.
 
     The deadline is set to `timeout` seconds at the beginning. A thread sets it again whenever half of this time has
     passed, and stops when the context ends. A failed renewal is logged and retried at the next interval. At worst a

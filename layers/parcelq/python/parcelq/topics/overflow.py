@@ -38,7 +38,7 @@ class Overflow(NamedTuple):
     """Stores large message bodies in S3, and reads these bodies.
 
     Each object belongs to one message. The object is not deleted with the message, because SQS may deliver the message
-    again. The bucket's lifecycle rule deletes it a day after the longest retention time of SQS.
+    again. The bucket's lifecycle rule deletes the object a day after the longest retention time of SQS.
 
     Attributes:
         bucket: the bucket for bodies, under `overflow/`; empty if this only reads bodies.

@@ -125,9 +125,8 @@ class SqsTopic(SqsPublisher):
     def _receive_at_hand(self, most: int, filled: float, deadline: int | None) -> list[MessageTypeDef]:
         """Receive up to `most` messages that are already waiting, until a round returns none.
 
-        Requests run in parallel only while each returns at least half of the messages that it could; `filled` says how
-        full the previous reply was, from 0 to 1. If messages arrive slowly, most parallel requests would be empty and
-        still cost money.
+        Requests run in parallel only while they are at least half full. `filled` says how full the previous reply was,
+        from 0 to 1. If messages arrive slowly, most parallel requests would be empty and still cost money.
         """
         pulled: list[MessageTypeDef] = []
         while filled and (missing := most - len(pulled)):
