@@ -46,9 +46,9 @@ def dead(
 ) -> None:
     """List entries that failed for good: the dead entries of a job, or the dead letters of a topic.
 
-    Shows for each its file or source, its record or line, the entry, and why it failed. With --json each line is an
-    object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is not
-    UTF-8, base64.
+    Shows for each entry its file or source, its record or line, its content, and why it failed. With --json each line
+    is an object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is
+    not UTF-8, base64.
     """
     from parcelq.lineage.source import Source, is_job_id
 
@@ -94,7 +94,8 @@ def redrive(
     output: Output,
     topic: Topic,
     only: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; may be given several times.")
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Send back only this message; the option may be repeated."),
     ] = None,
 ) -> None:
     """Send dead letters back to their topic, to be processed again.

@@ -113,7 +113,7 @@ class Examined:
 
 @with_output
 def doctor(out: Output, stack: StackName) -> None:
-    """Find out why jobs of a stack make no progress, and what to do about it.
+    """Find out why jobs of a stack make no progress, and what you can do.
 
     The exit code is 1 if there is a problem.
     """
@@ -148,13 +148,14 @@ def scale(
     out: Output,
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Name of the stage.", show_default=False)],
     number: Annotated[
-        int, typer.Argument(metavar="N", min=_LEAST, max=_MOST, help="Most processors at once.", show_default=False)
+        int,
+        typer.Argument(metavar="N", min=_LEAST, max=_MOST, help="The most processors at a time.", show_default=False),
     ],
     stack: StackName,
 ) -> None:
     """Set how many processors of a stage may run at the same time, while jobs run.
 
-    The next sam deploy resets it to the parameter Concurrency.
+    The next sam deploy resets the number to the parameter Concurrency.
     """
     examined = Examined(look_up(stack))
     if stage not in examined.processors:

@@ -52,11 +52,11 @@ def jobs(
     stack: AnyStack = "",
     every: Annotated[bool, typer.Option("--all", help="With --stack, list complete jobs too.")] = False,
 ) -> None:
-    """List the jobs that are not complete: running, stopped, or finished with failed entries.
+    """List the jobs that are not complete: jobs that are running, stopped, or finished with failed entries.
 
-    Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓
-    both. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack keeps the record of
-    a job for 105 days.
+    Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ some
+    failed and some missing. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack
+    keeps the record of a job for 105 days.
     """
     if stack:
         from parcelq_cli.stack_jobs import list_jobs
@@ -100,7 +100,7 @@ def redrive(
     step: Annotated[
         list[str] | None,
         typer.Option(
-            "--step", metavar="STEP", help="Another step than the one the job began with, such as a corrected one."
+            "--step", metavar="STEP", help="A step that replaces the job's step, such as a corrected version."
         ),
     ] = None,
     workflow: WorkflowFolder = None,
@@ -119,7 +119,7 @@ def redrive(
 
         redrive_job(out, look_up(stack), job, step or [], workflow)
     elif workflow:
-        raise WrongUsageError("--workflow is for a job of a stack; one of this machine runs its own folder")
+        raise WrongUsageError("--workflow is for a job of a stack; a job of this machine runs its own folder")
     else:
         _run_again(out, output, job, redrive=True, steps=step or [])
 

@@ -25,14 +25,17 @@ AnyBucket = Annotated[
     str | None,
     typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack"),
 ]
-OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
+OutputTopic = Annotated[
+    str, typer.Option("--topic", help="The name of the topic with the outputs, from which results are put together.")
+]
 
 
 @with_output
 def status(
     output: Output,
     source: Annotated[
-        str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
+        str,
+        typer.Argument(metavar="NAME", help="Shows only sources whose names contain this text.", show_default="all"),
     ] = "",
     bucket: AnyBucket = None,
     topic: OutputTopic = "parcelq-output",
@@ -40,9 +43,9 @@ def status(
 ) -> None:
     """Show the progress of sources that have no complete result yet.
 
-    With --stack, the progress comes from the job records; with --bucket, from the collected messages, with every hole.
-    Both are as of the last collection. With NAME, finished sources of exactly that name are shown too. The exit code is
-    1 if no source of that name is known.
+    With --stack, the progress comes from the job records. With --bucket, it comes from the collected messages, and
+    every hole is shown. Either shows the state at the last collection. With NAME, finished sources of exactly that name
+    are shown too. The exit code is 1 if no source of that name is known.
     """
     if bool(stack) == bool(bucket):
         raise WrongUsageError("give either --stack or --bucket")

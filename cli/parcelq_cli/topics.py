@@ -128,7 +128,7 @@ def clear(
         str, typer.Argument(metavar="PREFIX", help="The beginning of the names.", show_default=False)
     ] = "",
     everything: Annotated[
-        bool, typer.Option("--all", help="Delete all topics of the account and region; instead of a prefix.")
+        bool, typer.Option("--all", help="Delete all topics of the account and region, instead of giving a prefix.")
     ] = False,
     yes: Yes = False,
 ) -> None:

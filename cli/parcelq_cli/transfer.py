@@ -67,17 +67,18 @@ def download(
     out: Output,
     topic: Topic,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Where to write the entries, one a line.", show_default=False)
+        Path,
+        typer.Argument(metavar="FILE", help="The new file for the entries, one entry per line.", show_default=False),
     ],
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds without a message after which the topic counts as empty.")
+        float, typer.Option(min=0, help="After how many seconds without a message the topic counts as empty.")
     ] = MAX_LONG_POLL_SECONDS,
 ) -> None:
     """Write all messages of a topic into a new file.
 
     The messages are acknowledged. The entries of each source are in order, without duplicates. While a source is
-    incomplete, FILE.parts stays and the exit code is 1; another download into the same file adds messages that arrived
-    since.
+    incomplete, FILE.parts stays and the exit code is 1. Another download into the same file adds the messages that
+    arrived since.
     """
     from parcelq.collect.download import download as collect
     from parcelq.local_files import check_folder

@@ -45,25 +45,28 @@ class Result:
 def emulate(
     output: Output,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE...]", help="The files; none with --keep.", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="The files; may be omitted with --keep.", show_default=False),
     ] = None,
     step: Annotated[
         list[str] | None,
         typer.Option(
             "--step",
             metavar="STEP",
-            help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row.",
+            help="A program: a path, or a command such as 'tr a-z A-Z'. Several programs run one after another.",
             show_default="the stack's built-in step",
         ),
     ] = None,
     settings: Annotated[
         list[Path] | None,
         typer.Option(
-            "--settings", metavar="FILE", help="Settings of the step; repeat it for several steps, in their order."
+            "--settings",
+            metavar="FILE",
+            help="The step's settings file; repeat the option for several steps, in their order.",
         ),
     ] = None,
     workflow_id: Annotated[str, typer.Option(help="Passed to the steps as --workflow-id.")] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="How many entries a step should get at a time.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many entries each run of a step should get.")] = 1000,
     parcel_size: ParcelSize = 1000,
     record_format: RecordFormat = "",
     range_bytes: Annotated[int, typer.Option(min=1, help="Files larger than this are uploaded in ranges.")] = 2**28,
@@ -73,7 +76,8 @@ def emulate(
         typer.Option(metavar="SEED", help="For tests: deliver messages twice, in any order, and kill functions."),
     ] = None,
     runtime: Annotated[
-        Runtime, typer.Option(help="What runs the functions: this Python, or, on Linux, AWS's runtime emulator.")
+        Runtime,
+        typer.Option(help="The program that runs the functions: this Python, or, on Linux, AWS's runtime emulator."),
     ] = Runtime.EMBEDDED,
     keep: Annotated[
         bool, typer.Option(help="Keep the stack running after the results are written, until Ctrl-C.")
@@ -81,8 +85,8 @@ def emulate(
 ) -> None:
     """Run the deployed functions on this machine over files, on an emulated AWS.
 
-    The resources are created from the deployed template, on a server on the loopback interface. The functions are the
-    deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
+    The resources are created from the deployed template, on a server on the loopback interface. The functions have the
+    deployed code, and each runs in a separate process. Exits with 0 only if every entry is in a result.
     """
     from parcelq.local_files import check_folder, check_readable, check_targets
     from parcelq.result_names import check_distinct
