@@ -1,1 +1,1 @@
-"""Benchmarks that compare Parcelq with other tools. Run them with `make bench`; see README.md."""
+"""Benchmarks that compare Parcelq with other tools. `make bench` runs all benchmarks; see README.md."""

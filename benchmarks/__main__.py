@@ -24,9 +24,9 @@ class _Outcome:
     """The outcome of a case.
 
     Attributes:
-        figures: its rows of the table.
-        left_out: whether nothing could be measured, because a tool is missing.
-        failed: whether it ended with an error.
+        figures: the rows of the table that the case measured.
+        left_out: whether the case could not be measured, because a tool is missing.
+        failed: whether the case ended with an error.
     """
 
     figures: list[Figure] = field(default_factory=list)
@@ -35,7 +35,7 @@ class _Outcome:
 
 
 def main() -> None:
-    """Run from the command line. It exits with 1 if anything failed, not if a target was missed."""
+    """Run benchmarks from the command line. The exit code is 1 if a case failed, but not if a target was missed."""
     given = _given()
     folder = _TRIAL if given.quick else report.RESULTS
     results = report.load(folder)
@@ -73,7 +73,7 @@ def _given() -> argparse.Namespace:
 
 
 def _run(name: str, *, quick: bool) -> _Outcome:
-    """Measure a case, and yield each figure as soon as it is known."""
+    """Measure a case, and print each figure as soon as it is known."""
     outcome = _Outcome()
 
     def add(figure: Figure) -> None:
@@ -88,14 +88,14 @@ def _run(name: str, *, quick: bool) -> _Outcome:
         except MissingToolError as error:
             outcome.left_out = not outcome.figures
             add(not_measured(what, "", str(error)))
-        except Exception as error:  # noqa: BLE001 - told in the table; the other cases go on
+        except Exception as error:  # noqa: BLE001 - the table shows the error, and all other cases run
             outcome.failed = True
             add(failed(what, error))
     return outcome
 
 
 def _drawn(folder: Path) -> bool:
-    """Draw the picture, and return whether that worked. Without matplotlib the picture is left unchanged."""
+    """Draw the picture, and return whether that worked. If matplotlib is not installed, the picture stays as it is."""
     try:
         picture = report.draw(folder)
     except MissingToolError as error:
@@ -109,7 +109,7 @@ def _drawn(folder: Path) -> bool:
 
 
 def _tell(text: str) -> None:
-    """Print to stderr; stdout gets only the table."""
+    """Print a text to stderr, because stdout gets only the table."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Send a file to Celery, a thousand lines a task, and write the results in order.
+"""Sends a file to Celery in tasks of a thousand lines each, and writes the results in order.
 
 `celery_job SOURCE TARGET` runs the job; `celery_job --wait` only waits until a worker answers.
 """
@@ -18,11 +18,11 @@ from benchmarks.celery_tasks import nothing, upper
 
 LINES = 1000
 MOST_WAITING = 500
-"""Tasks in progress at a time, so that the broker does not have to hold the whole file."""
+"""How many tasks are in progress at a time, so that the broker does not have to store the whole file."""
 
 
 def run(source: Path, target: Path) -> None:
-    """Run the job."""
+    """Run the job: read `source`, and write `target`."""
     waiting: deque[AsyncResult] = deque()
     with target.open("w") as file, source.open() as lines:
         for chunk in _chunks(lines):

@@ -1,4 +1,6 @@
-"""Celery's part of the comparison: a task runs the step over a thousand lines, as Celery's documentation recommends."""
+"""The tasks of the comparison with Celery: a task runs the step over a thousand lines, as Celery's documentation
+recommends.
+"""
 
 from __future__ import annotations
 
@@ -19,4 +21,4 @@ def upper(lines: str) -> str:
 
 @app.task
 def nothing() -> None:
-    """Answer, to show that a worker is running."""
+    """Do nothing; a result of this task shows that a worker is running."""

@@ -1,4 +1,4 @@
-"""AWS clients for a server on this machine: Parcelq's, and the plain client that it is compared with."""
+"""AWS clients for a server on this machine: Parcelq's client, and a plain client for the comparison."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def our_sqs(url: str) -> SQSClient:
-    """An SQS client that talks to `url`, as `parcelq.aws.clients.sqs_client` makes it."""
+    """Return an SQS client for `url`, made by `parcelq.aws.clients.sqs_client`."""
     sqs = bare_sqs(url)
     write_bodies_fast(sqs)
     return sqs
 
 
 def bare_sqs(url: str) -> SQSClient:
-    """An SQS client as boto3 makes it, with as many connections as Parcelq's."""
+    """Return a plain SQS client of boto3, with as many connections as Parcelq's client."""
     session = boto3.Session("bench", "bench", region_name="us-east-1")
     config: Any = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
     return session.client("sqs", endpoint_url=url, config=config)

@@ -1,9 +1,9 @@
-"""What a cold start of each function imports: CPU time and peak memory, compared with importing boto3 alone.
+"""Measures CPU time and peak memory of the imports at a function's cold start, compared with importing boto3 alone.
 
 make build && .venv/bin/python -m benchmarks.cold_start [--runs N] [--importtime FUNCTION]
 
-It measures the output of `make build` with the Python version of the runtime. boto3 is that of the environment that
-runs the benchmark, with bytecode, as in the runtime.
+This measures the output of `make build` with the Python version of the runtime. boto3 comes from the environment that
+runs the benchmark, and has bytecode, as in the runtime.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FUNCTIONS: Final = {
     "downloader": "Downloader",
     "topic_admin": "TopicAdmin",
 }
-"""The folders of the functions in the build."""
+"""Maps the functions' names to their folders in the build."""
 BOTO3: Final = "boto3"
 _PACKAGES: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
-"""boto3 and its dependencies. With awscrt installed it would import more; the runtime has no awscrt."""
+"""boto3 and its dependencies. If awscrt were installed, boto3 would import more, but the runtime has no awscrt."""
 
-# CPU time is what a cold start waits for, and other work on this machine changes it little.
+# A cold start waits mostly for CPU time, and other work on this machine hardly changes CPU time.
 _PROBE: Final = """
 import resource, sys, time
 before = time.process_time()
@@ -53,10 +53,10 @@ class Import:
     """The cost of an import.
 
     Attributes:
-        seconds: CPU seconds, the median of several runs.
-        mib: peak memory of the process, in MiB, with the interpreter.
-        time_ratio: its seconds divided by those of importing boto3 alone, the median of pairs of runs.
-        memory_ratio: the same for memory.
+        seconds: the CPU seconds of the import, as the median of several runs.
+        mib: the peak memory of the process in MiB, including the interpreter.
+        time_ratio: the CPU seconds divided by the CPU seconds of importing boto3 alone, as the median of pairs of runs.
+        memory_ratio: the memory divided by the memory of importing boto3 alone, as the median of pairs of runs.
     """
 
     seconds: float
@@ -66,10 +66,10 @@ class Import:
 
 
 def ready() -> str:
-    """Check that everything is installed and built, and return an interpreter of the runtime's version.
+    """Check that all needed parts are installed and built, and return an interpreter of the runtime's version.
 
     Raises:
-        MissingToolError: the interpreter is not on this machine, or the build is missing or older than the code.
+        MissingToolError: if the interpreter is not on this machine, or if the build is missing or older than the code.
     """
     python = interpreter()
     if python is None:
@@ -83,7 +83,7 @@ def ready() -> str:
 
 
 def interpreter() -> str | None:
-    """Path of an interpreter of the runtime's version, or None. A shim of a version manager does not count."""
+    """Return the path of an interpreter of the runtime's version, or None. A version manager's shim does not count."""
     found = shutil.which(RUNTIME)
     if found and "shims" not in found:
         return found
@@ -92,7 +92,7 @@ def interpreter() -> str | None:
 
 
 def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Import]:
-    """The cost of importing each function's module, and boto3 alone. See `samples`."""
+    """Return the costs of importing each function's module, and of importing boto3 alone; see `samples`."""
     taken = samples(python, build, runs)
 
     def cost(name: str) -> Import:
@@ -105,20 +105,21 @@ def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Impor
 
 
 def samples(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, list[tuple[float, float]]]:
-    """Import each function's module, and boto3 alone, in turns, so that other work on the machine affects all alike.
+    """Import each function's module, and boto3 alone, in turns, so that other work on the machine affects all imports
+    alike.
 
     Args:
-        python: an interpreter of the runtime's version.
-        build: the output of `make build`.
-        runs: how often each is imported.
+        python: the path of an interpreter of the runtime's version.
+        build: the folder with the output of `make build`.
+        runs: how often each module is imported.
 
     Returns:
-        CPU seconds and KiB of each import, by the function's name, and `boto3`.
+        The CPU seconds and the KiB of each import, by the name of the function, or `boto3`.
     """
     names = [BOTO3, *FUNCTIONS]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with _paths(build) as paths:
-        _probe(python, BOTO3, paths, PYTHONDONTWRITEBYTECODE="")  # so that boto3 has its bytecode, as in the runtime
+        _probe(python, BOTO3, paths, PYTHONDONTWRITEBYTECODE="")  # this writes boto3's bytecode, as the runtime has it
         for _ in range(runs):
             for name in names:
                 taken[name].append(_probe(python, name, paths))
@@ -126,20 +127,22 @@ def samples(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, list[
 
 
 def importtime(python: str, name: str, build: Path = BUILD) -> str:
-    """The output of Python's `-X importtime`: microseconds of each module alone, and with its imports."""
+    """Return the output of Python's `-X importtime`: the microseconds of each module without and with its imports."""
     with _paths(build) as paths:
         return _run(python, "import app", paths[name], "-X", "importtime").stderr
 
 
 def _last_changed() -> float:
-    """When a file of the build was last changed. Bytecode does not count, because Python writes it at any time."""
+    """Return the time when a file of the build was last changed. Bytecode does not count, because Python writes it at
+    any time.
+    """
     files = (file for folder in _CODE for file in folder.rglob("*") if "__pycache__" not in file.parts)
     return max(file.stat().st_mtime for file in files if file.is_file())
 
 
 @contextmanager
 def _paths(build: Path) -> Iterator[dict[str, str]]:
-    """The import path of a function: its own folder, the layer, and what the runtime brings."""
+    """Yield the import paths of each function: the function's folder, the layer, and the packages of the runtime."""
     with TemporaryDirectory() as runtime:
         for package in _PACKAGES:
             Path(runtime, package).symlink_to(Path(sysconfig.get_path("purelib"), package))
@@ -172,7 +175,7 @@ def _table(costs: dict[str, Import]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the table, or the imports of one function."""
+    """Print the table of all costs, or the imports of one function."""
     parser = argparse.ArgumentParser(
         description="Measure what a cold start of each function imports, compared with boto3 alone."
     )

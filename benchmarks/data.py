@@ -1,4 +1,4 @@
-"""The input data: lines of 50 bytes on average, the same in every run."""
+"""Creates the input data: lines of 50 bytes on average, which are the same in every run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_lines(path: Path, count: int) -> Path:
 
 
 def write_smiles(path: Path, count: int, bad: int) -> Path:
-    """Write `count` molecules as SMILES with a name into a file; one in `bad` has a ring that never closes."""
+    """Write `count` molecules as SMILES with a name into a file; one molecule in `bad` has a ring that never closes."""
     choice = random.Random(6)
     with path.open("w") as file:
         for number in range(count):
@@ -50,7 +50,7 @@ def _blocks(count: int) -> Iterator[bytes]:
 
 @cache
 def _block() -> bytes:
-    """All lengths occur equally often, so that the average is exact."""
+    """Return a block of lines in which all lengths occur equally often, so that the average is exact."""
     choice = random.Random(50)
     span = 2 * (LINE_BYTES - _SHORTEST) + 1
     lengths = [_SHORTEST + number % span for number in range(_BLOCK_LINES)]

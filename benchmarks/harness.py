@@ -1,4 +1,4 @@
-"""Measures two things in turns, so that other work on the machine affects both alike."""
+"""Measures two functions in turns, so that other work on the machine affects the two alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 from typing import Final
 
 MB: Final = 1_000_000
-"""Bytes of a MB. Figures of speed are decimal, like those of networks and disks."""
+"""How many bytes a MB has. Speeds use decimal units, as is usual for networks and disks."""
 
 
 class MissingToolError(Exception):
@@ -19,39 +19,39 @@ class MissingToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How a case is to be measured.
+    """Says how a case is measured.
 
     Attributes:
-        quick: whether to try the case on little data; its figures are not meaningful.
-        folder: an empty folder for the case.
+        quick: whether to try the case on little data; the figures are not meaningful then.
+        folder: the path of an empty folder for the case.
     """
 
     quick: bool
     folder: Path
 
     def size(self, full: int, quick: int) -> int:
-        """Choose an amount: `full`, or `small` with --quick."""
+        """Return an amount: `full`, or `quick` with the option --quick."""
         return quick if self.quick else full
 
     @property
     def runs(self) -> int:
-        """How many runs of something that takes seconds at most."""
+        """How often a function is run that takes seconds at most."""
         return self.size(7, 2)
 
     @property
     def long_runs(self) -> int:
-        """How many runs of something that takes longer."""
+        """How often a function is run that takes longer than seconds."""
         return self.size(3, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run.
+    """The measurements of one run.
 
     Attributes:
-        seconds: the duration.
-        cpu: CPU seconds that this process spent on it.
-        amount: how much it did, in the unit of the case.
+        seconds: the duration of the run.
+        cpu: how many CPU seconds this process spent on the run.
+        amount: how much work the run did, in the unit of the case.
     """
 
     seconds: float
@@ -60,19 +60,19 @@ class Sample:
 
     @property
     def speed(self) -> float:
-        """Amount per second."""
+        """The amount of work per second."""
         return self.amount / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of several runs, and the lowest and highest.
+    """The values of several runs, with the median, the lowest and the highest value.
 
     Attributes:
-        median: of all runs.
-        low: the lowest of them.
-        high: the highest.
-        runs: the value of each in the order of the runs, followed by the values that it was calculated from, if any.
+        median: the median of all runs.
+        low: the lowest value of a run.
+        high: the highest value of a run.
+        runs: for each run, its value, followed by the values from which it was calculated, if any.
     """
 
     median: float
@@ -82,41 +82,41 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float], *made_of: Iterable[float]) -> Spread:
-        """The spread of one value per run."""
+        """Return the spread of values, one value per run."""
         runs = tuple(zip(values, *made_of, strict=True))
         every = sorted(value for value, *_ in runs)
         return cls(median(every), every[0], every[-1], runs)
 
     @classmethod
     def of_ratios(cls, ours: Iterable[float], theirs: Iterable[float]) -> Spread:
-        """The spread of our value divided by theirs, pair by pair."""
+        """Return the spread of ratios: for each pair, Parcelq's value divided by the other tool's value."""
         pairs = list(zip(ours, theirs, strict=True))
         return cls.of((one / other for one, other in pairs), *zip(*pairs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Our runs, each paired with one of theirs."""
+    """Runs of Parcelq, each paired with a run of the other tool."""
 
     ours: tuple[Sample, ...]
     theirs: tuple[Sample, ...]
 
     def ratio(self, value: Callable[[Sample], float]) -> Spread:
-        """Our value divided by theirs, pair by pair."""
+        """Return the spread of ratios: for each pair, Parcelq's value divided by the other tool's value."""
         return Spread.of_ratios(map(value, self.ours), map(value, self.theirs))
 
     def medians(self, value: Callable[[Sample], float]) -> tuple[float, float]:
-        """Our median and theirs, which explain the ratio."""
+        """Return the medians of Parcelq and of the other tool, which explain the ratio."""
         return median(map(value, self.ours)), median(map(value, self.theirs))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The target of a ratio.
+    """The target that a ratio must reach.
 
     Attributes:
         wanted: `at least` or `at most`.
-        number: the ratio.
+        number: the limit of the ratio.
     """
 
     wanted: str
@@ -132,14 +132,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row of the table.
+    """A row of the table of results.
 
     Attributes:
-        what: what was measured, and the quantity: `speed`, `time`, `CPU`, `memory`.
-        beside: what it is compared with.
-        ratio: the measured value divided by the other; None if it could not be measured.
-        absolute: the figures that the ratio was calculated from; or why there are none.
-        target: the target of the ratio, if it has one.
+        what: what was measured, ending with the quantity: `speed`, `time`, `CPU` or `memory`.
+        beside: what the measured value is compared with.
+        ratio: the measured value divided by the other value; None if the case could not be measured.
+        absolute: the figures from which the ratio was calculated, or the reason why there are no figures.
+        target: the target of the ratio; None if there is no target.
     """
 
     what: str
@@ -150,17 +150,17 @@ class Figure:
 
 
 def at_least(number: float) -> Target:
-    """A target for a quantity that should be large, such as speed."""
+    """Return a target for a quantity that should be large, such as speed."""
     return Target("at least", number)
 
 
 def at_most(number: float) -> Target:
-    """A target for a quantity that should be small, such as time."""
+    """Return a target for a quantity that should be small, such as time."""
     return Target("at most", number)
 
 
 def measure(call: Callable[[], float]) -> Sample:
-    """Run something that returns the amount it did, and time it."""
+    """Run and time a function that returns how much work it did."""
     cpu, began = time.process_time(), time.perf_counter()
     amount = call()
     return Sample(time.perf_counter() - began, time.process_time() - cpu, amount)
@@ -173,14 +173,14 @@ def side_by_side(
     before: Callable[[], object] = lambda: None,
     after: Callable[[], object] = lambda: None,
 ) -> Pairs:
-    """Run two things in turns; each begins equally often.
+    """Run two functions in turns; each function begins equally often.
 
     Args:
-        ours: what is measured; it returns how much it did.
-        theirs: what it is compared with.
-        runs: how often each is run.
-        before: called before each run, not measured.
-        after: called after each run, not measured; it checks the result.
+        ours: the function that is measured, which returns how much work it did.
+        theirs: the function with which `ours` is compared.
+        runs: how often each function is run.
+        before: a function that is called before each run and is not measured.
+        after: a function that is called after each run to check the result, and is not measured.
     """
 
     def run(call: Callable[[], float]) -> Sample:
@@ -201,17 +201,17 @@ def side_by_side(
 
 
 def speeds(pairs: Pairs, unit: float) -> str:
-    """Both medians of speed, in MB/s or in the given unit."""
+    """Return a text with the median speeds of both tools; `unit` is the amount that counts as one."""
     one, other = pairs.medians(lambda sample: sample.speed / unit)
     return f"{one:,.3g} beside {other:,.3g}"
 
 
 def not_measured(what: str, beside: str, reason: str) -> Figure:
-    """A row of the table for a case that could not be measured."""
+    """Return a row of the table for a case that could not be measured."""
     return Figure(what, beside, None, f"not measured: {reason}")
 
 
 def failed(what: str, error: Exception) -> Figure:
-    """A row of the table for a case that ended with an error."""
+    """Return a row of the table for a case that ended with an error."""
     told = " ".join(f"{type(error).__name__}: {error}".split())
     return Figure(what, "", None, f"failed: {told}")

@@ -1,4 +1,4 @@
-"""The whole job, from a file of lines to the same lines in upper case, with each of the compared tools."""
+"""Runs the same job with each compared tool: it reads a file of lines and writes the lines in upper case."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Job:
     """A file of lines that a job converts to upper case.
 
     Attributes:
-        source: the file.
-        size: its number of lines.
-        expected: the expected result.
+        source: the path of the file.
+        size: how many lines the file has.
+        expected: the path of the expected result.
         folder: a folder for results.
     """
 
@@ -40,7 +40,7 @@ class Job:
 
     @classmethod
     def of(cls, source: Path, size: int) -> Job:
-        """A task with its expected result, in the same folder."""
+        """Return the job of a file, and write its expected result into the same folder."""
         expected = source.with_name("expected")
         with source.open("rb") as stdin, expected.open("wb") as stdout:
             subprocess.run(TR, stdin=stdin, stdout=stdout, check=True)
@@ -50,7 +50,7 @@ class Job:
 
     @classmethod
     def copied(cls, source: Path, size: int) -> Job:
-        """A task whose expected result is the source itself."""
+        """Return a job whose expected result is the source itself."""
         folder = source.with_name("out")
         folder.mkdir(exist_ok=True)
         return cls(source, size, source, folder)
@@ -64,7 +64,7 @@ class Job:
 
 
 def local_command(job: Job, parcel_size: int = 1000) -> list[str]:
-    """The job with `parcelq emulate`."""
+    """Return the command that runs the job with `parcelq emulate`."""
     parcelq = str(Path(sys.executable).with_name("parcelq"))
     size = str(parcel_size)
     chosen = ["--parcel-size", size, "--batch-size", size, "--output", str(job.folder)]
@@ -80,7 +80,7 @@ def parcelq_local(job: Job, parcel_size: int = 1000) -> Path:
 def run_command(
     job: Job, parcel_size: int = 1000, step: str | Path = TR[0], settings: Path | None = _SETTINGS
 ) -> list[str]:
-    """The job with `parcelq run`."""
+    """Return the command that runs the job with `parcelq run`."""
     parcelq = str(Path(sys.executable).with_name("parcelq"))
     sizes = ["--parcel-size", str(parcel_size), "--batch-size", str(parcel_size)]
     chosen = ["--settings", str(settings)] if settings else []
@@ -94,7 +94,7 @@ def parcelq_run(
     settings: Path | None = _SETTINGS,
     dead: int = 0,
 ) -> Path:
-    """Run the job with `parcelq run`, with the command's start; exactly `dead` entries must be listed as bad."""
+    """Run the job with `parcelq run`, including the command's start. Exactly `dead` entries must be listed as bad."""
     shutil.rmtree(job.folder, ignore_errors=True)
     ended = subprocess.run(
         run_command(job, parcel_size, step, settings), env=environment(), capture_output=True, check=False
@@ -109,7 +109,7 @@ def parcelq_run(
 
 
 def pool_imap(job: Job, lines: int) -> Path:
-    """Call a function for each line in worker processes of `multiprocessing`, with `lines` lines a chunk."""
+    """Call a function for each line in worker processes of `multiprocessing`, with `lines` lines per chunk."""
     job.folder.mkdir(exist_ok=True)
     target = job.folder / "pool"
     run([sys.executable, str(STEPS / "pool.py"), str(job.source), str(target), str(lines)], env=environment())
@@ -135,7 +135,7 @@ def bare(job: Job) -> Path:
 
 
 def celery(job: Job, broker: str) -> Path:
-    """Run the job with Celery, one task for a thousand lines; its workers are already running."""
+    """Run the job with Celery, with a thousand lines per task; the workers are already running."""
     job.folder.mkdir(exist_ok=True)
     target = job.folder / "celery"
     _celery(broker, "benchmarks.celery_job", str(job.source), str(target))
@@ -143,10 +143,10 @@ def celery(job: Job, broker: str) -> Path:
 
 
 def celery_python() -> str:
-    """Path of an interpreter that has Celery and its Redis client.
+    """Return the path of an interpreter that has Celery and its Redis client.
 
     Raises:
-        MissingToolError: Redis or Celery is not installed.
+        MissingToolError: if Redis or Celery is not installed.
     """
     program("redis-server")
     return python_with("celery", "redis")
@@ -154,10 +154,10 @@ def celery_python() -> str:
 
 @contextmanager
 def celery_workers(folder: Path) -> Iterator[str]:
-    """A Redis server and one Celery worker process a CPU, as long as the context lasts; yields the broker's URL.
+    """Run a Redis server and a Celery worker process per CPU while the context lasts; yield the broker's URL.
 
     Raises:
-        MissingToolError: Redis or Celery is not installed.
+        MissingToolError: if Redis or Celery is not installed.
     """
     python = celery_python()
     socket = folder / "redis.sock"

@@ -1,4 +1,4 @@
-"""Draws each figure compared with its target: `picture.py RESULTS.json PICTURE.png`. It needs matplotlib."""
+"""Draws each figure compared with its target: `picture.py RESULTS.json PICTURE.png`. This needs matplotlib."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import matplotlib.pyplot as plt
 
 REACHED, MISSED = "#3b7f5c", "#b5483a"
 LABEL = 0.3
-"""The share of the width that the label beside a bar may need."""
+"""Which share of the picture's width the label beside a bar may need."""
 
 
 def goodness(figure: dict[str, Any], value: float) -> float:
-    """How many times better than its target a ratio is; below 1 it misses the target."""
+    """Return how many times better than its target a ratio is; a number below 1 misses the target."""
     number = float(figure["target"]["number"])
     return value / number if figure["target"]["wanted"] == "at least" else number / max(value, number / 1000)
 

@@ -17,27 +17,27 @@ _LOOK_SECONDS: Final = 0.2
 _PEAK: Final = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _NOW: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _RESET_PEAK: Final = "5"
-"""Written to `clear_refs`, it resets the peak: https://docs.kernel.org/filesystems/proc.html"""
+"""The text that resets the peak if it is written to `clear_refs`: https://docs.kernel.org/filesystems/proc.html"""
 
 
 def peak_bytes(process: int | str) -> int:
-    """The peak memory of a process so far; 0 if it has ended."""
+    """Return the peak memory of a process so far; 0 if the process has ended."""
     return _told(process, _PEAK)
 
 
 def begin_peak() -> int:
-    """Reset this process's peak memory to its present memory, and return that."""
+    """Reset this process's peak memory to its present memory, and return the present memory."""
     Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     return _told("self", _NOW)
 
 
 @dataclass(slots=True)
 class Peaks:
-    """Memory in bytes of a program and all its descendants, and its time.
+    """The memory in bytes of a program and all its descendant processes, and the program's duration.
 
     Attributes:
-        largest: the peak of the largest single process.
-        together: the largest sum of the peaks of all processes that ran at the same time.
+        largest: the peak memory of the largest process.
+        together: the largest sum of the peak memories of all processes that ran at the same time.
         seconds: how long the program took.
     """
 
@@ -46,20 +46,20 @@ class Peaks:
     seconds: float = 0.0
 
     def add(self, peaks: dict[int, int], before: dict[int, int]) -> None:
-        """Add an observation: the peak of each process, now and at the observation before.
+        """Add an observation: the peak memory of each process now, and at the observation before.
 
-        Only processes of both observations are added up. A process that is just starting still shares the memory of its
-        parent, which would count twice.
+        Only processes of both observations are added up. A process that is just starting still shares its parent's
+        memory, which would count twice.
         """
         self.largest = max([self.largest, *peaks.values()])
         self.together = max(self.together, sum(peak for process, peak in peaks.items() if process in before))
 
 
 def run_watched(command: Sequence[str]) -> Peaks:
-    """Run a program, and return the peak memory of it and its descendants.
+    """Run a program, and return the peak memory of the program and its descendant processes.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: if the program failed.
     """
     most = Peaks()
     ended = threading.Event()
@@ -94,7 +94,7 @@ def _told(process: int | str, what: re.Pattern[str]) -> int:
 
 
 def _below(process: int) -> Iterator[int]:
-    """All descendants of a process."""
+    """Yield the ids of all descendants of a process."""
     for child in _children(process):
         yield child
         yield from _below(child)

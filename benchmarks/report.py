@@ -1,4 +1,4 @@
-"""The table of results: as JSON, as a picture, and in Markdown, also in the README of the benchmarks."""
+"""Writes the table of results as JSON, as a picture and in Markdown, and inserts it into the benchmarks' README."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _HEAD: Final = (
 )
 
 Results = dict[str, Any]
-"""What the JSON has: `cases`, by name, each with the time and machine of its measurement, and its figures."""
+"""The content of the JSON: `cases` maps names to the figures of a case, and the time and machine of its measurement."""
 
 
 def load(folder: Path) -> Results:
-    """The results of earlier runs; none if there are none."""
+    """Return the results of earlier runs, which are empty if there was no earlier run."""
     path = folder / _DATA
     return json.loads(path.read_bytes()) if path.exists() else {"cases": {}}
 
@@ -39,10 +39,10 @@ def add(results: Results, case: str, figures: Sequence[Figure], *, left_out: boo
     """Replace the earlier figures of a case.
 
     Args:
-        results: all results; changed in place.
+        results: all results, which this changes in place.
         case: the case's name.
         figures: the new figures.
-        left_out: whether the figures only say why the case could not be measured; then earlier figures stay.
+        left_out: whether the figures only say why the case could not be measured; if so, earlier figures stay.
     """
     cases = results["cases"]
     if left_out and _measured(cases.get(case)):
@@ -53,7 +53,7 @@ def add(results: Results, case: str, figures: Sequence[Figure], *, left_out: boo
 
 
 def save(results: Results, folder: Path) -> list[Path]:
-    """Write the results into a folder, as JSON and in Markdown, and return the files."""
+    """Write the results into a folder, as JSON and in Markdown, and return the paths of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     data, table = folder / _DATA, folder / _TABLE
     data.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -62,11 +62,11 @@ def save(results: Results, folder: Path) -> list[Path]:
 
 
 def draw(folder: Path) -> Path:
-    """Draw the results that were saved in a folder, and return the picture.
+    """Draw the results that were saved in a folder, and return the path of the picture.
 
     Raises:
-        MissingToolError: matplotlib is not installed.
-        RuntimeError: it could not be drawn.
+        MissingToolError: if matplotlib is not installed.
+        RuntimeError: if the picture could not be drawn.
     """
     picture = folder / _PICTURE
     run([python_with("matplotlib"), str(Path(__file__).with_name("picture.py")), str(folder / _DATA), str(picture)])
@@ -83,19 +83,19 @@ def quote(results: Results) -> None:
 
 
 def markdown(results: Results) -> str:
-    """The table in Markdown, with a line that describes the machine."""
+    """Return the table in Markdown, followed by a line that describes the machine."""
     figures = [_figure(raw) for case in results["cases"].values() for raw in case["figures"]]
     rows = [_row(one) for one in figures]
     return "\n".join([*_HEAD, *rows, "", *_machines(results)])
 
 
 def missed(figures: Sequence[Figure]) -> list[Figure]:
-    """The figures that miss their target."""
+    """Return the figures that miss their targets."""
     return [one for one in figures if one.target and one.ratio and not one.target.reached(one.ratio.median)]
 
 
 def line(figure: Figure) -> str:
-    """A figure as one line of text."""
+    """Return a figure as one line of text."""
     what = f"{figure.what}, beside {figure.beside}" if figure.beside else figure.what
     if figure.ratio is None:
         return f"{what}: {figure.absolute}"
@@ -140,12 +140,14 @@ def _figure(raw: Mapping[str, Any]) -> Figure:
 
 
 def _measured(case: Mapping[str, Any] | None) -> bool:
-    """Whether a case has any figure."""
+    """Return whether a case has figures that were measured."""
     return case is not None and any(raw["ratio"] for raw in case["figures"])
 
 
 def _machines(results: Results) -> Iterator[str]:
-    """The machine that the cases were measured on; with the names of the cases if there were several machines."""
+    """Yield the machine on which the cases were measured; if there were several, also the names of each machine's
+    cases.
+    """
     machines: dict[str, list[str]] = {}
     for name, case in results["cases"].items():
         if _measured(case):

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.scale`: how long jobs of 10 lines to 1 TB take on AWS, by a simulation in virtual time.
+"""`python -m benchmarks.scale`: simulates in virtual time how long jobs of 10 lines to 1 TB take on AWS.
 
-It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` if matplotlib is installed. Nothing
-is measured: the numbers follow from `parcelq_cli.estimate.facts` and from the planning code of the product.
+The command prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` if matplotlib is installed.
+Nothing is measured: the numbers follow from `parcelq_cli.estimate.facts` and from the planning code of the product.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LINE_BYTES: Final = 50
 DEFAULTS: Final = Setup()
 WIDE: Final = Setup(concurrency=1000, uploads=20, collects=100)
 NEW_ACCOUNT: Final = 10
-"""Concurrent invocations of a new account; older accounts have 1,000 or more:
+"""How many concurrent invocations a new account has; older accounts have 1,000 or more:
 https://repost.aws/knowledge-center/lambda-concurrency-limit-increase
 """
 _LARGE_ACCOUNT: Final = 3000
@@ -43,12 +43,14 @@ CASES: Final = (
     (10**9, WIDE, _LARGE_ACCOUNT),
     (2 * 10**10, WIDE, _LARGE_ACCOUNT),
 )
-"""The number of lines, the stack, and the concurrent invocations of the account."""
+"""The cases: the number of lines, the stack, and the concurrent invocations of the account."""
 MB: Final = 1024 * 1024
 
 
 def known(lines: int) -> Measured:
-    """A file of `lines` lines of 50 bytes. A run takes 0.1 s plus 0.1 ms a line, and writes as much as it reads."""
+    """Return facts about a file of 50-byte lines. A run takes 0.1 s plus 0.1 ms per line, and writes as much as it
+    reads.
+    """
     size, line = lines * LINE_BYTES, Line(0.1, 0.0001)
     return Measured(
         name="lines.txt",
@@ -101,7 +103,7 @@ class Simulated:
             yield f"writing the result takes {took[0]}, and processing {took[1]}"
 
     def document(self) -> dict[str, Any]:
-        """The whole answer, for JSON."""
+        """Return the job and its outcome as JSON values."""
         used = {name: asdict(one) for name, one in self.outcome.used.items()}
         told = {name: getattr(self.outcome, name) for name in _TOLD}
         estimated = {"processed": self.job.processed, "result": self.job.latest, "usd": usd(self.job)}
@@ -120,13 +122,13 @@ _TOLD: Final = ("uploaded", "processed", "collected", "result", "looks", "healin
 
 
 def simulated(lines: int, setup: Setup, case: Case) -> Simulated:
-    """Simulate a job."""
+    """Simulate a job of `lines` lines, and return its outcome."""
     job = Estimate(known(lines), setup, load_prices())
     return Simulated(job, simulate(job, case))
 
 
 def table(every: Sequence[Simulated]) -> str:
-    """The answers as a table in Markdown."""
+    """Return the simulated jobs as a table in Markdown."""
     rows = [
         "| lines | Concurrency | processed | result | estimated | cost | estimated | invocations | most memory |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

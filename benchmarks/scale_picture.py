@@ -1,4 +1,4 @@
-"""Draws the progress of simulated jobs: `scale_picture.py SCALE.json PICTURE.png`. It needs matplotlib."""
+"""Draws the progress of simulated jobs: `scale_picture.py SCALE.json PICTURE.png`. This needs matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ COLOURS = {"uploaded": "#4a6fa5", "processed": "#3b7f5c", "collected": "#b5483a"
 
 
 def main(source: Path, target: Path) -> None:
-    """Draw each job as one plot: the share that was done over time, and when its result was complete."""
+    """Draw each job as one plot: the share of the job that was done over time, and the time when the result was
+    complete.
+    """
     jobs = json.loads(source.read_bytes())
     plot, every = plt.subplots(1, len(jobs), figsize=(3.2 * len(jobs), 3.2), layout="constrained", sharey=True)
     for job, axes in zip(jobs, every, strict=True):

@@ -1,4 +1,4 @@
-"""A server that answers each request at once: an SQS that takes no time.
+"""A server that replaces SQS and answers each request at once.
 
 `python -m benchmarks.stub` prints its URL and runs until its standard input ends.
 """
@@ -23,7 +23,7 @@ _LENGTH: Final = b"content-length:"
 
 @contextmanager
 def stub_server() -> Iterator[str]:
-    """Run the server in a process of its own, and yield its URL."""
+    """Run the server in a separate process, and yield its URL."""
     process = subprocess.Popen(own_module("benchmarks.stub"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield (process.stdout.readline() if process.stdout else "").strip()
@@ -32,7 +32,7 @@ def stub_server() -> Iterator[str]:
 
 
 def _reply() -> bytes:
-    """The reply to SendMessageBatch: ten messages were accepted, with numbers as their ids."""
+    """Return the reply to SendMessageBatch, which says that ten messages with numbers as ids were accepted."""
     taken = [{"Id": str(number), "MessageId": "0" * 36, "MD5OfMessageBody": "0" * 32} for number in range(10)]
     body = json.dumps({"Successful": taken}).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -64,7 +64,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Answer requests until standard input ends."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
 
         def accept() -> None:

@@ -1,4 +1,4 @@
-"""Tools that the benchmarks need: programs, and the environment that `make bench-setup` makes."""
+"""Finds the tools that the benchmarks need: programs, and the environment that `make bench-setup` makes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 STEPS: Final = ROOT / "benchmarks" / "steps"
 _PYTHON: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 _TAIL: Final = 500
-"""An error shows this many characters of what a failed program wrote to stderr."""
+"""How many characters of a failed program's stderr an error shows."""
 
 
 def program(name: str) -> str:
-    """Path of a program.
+    """Return the path of a program.
 
     Raises:
-        MissingToolError: it is not installed.
+        MissingToolError: if the program is not installed.
     """
     found = shutil.which(name)
     if not found:
@@ -33,10 +33,10 @@ def program(name: str) -> str:
 
 
 def python_with(*modules: str) -> str:
-    """Path of the interpreter of the benchmarks' environment, which has these modules.
+    """Return the path of the interpreter of the benchmarks' environment, which must have these modules.
 
     Raises:
-        MissingToolError: one of them cannot be imported, or there is no environment.
+        MissingToolError: if a module cannot be imported, or if there is no environment.
     """
     if missing := [module for module in modules if not _can_import(module)]:
         raise MissingToolError(f"{' and '.join(missing)} missing in benchmarks/.venv; run make bench-setup")
@@ -51,7 +51,7 @@ def compiled() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables of measured commands: they may write bytecode."""
+    """Return the environment variables of measured commands: these commands may write bytecode."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -62,10 +62,10 @@ def own_module(name: str, *arguments: str) -> list[str]:
 
 
 def run(command: Sequence[str], **more: Any) -> bytes:
-    """Run a program, and return what it wrote to its standard output, unless that is redirected.
+    """Run a program, and return what it wrote to its standard output, unless the output is redirected.
 
     Raises:
-        RuntimeError: it failed; with the end of its stderr.
+        RuntimeError: if the program failed; the message contains the end of its stderr.
     """
     ended = subprocess.run(command, check=False, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
     see_that_it_worked(command, ended.returncode, ended.stderr)

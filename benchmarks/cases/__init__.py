@@ -20,4 +20,4 @@ CASES: Final = (
     "growth",
     "scale",
 )
-"""In the order of the table's rows."""
+"""The names of all cases, in the order of the table's rows."""

@@ -1,4 +1,6 @@
-"""Assemble a result from segments whose pieces are in random order, compared with copying the same bytes."""
+"""Measures how fast a result is assembled from segments whose pieces are in random order, compared with copying the
+same bytes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from benchmarks.harness import MB, Bench, Figure, at_least, side_by_side, speeds
 _TOPIC: Final = "topic"
 _JOB: Final = JobKey("s3://bucket/inbox/lines.txt?etag=0&put=0")
 _SEGMENT_PIECES: Final = 320
-"""Each piece has 50 KB. A segment has 16 MiB of them, the size at which the downloader closes a segment."""
+"""How many pieces of 50 KB a segment has. These are 16 MiB, the size at which the downloader closes a segment."""
 _BLOCK: Final = 8 * MIB
 
 
@@ -53,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
-    """Bodies of a thousand lines. All have the same length, and no two are the same."""
+    """Yield bodies of a thousand lines. All bodies have the same length, and no two bodies are equal."""
     body = lines(1000)
     for number in numbers:
         told = b"%012d" % number
@@ -61,7 +63,7 @@ def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
 
 
 def _write_segments(store: FolderStore, pieces: int) -> None:
-    """Write segments with `count` pieces in random order."""
+    """Write segments with `pieces` pieces in random order."""
     size = len(lines(1000))
     total = pieces * size
     places = list(range(pieces))
@@ -76,7 +78,7 @@ def _write_segments(store: FolderStore, pieces: int) -> None:
 
 
 def _digest(blocks: Iterable[bytes]) -> tuple[int, bytes]:
-    """The size of the expected result, and its checksum."""
+    """Return the size and the checksum of the expected result."""
     size = 0
     hasher = hashlib.sha256()
     for block in blocks:
@@ -86,7 +88,7 @@ def _digest(blocks: Iterable[bytes]) -> tuple[int, bytes]:
 
 
 def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
-    """Check the file that was just written, and delete it, so that every run begins without one."""
+    """Check the file that a run has just written, and delete the file, so that the next run begins without it."""
     for path, wanted in expected.items():
         if path.exists():
             if _digest(_blocks(path)) != wanted:
@@ -95,7 +97,7 @@ def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
 
 
 def _assemble(store: FolderStore, target: Path) -> float:
-    """Assemble the result as the downloader does, but into a file."""
+    """Assemble the result as the downloader does, but write it into a file."""
     ((_, keys),) = segment_keys(store, _TOPIC).items()
     record = tidy(store, _TOPIC, keys, datetime.now(UTC))
     collected = Collected(store, indexes_of(store, keys, record))

@@ -1,7 +1,7 @@
-"""Merging: lineages per second of a look at a job, its memory, and how much a look reads again after the job grew.
+"""Measures looks (checks of a job) that merge lineages: speed, memory, and the bytes read again after the job grew.
 
-Each run has a process of its own (`python -m benchmarks.cases.collector ORDER COUNT PER_RUN STAGES`), because Python
-does not return memory to the system.
+Each run has its own process (`python -m benchmarks.cases.collector ORDER COUNT PER_RUN STAGES`), because Python does
+not return memory to the system.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> dict[str, float]:
-    """Write `count` messages into segments, and measure looks at them: CPU seconds and bytes."""
+    """Write `count` messages into segments, and return the CPU seconds and bytes that looks at the job take."""
     store = _Counting(folder)
     grown = 0.0
     *most, last, rest = _parts_of(order, count)
@@ -114,7 +114,7 @@ def _index_bytes(store: FolderStore) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Counting(FolderStore):
-    """A store that counts the bytes read."""
+    """A store that counts the bytes that are read."""
 
     read_bytes: list[int] = field(default_factory=list)
 
@@ -126,7 +126,7 @@ class _Counting(FolderStore):
 
 
 def _write(store: FolderStore, numbers: Sequence[int], count: int, per_run: int, stages: int) -> None:
-    """Add a segment with messages that `stages` stages of a step published."""
+    """Write a segment with messages that were published after `stages` stages."""
     now = datetime.now(UTC)
     body = b"x" * (_OUTPUT - 1) + b"\n"
     pieces = (Piece(_lineage(number, count, per_run, stages), body, 1) for number in numbers)
@@ -134,7 +134,7 @@ def _write(store: FolderStore, numbers: Sequence[int], count: int, per_run: int,
 
 
 def _parts_of(order: str, count: int) -> Iterator[Sequence[int]]:
-    """Numbers of messages, a list for each segment; each segment has 1 % of all."""
+    """Yield the numbers of the messages of each segment; a segment has 1 % of all messages."""
     numbers = array("l", range(count))
     if order == "random":
         random.Random(count).shuffle(numbers)
@@ -143,7 +143,7 @@ def _parts_of(order: str, count: int) -> Iterator[Sequence[int]]:
 
 
 def _lineage(number: int, count: int, per_run: int, stages: int) -> str:
-    """The lineages of messages, if every run of a step writes several, at every stage."""
+    """Return the lineage of a message if, at every stage, each run of a step writes `per_run` messages."""
     each = per_run**stages
     message = number // each
     total = -(-count // each)

@@ -1,4 +1,4 @@
-"""How time and memory of a whole job grow with its file: time at most as fast as its lines, memory not at all."""
+"""Measures how a job grows with its file: time may grow as the number of lines does, but memory must not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarks.jobs import Job, local_command
 from benchmarks.processes import Peaks, run_watched
 
 _FLAT: Final = 1.25
-"""Memory counts as constant if it grows by less than a quarter while the file becomes ten times as large."""
+"""Memory counts as constant if it grows at most by this factor while the file becomes ten times as large."""
 
 Runs = Mapping[int, Sequence[float]]
-"""The measurements of each run, by the number of lines of its file."""
+"""Maps the number of lines of a file to the measurements of the runs with this file."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _run(bench: Bench, size: int) -> tuple[float, Peaks]:
-    """Run a job of `size` lines; return its seconds and its memory."""
+    """Run a job of `size` lines, and return how many seconds and how much memory it took."""
     job = Job.of(write_lines(bench.folder / "lines.txt", size), size)
     began = time.perf_counter()
     peaks = run_watched(local_command(job))
@@ -61,7 +61,7 @@ def _time(seconds: Runs) -> Iterator[Figure]:
 
 
 def _time_without_stack(seconds: Runs) -> Figure:
-    """The same without the constant part that every job takes, which would hide how the rest grows."""
+    """Compare times after subtracting the time of the smallest file, which would hide how the remaining time grows."""
     least, *_, less, more = seconds
     lines = (more - least) / (less - least)
     what = f"growth to {more:,} lines, beyond the time of {least:,}: time"
@@ -81,5 +81,5 @@ def _memory(of: str, peaks: Runs) -> Iterator[Figure]:
             f"that of {less:,} lines",
             Spread.of_ratios(peaks[more], peaks[less]),
             f"{median(peaks[more]) / MB:.0f} after {median(peaks[less]) / MB:.0f} MB",
-            at_most(_FLAT) if more == last else None,  # below that, buffers with a fixed limit are still filling up
+            at_most(_FLAT) if more == last else None,  # for smaller files, buffers still fill up
         )

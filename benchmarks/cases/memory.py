@@ -1,8 +1,9 @@
-"""The downloader's memory while it drains a topic and writes the result, compared with that of a small Lambda.
+"""Measures the downloader's memory while it drains a topic and writes the result, compared with a small Lambda's
+memory.
 
-Each run has a process of its own (`python -m benchmarks.cases.memory FOLDER ORDER BYTES COUNT`), because Python does
-not return memory to the system. The figure is the whole process, with interpreter and boto3. Replies of AWS are
-simulated behind boto3 in the same process; segments are in a folder.
+Each run has its own process (`python -m benchmarks.cases.memory FOLDER ORDER BYTES COUNT`), because Python does not
+return memory to the system. The figure is the memory of the whole process, including the interpreter and boto3. Replies
+of AWS are simulated behind boto3 in the same process; segments are in a folder.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _MOST: Final = 512 * MB
 _TOPIC: Final = "topic"
 _SOURCE: Final = "s3://bucket/inbox/lines.txt?etag=0&put=0"
 _LARGEST: Final = MIB - KIB
-"""The size of a body, which leaves room for attributes."""
+"""The largest body that leaves enough bytes of a message for its attributes."""
 _CASES: Final = (("at random", 50_000, 40_000, 2_000), ("in order", _LARGEST, 600, 60))
-"""The order of arrival, the bytes of a message, and the number of messages: in full, and with --quick."""
+"""The cases: the order of arrival, the bytes of a message, and the numbers of messages without and with --quick."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -63,7 +64,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def collect(folder: Path, order: str, size: int, count: int) -> dict[str, int]:
-    """Drain messages and write their result; return the peak memory of the process in each phase."""
+    """Drain messages and write their result. Return the peak memory of the process in each of the two phases."""
     aws = _Aws(order, size, count)
     store = FolderStore(folder)
     peaks = {}
@@ -87,7 +88,7 @@ class _Raw(io.BytesIO):
 
 
 class _Aws:
-    """Replies of an SQS that has a number of messages, and of an S3 that only counts the bytes written."""
+    """Simulates the replies of SQS with a number of messages, and of S3, which only counts the bytes written."""
 
     def __init__(self, order: str, size: int, count: int) -> None:
         self.written = 0

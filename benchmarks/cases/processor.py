@@ -1,4 +1,6 @@
-"""The processor's overhead beyond running a step: everything from receiving messages to publishing their output."""
+"""Measures the time that the processor needs in addition to running the step, from receiving messages to publishing
+outputs.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from benchmarks.harness import Bench, Figure, Spread, at_most, side_by_side
 from benchmarks.stub import stub_server
 
 _MESSAGES: Final = 5
-"""The number of messages of 1 MiB that Lambda gives to an invocation."""
+"""How many messages of 1 MiB Lambda gives to an invocation."""
 _OVERHEAD_MS: Final = 25
 
 
@@ -61,18 +63,18 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def filter_processor(url: str, program: str, entries: int) -> Processor:
-    """A processor that runs a filter over one message after another, and publishes to a stub."""
+    """Return a processor that runs a filter over one message after another, and publishes to the stub at `url`."""
     step = replace(local_step(program), settings=StepSettings(filter=True))
     return Processor(route_of(url), step, Rules(batch_size=entries, parcel_size=entries), workers=1)
 
 
 def route_of(url: str) -> Route:
-    """Topics of a stub."""
+    """Return the topics of the stub at `url`."""
     return Route(*(SqsTopic(our_sqs(url), f"{url}/000000000000/{name}") for name in ("in", "out", "dead", "out")))
 
 
 def messages(bodies: Sequence[bytes]) -> list[Pulled]:
-    """Messages of one source, in the form in which Lambda delivers them."""
+    """Return messages of one source in the form in which Lambda delivers messages."""
     total = sum(map(len, bodies))
     made = []
     at = 0
@@ -89,7 +91,7 @@ def messages(bodies: Sequence[bytes]) -> list[Pulled]:
 
 
 def handle(processor: Processor, pulled: Sequence[Pulled]) -> float:
-    """Process messages, and check that all of them succeeded."""
+    """Process messages, check that all succeeded, and return how many there were."""
     outcome = processor.handle(pulled)
     if len(outcome.done) != len(pulled):
         raise AssertionError(f"only {len(outcome.done)} of {len(pulled)} messages are done: {outcome.failed}")
@@ -97,7 +99,7 @@ def handle(processor: Processor, pulled: Sequence[Pulled]) -> float:
 
 
 def _files(folder: Path, bodies: Sequence[bytes]) -> list[Path]:
-    """The bodies as files, which is how a step gets them."""
+    """Write the bodies into files, as for a step, and return the files' paths."""
     files = [folder / f"input-{number}" for number in range(len(bodies))]
     for file, body in zip(files, bodies, strict=True):
         file.write_bytes(body)

@@ -1,4 +1,4 @@
-"""Publish a file, compared with bare boto3 that sends prepared requests, and with one message a line."""
+"""Measures publishing a file, compared with bare boto3 that sends prepared requests, or one message per line."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _TOPIC: Final = "/000000000000/topic"
 _FULL: Final = 2_000
-"""With parcels of this many lines, ten messages make a full request."""
+"""With this many lines in a parcel, ten messages fill a request."""
 _USUAL: Final = 1_000
-"""Lines of a parcel by default."""
+"""How many lines a parcel has by default."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -87,7 +87,7 @@ def _ready_made(sqs: SQSClient, topic: str, body_bytes: int, size: int) -> float
 
 
 def _one_line_a_message(sqs: SQSClient, topic: str, data: bytes) -> float:
-    """Publish the way most programs do: one message a line."""
+    """Publish as most programs do, with one message per line."""
     for batch in batches(data.decode().splitlines(), MAX_REQUEST_MESSAGES):
         entries: Any = [{"Id": str(number), "MessageBody": line} for number, line in enumerate(batch)]
         sqs.send_message_batch(QueueUrl=topic, Entries=entries)

@@ -1,4 +1,4 @@
-"""Pull and download from the local server, compared with bare boto3 that receives and deletes."""
+"""Measures pulling and downloading from the local server, compared with bare boto3 that receives and deletes."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 class _Taken:
-    """What a run took from the topic: messages, or a file.
+    """The messages that a run pulled from the topic, or the file that it downloaded.
 
     Args:
-        uploaded: the expected content.
-        downloaded: the file.
+        uploaded: the file that was uploaded, with the expected content.
+        downloaded: the path of the downloaded file.
     """
 
     def __init__(self, uploaded: Path, downloaded: Path) -> None:
@@ -66,7 +66,7 @@ class _Taken:
         self.raw: list[Any] = []
 
     def check(self) -> None:
-        """Check that every byte came exactly once, and prepare the next run."""
+        """Check that every uploaded byte was received exactly once, and prepare the next run."""
         if self.downloaded.exists():
             same = filecmp.cmp(self.downloaded, self.uploaded, shallow=False)
             self.downloaded.unlink()
@@ -76,7 +76,7 @@ class _Taken:
             raise AssertionError("the messages taken from the topic are not those that were uploaded")
 
     def _joined(self) -> bytes:
-        """The bodies of all messages, in the order in which they were cut."""
+        """Return the bodies of all messages, joined in the order of the source."""
         messages = [*self.messages, *map(Pulled.from_sqs, self.raw)]
         self.messages, self.raw = [], []
         messages.sort(key=lambda one: Lineage.parse(one.attributes[LINEAGE]).order)

@@ -1,4 +1,4 @@
-"""Cut each record format into parcels, compared with counting the line ends in the same bytes."""
+"""Measures how fast each record format is cut into parcels, compared with counting line ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.harness import Bench, Figure, Sample, at_least, side_by_side
 
 _PARCEL_SIZE: Final = 1000
 _KINDS: Final = 2000
-"""This many different records are made, and repeated."""
+"""How many different records the data has; these records are repeated."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -67,7 +67,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _speed(sample: Sample) -> float:
-    """Bytes per second of CPU time, which does not depend on what else the machine does."""
+    """Return the bytes per second of CPU time, on which other work of the machine has little effect."""
     return sample.amount / sample.cpu
 
 

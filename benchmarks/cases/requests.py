@@ -1,4 +1,4 @@
-"""The price of publishing 1 GB: requests, and the units of 64 KiB that SQS bills, compared with the least possible."""
+"""Counts the requests and the billed units of 64 KiB that publishing 1 GB takes, compared with the least possible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Counter:
         self.units = 0
 
     def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:  # noqa: ARG002, N803
-        """The same methods as boto3's client."""
+        """Count a request, and reply as boto3's method of this name does."""
         size = sum(map(_size, Entries))
         with self._lock:
             self.requests += 1
@@ -42,7 +42,7 @@ class _Repeated:
         self._left = size
 
     def read(self, size: int, /) -> bytes:
-        """Read as from a file, but at most one block."""
+        """Return at most `size` bytes, and at most one block."""
         part = self._block[: min(size, self._left)]
         self._left -= len(part)
         return part
@@ -77,6 +77,6 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _size(entry: Mapping[str, Any]) -> int:
-    """Bytes of a message as SQS counts them; all characters here are ASCII."""
+    """Return how many bytes of a message SQS counts; all characters here are ASCII."""
     attributes = entry["MessageAttributes"].items()
     return len(entry["MessageBody"]) + sum(len(n) + len(v["DataType"]) + len(v["StringValue"]) for n, v in attributes)

@@ -1,4 +1,4 @@
-"""`parcelq run` on one machine, compared with GNU parallel, Celery, `multiprocessing` and a bare loop."""
+"""Measures `parcelq run` on one machine, compared with GNU parallel, Celery, `multiprocessing` and a bare loop."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from benchmarks.tools import STEPS, compiled, program
 
 _SMALL: Final = 1_000
 _LARGE: Final = 20_000
-"""Lines of about 1 MB, the default block of GNU parallel."""
+"""How many lines have about 1 MB, the default block of GNU parallel."""
 _SMALL_BLOCK: Final = "50k"
 _BAD: Final = 6
-"""One SMILES in this many is bad."""
+"""One SMILES is bad in this many."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -97,8 +97,8 @@ def _beside_celery(bench: Bench, job: Job) -> Figure:
 
 
 def _warm(bench: Bench, count: int) -> Figure:
-    """A Python function whose process stays alive, compared with worker processes of the standard library that get the
-    same chunks.
+    """Run a Python function whose process stays alive, compared with worker processes of the standard library that get
+    the same chunks.
     """
     job = Job.of(write_lines(bench.folder / "warm.txt", count), count)
     ours = partial(parcelq_run, job, _SMALL, STEPS / "upper_each.py", settings=None)
@@ -128,7 +128,7 @@ def _ten_lines(bench: Bench) -> Figure:
 
 
 def _growth(bench: Bench) -> Iterator[Figure]:
-    """How time and memory grow from a million lines to ten million."""
+    """Measure how time and memory grow from a million lines to ten million lines."""
     sizes = bench.size(1_000_000, 10_000), bench.size(10_000_000, 100_000)
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     memory: dict[int, list[float]] = {size: [] for size in sizes}
@@ -157,12 +157,12 @@ def _growth(bench: Bench) -> Iterator[Figure]:
 
 
 def _smiles(bench: Bench) -> Figure:
-    """Molecules, some of them bad, through RDKit, compared with a loop over the file that also saves the reasons."""
+    """Process molecules with RDKit, some of them bad, compared with a loop that also saves why molecules are bad."""
     count = bench.size(20_000, 1_000)
     what = f"`parcelq run`, {count:,} SMILES, one in {_BAD} bad, RDKit with `@step(each=True)`: time"
     beside = "a bare loop over the file"
     try:
-        import rdkit  # noqa: F401 - only whether it is there
+        import rdkit  # noqa: F401 - only to find out whether it is installed
     except ImportError:
         return not_measured(what, beside, "rdkit is missing; make setup")
     source = write_smiles(bench.folder / "molecules.smi", count, _BAD)

@@ -1,4 +1,4 @@
-"""Predictions of `parcelq estimate`, compared with a simulation of the deployed flow, up to a job of 1 TB."""
+"""Compares the predictions of `parcelq estimate` with a simulation of the deployed functions, for jobs up to 1 TB."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How soon results are complete, with the latencies of AWS added to every request.
+"""Measures how soon results are complete, with the latencies of AWS added to every request.
 
-For a small file: counted from its put. For a large file: counted from the last message that its processors publish.
+The time of a small file begins with its put, that of a large file with the last message that a processor publishes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LATENCY: Final = {"sqs": 0.02, "s3": 0.03}
-"""Seconds that are added to each request."""
+"""Maps each service to the seconds by which its requests are delayed."""
 _LIMIT: Final = 10.0
 """The target for each file, in seconds."""
 _GIVE_UP: Final = 300.0
@@ -58,7 +58,7 @@ def _figure(what: str, taken: list[float], absolute: str) -> Figure:
 
 
 def _seconds(pipeline: Pipeline, file: Path, name: str) -> float:
-    """Put a file into the inbox, and return the seconds until its result exists."""
+    """Put a file into the inbox, and return how many seconds pass until its result exists."""
     began = time.perf_counter()
     pipeline.put(file, name)
     _wait(lambda: name in pipeline.results.reported())
@@ -66,9 +66,9 @@ def _seconds(pipeline: Pipeline, file: Path, name: str) -> float:
 
 
 def _seconds_after_the_last_message(pipeline: Pipeline, file: Path, name: str) -> tuple[float, float]:
-    """Do the same; also return how many of the seconds came after the last message was processed.
+    """Put a file into the inbox. Return the seconds until its result exists, and the seconds since the last message.
 
-    A processor acknowledges a message only after its output is published. So when the processor's topic is empty, all
+    A processor acknowledges a message only after its output is published. So if the processor's topic is empty, all
     messages are processed.
     """
     from parcelq_emulator.pipeline import STACK

@@ -1,4 +1,4 @@
-"""A Python step with heavy imports: its process stays alive between messages, compared with one process a message."""
+"""Measures a Python step with heavy imports: a process that stays alive, compared with a process per message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LINES: Final = 10
 _INVOCATION: Final = 10
-"""Messages of an invocation by default."""
+"""How many messages an invocation gets by default."""
 _STEP: Final = Path(__file__).parents[1] / "steps" / "heavy.py"
 
 
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _process(url: str, pulled: list[Pulled], *, warm: bool) -> float:
-    """Begin without processes, as a new instance of the function does: the first runs start them."""
+    """Process messages with a new processor, whose first runs start the processes of the step."""
     step = replace(local_step(str(_STEP)), settings=StepSettings(warm=warm))
     with closing(Processor(route_of(url), step, Rules(batch_size=_LINES, parcel_size=_LINES))) as processor:
         for at in range(0, len(pulled), _INVOCATION):

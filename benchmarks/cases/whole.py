@@ -1,4 +1,4 @@
-"""The whole job, from a file to its result, compared with GNU parallel, Celery, and the step run once."""
+"""Measures a whole job, from a file to its result, compared with GNU parallel, with Celery, and with a single run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from benchmarks.jobs import Job, bare, celery, celery_python, celery_workers, gn
 from benchmarks.tools import program
 
 _LARGE: Final = 20_000
-"""Lines of about 1 MB, the default block of GNU parallel."""
+"""How many lines have about 1 MB, the default block of GNU parallel."""
 _SMALL_BLOCK: Final = "50k"
-"""50,000 bytes, which are 1,000 lines. GNU parallel also takes a number of lines (`-N`), but counts them in Perl."""
+"""A block of 50,000 bytes, which are 1,000 lines. GNU parallel could count lines (`-N`), but does so slowly, in Perl.
+"""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -70,7 +71,7 @@ def _beside(
     target: Target | None = None,
     needs: Callable[[], object] = lambda: None,
 ) -> Figure:
-    """Measure the job compared with another tool. `needs` checks first that the tool is installed."""
+    """Compare the job with another tool. The function `needs` first checks that the tool is installed."""
     what = _what(job, how)
     try:
         needs()

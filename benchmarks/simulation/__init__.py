@@ -1,3 +1,3 @@
-"""The deployed flow in virtual time: a model of AWS, driven by the product's own code that plans looks, draining and
-merging.
+"""Simulates the deployed functions in virtual time: a model of AWS runs the product's own code that plans looks (checks
+of jobs), draining and merging.
 """

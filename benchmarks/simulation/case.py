@@ -9,7 +9,7 @@ from benchmarks.simulation.world import Topic, Used
 
 @dataclass(slots=True)
 class Requests:
-    """Requests to S3."""
+    """How many requests to S3 there were."""
 
     puts: float = 0.0
     gets: float = 0.0
@@ -17,7 +17,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of a stack with one stage."""
+    """The simulated topics of a stack with one stage."""
 
     ranges: Topic
     step: Topic
@@ -35,11 +35,11 @@ class Case:
     """The settings of a simulation, in addition to those of `parcelq estimate`.
 
     Attributes:
-        account: concurrent invocations of the account.
-        lost: the share of invocations that die before they do anything.
-        deadline: acknowledgement deadline of the processor's topic, in seconds.
-        collecting: timeout of the downloader, in seconds.
-        seed: of the random numbers.
+        account: how many concurrent invocations the account allows.
+        lost: the share of invocations that die before they do any work.
+        deadline: the acknowledgement deadline of the processor's topic, in seconds.
+        collecting: the timeout of the downloader, in seconds.
+        seed: the seed of the random numbers.
     """
 
     account: int = 1000
@@ -51,16 +51,16 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome of a job. Times are seconds from the put until the last message or the result exists.
+    """The outcome of a simulated job. A time is how many seconds after the put the last message or the result exists.
 
     Attributes:
-        sqs: requests to SQS, as it bills them.
-        fair: the requests to SQS that publish with a MessageGroupId.
+        sqs: how many requests SQS bills.
+        fair: how many requests to SQS publish with a MessageGroupId.
         locked: the most messages of a topic that were locked at a time.
         most: the most concurrent invocations.
-        throttled: invocations that were refused.
-        too_long: work that one invocation must do and that exceeds its timeout.
-        series: times, with the shares uploaded, processed and collected by then, from 0 to 1.
+        throttled: how many invocations were refused, because the account had no free invocation.
+        too_long: sentences about work that one invocation must do, but that exceeds its timeout.
+        series: points in time, each with the shares uploaded, processed and collected so far, from 0 to 1.
     """
 
     messages: int = 0
@@ -83,5 +83,5 @@ class Outcome:
 
     @property
     def writing(self) -> float:
-        """Seconds from the last output message to the result."""
+        """How many seconds pass from the last output message to the result."""
         return self.result - self.processed

@@ -1,4 +1,4 @@
-"""The downloader: it drains, takes looks at the job, and writes the result. The rules are those of `jobs.changes`."""
+"""Simulates the downloader, which drains, takes looks at jobs, and writes the result by `jobs.changes`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from benchmarks.simulation.merging import Indexes
 from benchmarks.simulation.world import Batch, World, size
 
 _TICK: Final = 2.5
-"""A drainer updates its counts after this many seconds."""
+"""After how many seconds an invocation that drains updates its counts."""
 _SOURCE: Final = "s3://bucket/inbox/lines.txt?etag=0&put=0"
 
 
 @dataclass(slots=True)
 class Collector:
-    """Collects the messages of a job.
+    """Simulates the invocations that collect the messages of a job.
 
     Attributes:
         out: the outcome of the job so far.
-        is_uploaded: returns whether all of the source is published, which the uploader's notes say.
-        mixed: returns how many ranges were uploaded at the same time.
-        collected: messages in segments.
-        parts_left: parts of a large result that are not written yet; None before they are planned.
-        writers: invocations that write parts.
+        is_uploaded: a function that returns whether the whole source is published, which the uploader's notes say.
+        mixed: a function that returns how many ranges were uploaded at the same time.
+        collected: how many messages are in segments.
+        parts_left: how many parts of a large result are not written yet; None before the parts are planned.
+        writers: how many invocations write parts.
     """
 
     world: World
@@ -57,7 +57,7 @@ class Collector:
         self.indexes = Indexes(self.out.s3)
 
     def take(self, batch: Batch, _: int, end: Callable[[float], None]) -> None:
-        """Drain, take the look at the job if its message is among these, and write parts."""
+        """Simulate an invocation: drain, take the look at the job if `batch` contains the look, and write parts."""
         began = self.world.now
         tasks = [task for task, _ in batch if isinstance(task, range)]
         looks = [look for look, _ in batch if isinstance(look, Look)]
@@ -84,11 +84,8 @@ class Collector:
             taken()
 
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
-        """Drain until the topic is empty or time is up. Of `drained` messages so far, `held` are in no segment yet.
-
-        `drained` messages are drained so far; `held` of them are not in a segment yet.
-
-        `end` is called with the number of messages, and whether the topic is empty.
+        """Drain until the topic is empty or time is up. So far, `drained` messages were drained, and `held` of them are
+        in no segment yet. The function `end` is called with the number of messages, and whether the topic is empty.
         """
         bytes_of_one = self.job.outputs[1]
         each, output = drained_seconds(bytes_of_one), self.topics.output
@@ -141,7 +138,7 @@ class Collector:
         self.out.s3.puts += 2
         self.out.s3.gets += 2
         found = self._found(record, now, complete=complete)
-        if complete and self.is_uploaded() and self.job.ranges:  # the notes of all ranges are read
+        if complete and self.is_uploaded() and self.job.ranges:  # this reads the notes of all ranges
             seconds += self.job.ranges * S3_SECONDS / 8
             self.out.s3.gets += self.job.ranges
         new, following = after(record, found)
@@ -187,12 +184,12 @@ class Collector:
 
     @property
     def result(self) -> Result:
-        """The result to write."""
+        """Return the result that must be written."""
         return Result(max(1.0, self.job.output_bytes), self.out.messages, max(1.0, self.mixed()))
 
     def _finish(self) -> tuple[float, bool]:
-        """The part of a look that comes after it found all messages: its seconds, and whether result and report are
-        written.
+        """Simulate the end of a look that has found all messages. Return how many seconds it takes, and whether the
+        result and the report are written.
         """
         result = self.result
         self.out.s3.puts += 5
@@ -221,7 +218,9 @@ class Collector:
         return (3 + listings) * S3_SECONDS + result.drawing, True
 
     def _write_parts(self, tasks: list[range], began: float, end: Callable[[], None]) -> None:
-        """Write the parts of tasks, one task after another. When time is up, the rest is published again."""
+        """Write the parts of tasks, one task after another. When time is up, the remaining parts are published again as
+        a task.
+        """
         result = self.result
         if not tasks:
             end()
@@ -246,6 +245,6 @@ class Collector:
         self.world.after(seconds, written)
 
     def _note(self, text: str) -> None:
-        """Note, once, work that one invocation has no time for."""
+        """Add a sentence to the outcome, once, about work for which one invocation has not enough time."""
         if text not in self.out.too_long:
             self.out.too_long.append(text)

@@ -1,4 +1,4 @@
-"""A job in the deployed flow, from the put to the result: uploader and processor."""
+"""Simulates a job from the put to the result, including the uploader and the processor."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from benchmarks.simulation.merging import BASE, DRAINING_BYTES, memory_of
 from benchmarks.simulation.world import Account, Batch, Function, Topic, World, size
 
 _STEPS: Final = 10
-"""An uploader publishes its range in this many portions."""
+"""In how many portions an uploader publishes its range."""
 _MOST_EVENTS: Final = 20_000
-"""If more invocations than this run at the same time, several are simulated as one."""
+"""If more invocations than this run at the same time, several invocations are simulated as one."""
 _LOOKS_TOGETHER: Final = 10
 _UPLOADER_BYTES: Final = BASE + 32 * 1024 * 1024
 
 
 def simulate(job: Estimate, case: Case) -> Outcome:
-    """Simulate the flow of a job."""
+    """Simulate a job on AWS, and return its outcome."""
     return _Flow(job, case).run()
 
 
@@ -37,7 +37,7 @@ class _Flow:
         self.world = World(case.seed)
         self.out = Outcome(messages=job.runs * job.outputs[0])
         self.account = Account(case.account)
-        deadlines = 5700, case.deadline, 300, 1800  # the template's
+        deadlines = 5700, case.deadline, 300, 1800  # from the template
         self.topics = Topics(*(Topic(self.world, seconds) for seconds in deadlines))
         self.cut = self.ranges_noted = self.ranges_taken = self.processed = 0
         self.mixed = 0.0
@@ -88,7 +88,7 @@ class _Flow:
         return Function(self.account, topic, work, most, together, at_once, self.case.lost, back)
 
     def _sample(self) -> None:
-        """Note the progress for the plot, at growing intervals."""
+        """Record the progress for the plot, at growing intervals."""
         total = self.out.messages
         done = self.cut / self.job.uploaded, self.processed / total, self.collector.collected / total
         cut, processed, collected = (round(share, 4) for share in done)
@@ -98,7 +98,7 @@ class _Flow:
     # ---- The uploader.
 
     def _put(self) -> None:
-        """S3's event. Lambda retries it while the account has no free invocation."""
+        """Simulate the event of S3. Lambda retries the event while the account has no free invocation."""
         if not self.account.begin(1):
             self.world.after(60.0, self._put)
             return

@@ -1,4 +1,4 @@
-"""The cost of looks at a job beyond what `parcelq estimate` knows: merging by the real rules, requests, and memory."""
+"""Calculates what looks at a job cost, more exactly than `parcelq estimate`: merging, requests and memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from parcelq_cli.estimate.facts import BYTES_PER_SECOND, LISTED, MERGED, RESOLVE
 from benchmarks.simulation.case import Requests
 
 BASE: Final = 90_000_000
-"""Bytes of memory of Python with boto3, Powertools and the project's modules."""
+"""How many bytes of memory Python takes with boto3, Powertools and the project's modules."""
 _ROW: Final = 160
-"""Bytes of memory of a row, as a Python bytes object."""
+"""How many bytes of memory a row takes as a Python bytes object."""
 _KEY: Final = 250
-"""Bytes of memory of a segment's key and the index data kept for it."""
+"""How many bytes of memory a segment's key and its index data take."""
 _ROW_BYTES: Final = words_of(0) * WORD
 _READS_IN_FLIGHT: Final = 8
-"""Indexes that are open at the same time."""
+"""How many indexes are open at the same time."""
 DRAINING_BYTES: Final = BASE + RECEIVERS * (SEGMENT_BYTES + 2 * PULLED_BYTES)
-"""Memory of an invocation that drains: what its receivers hold, and the last messages pulled, both as text and decoded.
+"""The memory of an invocation that drains: its receivers' segments, and the last messages pulled, as text and decoded.
 """
 
 
@@ -39,12 +39,12 @@ class _Run:
 
 @dataclass(slots=True)
 class Indexes:
-    """The segments of a job and its index runs, merged by the rules of `collect.runs`.
+    """The segments of a job, and the job's index runs, which are merged by the rules of `collect.runs`.
 
     Attributes:
-        requests: those to S3.
+        requests: how many requests to S3 were sent.
         segments: how many segments there are.
-        rows: rows of all segments.
+        rows: how many rows all segments have.
         memory: the most bytes of memory that a look needs.
     """
 
@@ -57,17 +57,18 @@ class Indexes:
     _looked: int = 0
 
     def add(self, rows: int, segments: int) -> None:
-        """Add `count` new segments with `rows` rows in total."""
+        """Add `segments` new segments with `rows` rows in total."""
         self._loose += [rows // segments + (number < rows % segments) for number in range(segments)]
         self.segments += segments
         self.rows += rows
         self.requests.puts += segments
 
     def look(self, *, complete: bool) -> float:
-        """Return the seconds of a look at all segments: listing them, merging new ones, and finding holes.
+        """Return how many seconds a look at all segments takes, which lists segments, merges new segments and finds
+        holes.
 
         Args:
-            complete: whether nothing is missing, so that the look reads all rows.
+            complete: whether no message is missing, so that the look reads all rows.
         """
         listings = ceil((self.segments + 1) / LISTED)
         self.requests.puts += listings
@@ -80,14 +81,14 @@ class Indexes:
         return seconds + self.read(new, len(self._loose), RESOLVED)
 
     def read(self, rows: float, indexes: int, speed: float) -> float:
-        """Return the seconds for reading and merging `rows` rows from `indexes` indexes at `speed` rows a second."""
+        """Return the seconds for reading and merging `rows` rows from `indexes` indexes at `speed` rows per second."""
         windows = indexes + rows / max(32, ROWS_HELD / max(1, indexes))
         self.requests.gets += windows
         moved = rows * _ROW_BYTES / BYTES_PER_SECOND
         return max(windows * S3_SECONDS / _READS_IN_FLIGHT, moved) + rows / speed
 
     def _tidy(self) -> Iterator[float]:
-        """Merge as `runs.tidy` does; yields the seconds of each merge."""
+        """Merge index runs as `runs.tidy` does, and yield how many seconds each merge takes."""
         if self.segments < FEWEST:
             return
         while len(self._loose) >= FEWEST:
@@ -109,7 +110,7 @@ class Indexes:
 
 
 def memory_of(result: Result) -> float:
-    """Bytes of memory of an invocation that writes parts of a result: its windows of segments, and the parts
-    themselves.
+    """Return how many bytes of memory an invocation takes that writes parts of a result: for the windows of its
+    segments and for the parts.
     """
     return BASE + result.side_by_side * (CACHE_BYTES + result.part)

@@ -1,4 +1,4 @@
-"""Virtual time, topics, and functions that Lambda invokes with their messages."""
+"""Simulates time, topics, and functions that Lambda invokes with the messages of topics."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from parcelq_cli.estimate.facts import COLD_SECONDS, MORE_PER_SECOND, POLLERS, S
 
 FIRST_BACK_OFF: Final = 1.0
 LAST_BACK_OFF: Final = 60.0
-"""Seconds until an event source retries a throttled batch. AWS says that the time grows, and that retries continue
+"""After how many seconds an event source retries a throttled batch. AWS says that the time grows, and that retries
+continue
 until the acknowledgement deadline: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html. The
 numbers are assumptions.
 """
 Batch = list[tuple[Any, int]]
-"""Groups of equal messages: the content of each, and the number of messages."""
+"""Groups of equal messages: for each group, the content of its messages, and their number."""
 
 
 class World:
-    """Virtual time in seconds, and what happens in it; all chance comes from one seed."""
+    """The simulated time in seconds, and the events that will happen. All random choices come from one seed."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
@@ -33,7 +34,7 @@ class World:
         self._numbers = count()
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call a function in `seconds` seconds."""
+        """Call a function after `seconds` seconds of simulated time."""
         heappush(self._waiting, (self.now + seconds, next(self._numbers), call))
 
     def run(self) -> None:
@@ -47,9 +48,9 @@ class World:
 
 @dataclass(slots=True)
 class Topic:
-    """A topic. A batch for which no function is free stays locked for `deadline` seconds.
+    """A simulated topic. A batch for which no function is free stays locked for `deadline` seconds.
 
-    Its messages are visible, locked because somebody has them, or delayed because they are not due yet.
+    A message is visible, locked because an invocation has it, or delayed because it is not due yet.
     """
 
     world: World
@@ -64,7 +65,7 @@ class Topic:
 
     @property
     def is_empty(self) -> bool:
-        """Whether SQS's three counts are zero."""
+        """Return whether all three counts of SQS are zero."""
         return not self.visible + self.locked + self.delayed
 
     def publish(self, number: int = 1, text: Any = None, delay: float = 0.0) -> None:
@@ -94,7 +95,7 @@ class Topic:
         self.locked -= number
 
     def release(self, batch: Batch, seconds: float) -> None:
-        """Deliver messages again after `seconds` seconds."""
+        """Let the messages of a batch be delivered again after `seconds` seconds."""
         self.world.after(seconds, lambda: self._arrive(batch, "locked"))
 
     def _arrive(self, batch: Batch, before: str) -> None:
@@ -105,13 +106,13 @@ class Topic:
 
 
 def size(batch: Batch) -> int:
-    """Number of messages."""
+    """Return how many messages a batch has."""
     return batch[0][1] if len(batch) == 1 else sum(number for _, number in batch)
 
 
 @dataclass(slots=True)
 class Account:
-    """The concurrent invocations that the account allows; `throttled` counts those that it refused."""
+    """The concurrent invocations that the account allows; `throttled` counts refused invocations."""
 
     limit: int
     running: int = 0
@@ -119,7 +120,7 @@ class Account:
     throttled: int = 0
 
     def begin(self, number: int) -> bool:
-        """Begin invocations; return False if they are refused."""
+        """Begin `number` invocations and return True, or return False if the account refuses the invocations."""
         if self.running + number > self.limit:
             self.throttled += number
             return False
@@ -130,7 +131,9 @@ class Account:
 
 @dataclass(slots=True)
 class Used:
-    """The resources that a function used: invocations, total and longest seconds, and the peak memory in bytes."""
+    """The resources that a function used: the number of invocations, the total and the longest seconds, and the peak
+    memory in bytes.
+    """
 
     invocations: int = 0
     seconds: float = 0.0
@@ -139,7 +142,7 @@ class Used:
     lost: int = 0
 
     def add(self, number: int, seconds: float) -> None:
-        """Count invocations of `seconds` seconds each."""
+        """Count `number` invocations that lasted `seconds` seconds each."""
         self.invocations += number
         self.seconds += number * seconds
         self.longest = max(self.longest, seconds)
@@ -147,19 +150,19 @@ class Used:
 
 @dataclass(slots=True)
 class Function:
-    """A function and its event source.
+    """A simulated function and its event source.
 
     Attributes:
         account: the account's concurrency.
-        topic: the topic of its messages.
-        work: begins an invocation, given its messages, the number of invocations that it simulates, and a function to
-            call at its end.
-        most: `MaximumConcurrency`.
-        together: most messages of an invocation.
-        at_once: invocations that are simulated as one, to save time.
+        topic: the topic whose messages the function gets.
+        work: a function that begins an invocation. Its arguments are the messages, the number of invocations that it
+            simulates, and a function to call at the end.
+        most: the event source's `MaximumConcurrency`.
+        together: the most messages of an invocation.
+        at_once: how many invocations are simulated as one, to save time.
         lost: the share of invocations that die.
-        back: seconds until the messages of one that died are delivered again.
-        used: the resources it used.
+        back: after how many seconds the messages of an invocation that died are delivered again.
+        used: the resources that the function used.
     """
 
     account: Account
@@ -196,7 +199,9 @@ class Function:
             self._begin(batch, number, FIRST_BACK_OFF, world.now + self.topic.deadline)
 
     def _poll_later(self) -> None:
-        """Poll again when the event source may have grown; if it cannot grow, the end of an invocation polls."""
+        """Poll again when the event source may have grown; if the event source cannot grow, the end of an invocation
+        polls.
+        """
         if self._running < self.most and not self._is_growing:
             self._is_growing = True
             self.topic.world.after(self.at_once / MORE_PER_SECOND, self._grown)
@@ -208,7 +213,7 @@ class Function:
     def _begin(self, batch: Batch, number: int, back_off: float, until: float) -> None:
         world = self.topic.world
         if not self.account.begin(number):
-            if world.now + back_off >= until:  # SQS delivers it again
+            if world.now + back_off >= until:  # SQS delivers the batch again
                 self._running -= number
                 self.topic.release(batch, max(0.0, until - world.now))
             else:

@@ -1,4 +1,4 @@
-"""A step that returns its input, and takes 300 ms of CPU to import, like one with large libraries."""
+"""A step that returns its input, and takes 300 ms of CPU to import, like a step with large libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step that calculates the mass of each molecule with RDKit, and rejects bad ones individually."""
+"""A step that calculates the mass of each molecule with RDKit, and rejects each bad molecule individually."""
 
 from __future__ import annotations
 

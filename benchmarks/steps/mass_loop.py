@@ -1,4 +1,6 @@
-"""The work of `mass.py` as a loop over the file: `mass_loop.py SOURCE TARGET`; reasons go to `TARGET.bad`."""
+"""The work of `mass.py` as a loop over the file: `mass_loop.py SOURCE TARGET`; the reasons of bad molecules go to
+`TARGET.bad`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
 
 
 def main(source: str, target: str) -> None:
-    """Run the job."""
+    """Calculate the mass of each molecule of `source`, and write the masses into `target`."""
     with open(source) as lines, open(target, "w") as out, open(f"{target}.bad", "w") as bad:
         for number, line in enumerate(lines, 1):
             smiles = line.split()[0]

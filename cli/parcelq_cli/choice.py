@@ -1,4 +1,4 @@
-"""The workflow of `parcelq run`, `try` and `redrive`: a folder's, or one made from single steps."""
+"""The workflow of `parcelq run`, `try` and `redrive`: a workflow from a folder, or one made from single steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parcelq.local.recipe import Recipe
 
 _OPTIONS: Final = frozenset({"name", "combine", "max-dead", "env", "settings", "format"})
-"""How `InvalidValueError` names options."""
+"""The names that `InvalidValueError` gives to options of the command line."""
 
 
 def recipe_of(
@@ -26,10 +26,10 @@ def recipe_of(
     packages: Sequence[str] | None = None,
     **others: Any,
 ) -> Recipe:
-    """Return the workflow that the options describe; `others` are further attributes of a `Recipe`.
+    """Return the recipe that the options describe; `others` are further attributes of the `Recipe`.
 
     Raises:
-        WrongUsageError: they name neither steps nor a workflow, or both; or there are more settings than steps.
+        WrongUsageError: if the options name both steps and a workflow or neither, or more settings than steps.
     """
     from parcelq.local.recipe import Recipe
 
@@ -51,7 +51,7 @@ def recipe_of(
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Raise WrongUsageError with the name of the option if its value is invalid."""
+    """Turn an InvalidValueError about the value of an option into a WrongUsageError that names the option."""
     try:
         yield
     except InvalidValueError as error:

@@ -1,6 +1,6 @@
-"""The AWS clients of commands. A command creates them when it runs, because importing boto3 takes long.
+"""The AWS clients of commands. A command creates its clients when it runs, because importing boto3 takes long.
 
-They use the account and region that boto3 is configured for, and raise AwsError if no region is configured.
+The clients use the account and region for which boto3 is configured. AwsError is raised if no region is configured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def topics() -> Topics:
-    """Return the topics."""
+    """Return the topics of the account and region."""
     from parcelq.aws.clients import sqs_client
     from parcelq.topics.admin import Topics
 
@@ -24,8 +24,9 @@ def topics() -> Topics:
 
 
 def topic(name: str, bucket: str = "") -> SqsTopic:
-    """Return a topic by name or URL; raises TopicNotFoundError. The bucket stores bodies that are too large for a
-    message."""
+    """Return a topic by name or URL; raises TopicNotFoundError. The bucket, if any, stores bodies that are too large
+    for a message.
+    """
     from parcelq.topics.sqs import SqsTopic
 
     every = topics()
@@ -33,7 +34,7 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
 
 
 def looks(topic: SqsTopic) -> SqsTopic | None:
-    """Return the stack's topic of looks, for a topic of a stack; None for other topics."""
+    """Return the topic of looks of the stack to which a topic belongs; None if the topic belongs to no stack."""
     from parcelq.errors import TopicNotFoundError
     from parcelq.names import looks_beside
     from parcelq.topics.admin import Topics
@@ -54,7 +55,7 @@ def s3() -> S3Client:
 
 
 def bucket(name: str) -> BucketStore:
-    """Return a bucket."""
+    """Return the store of objects in a bucket."""
     from parcelq.store.bucket import BucketStore
 
     return BucketStore(s3(), name)
@@ -62,7 +63,8 @@ def bucket(name: str) -> BucketStore:
 
 def overflow(bucket: str) -> Overflow:
     """Return the store of bodies that are too large for a message. Reading needs no bucket, because each message names
-    its own."""
+    a bucket.
+    """
     from parcelq.topics.overflow import Overflow
 
     return Overflow(s3(), bucket)

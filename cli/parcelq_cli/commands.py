@@ -1,4 +1,4 @@
-"""The list of the commands of `parcelq`; builds the command line from it."""
+"""The list of the commands of `parcelq`; builds the command line from this list."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from parcelq.errors import ParcelqError
 from parcelq_cli.plain import PlainCommand, PlainGroup
 
 _EMULATOR: Final = ("moto", "samtranslator")
-"""The extra that `parcelq emulate` needs."""
+"""The packages that only `parcelq emulate` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """A command. Its module is imported only when it runs or is listed.
+    """A command, whose module is imported only when the command runs or is listed.
 
     Attributes:
-        name: its name.
-        place: its module and function; for a group of commands, its `Typer`.
-        example: an example for its help.
-        short: its description in the list of commands; empty to use the first line of its help.
+        name: the command's name.
+        place: the module and the function of the command, or the module and the `Typer` object of a group of commands.
+        example: an example for the command's help.
+        short: the command's description in the list of commands; empty to use the first line of the command's help.
     """
 
     name: str
@@ -34,7 +34,7 @@ class _Command:
     short: str = ""
 
     def add_to(self, app: typer.Typer) -> None:
-        """Import the command, and add it to the command line."""
+        """Import the command's module, and add the command to the command line."""
         module, _, name = self.place.partition(":")
         found = getattr(import_module(module, __package__), name)
         if isinstance(found, typer.Typer):
@@ -74,10 +74,10 @@ _EMULATE: Final = _Command(
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """Make the command line with all commands, or with only the one that `words` names.
+    """Build the command line with all commands, or with only the command that `words` names.
 
     Args:
-        words: what follows `parcelq`.
+        words: the words that the user wrote after `parcelq`.
     """
     made = typer.Typer(
         cls=PlainGroup,

@@ -1,7 +1,7 @@
-"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and run them again.
+"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and send dead letters back.
 
-`parcelq dead` takes the id of a job, or a topic. Ids have a fixed form; `--topic` is for a topic whose name has the
-same form.
+`parcelq dead` takes the id of a job or the name of a topic. `--topic` is needed if the name of a topic has the form of
+a job's id.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def dead(
 ) -> None:
     """List entries that failed for good: the dead entries of a job, or the dead letters of a topic.
 
-    Shows for each its file or source, its record or line, the entry, and why it failed. With --json each line is an
-    object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is not
-    UTF-8, base64.
+    Shows for each entry its file or source, its record or line, its content, and why it failed. With --json each line
+    is an object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is
+    not UTF-8, base64.
     """
     from parcelq.lineage.source import Source, is_job_id
 
@@ -94,12 +94,13 @@ def redrive(
     output: Output,
     topic: Topic,
     only: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; may be given several times.")
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Send back only this message; the option may be repeated."),
     ] = None,
 ) -> None:
     """Send dead letters back to their topic, to be processed again.
 
-    All of them, or those given by --id.
+    Without --id, all dead letters of the topic are sent back.
     """
     from parcelq.process.redrive import redrive as send_back
     from parcelq.topics.sqs import SqsTopic
@@ -115,14 +116,14 @@ def redrive(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The origin of a dead letter: its source, and a span of bytes of the source."""
+    """The origin of a dead letter: the source, and the bytes of the source that the message covers."""
 
     source: Source
     lineage: Lineage
 
     @classmethod
     def of(cls, message: Pulled) -> _Place | None:
-        """Return the origin of a message; None if its attributes do not have it."""
+        """Return the origin of a message; None if the message's attributes do not name the origin."""
         from parcelq.errors import InvalidValueError, LineageError
         from parcelq.lineage.lineage import Lineage
         from parcelq.lineage.source import Source
@@ -136,14 +137,14 @@ class _Place:
 
     @property
     def start(self) -> int:
-        """Offset of the first byte."""
+        """The offset in the source of the message's first byte."""
         return self.lineage.root.start
 
     def is_right(self, body: bytes | None) -> bool:
-        """Return whether the file is still the unchanged source, as far as that can be checked.
+        """Return whether the source is unchanged since the message was made, as far as this can be checked.
 
-        S3 checks objects itself. For a file, the bytes of the message are compared; if the message is the output of a
-        step, only the file's size is. A pipe cannot be read again.
+        S3 checks objects itself. For a file, the message's bytes are compared with the file's, or only the file's size
+        is checked if the message is the output of a step. A pipe cannot be read again.
         """
         if self.source.bucket:
             return True
@@ -156,7 +157,9 @@ class _Place:
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """Return the decoded body of a message, read from S3 if it is stored there; or None and why it cannot be read."""
+    """Return the decoded body of a message, read from S3 if it is stored there; or None and the reason why the body
+    cannot be read.
+    """
     try:
         return overflow.load(message).message().body, ""
     except ParcelqError as error:
@@ -196,7 +199,7 @@ def _document(
 
 
 def _encoded(body: bytes | None) -> tuple[str | None, str | None]:
-    """Return bytes as text for JSON, and the encoding of that text."""
+    """Return bytes as text for JSON, and the name of the encoding of that text."""
     if body is None:
         return None, None
     try:
@@ -223,7 +226,9 @@ def _file(source: Source) -> BinaryIO:
 
 
 def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return the number of the line that starts at each place, if the source is readable and unchanged."""
+    """Map the first byte of each dead letter to its line number in the source. Unreadable or changed sources are left
+    out.
+    """
     from parcelq.records import LINES, places
 
     starts: dict[Source, list[int]] = {}
@@ -231,7 +236,7 @@ def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
         starts.setdefault(place.source, []).append(place.start)
     numbers: dict[tuple[Source, int], int] = {}
     for source, positions in starts.items():
-        # If the source was deleted or cannot be read, the dead letters are listed without numbers.
+        # If the source was deleted or cannot be read, the dead letters are listed without line numbers.
         with suppress(ParcelqError, OSError, ValueError), _opened(source) as stream:
             found = places(stream, LINES, positions) if stream else {}
             numbers.update(((source, start), place.line) for start, place in found.items())

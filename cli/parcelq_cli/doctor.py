@@ -14,22 +14,24 @@ from parcelq_cli.options import StackName
 from parcelq_cli.output import Output, amount, with_output
 
 _LEAST, _MOST = 2, 1000
-"""Smallest and largest concurrency of an event source:
+"""The smallest and the largest concurrency of an event source:
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 """
 _NEW_ACCOUNT: Final = 10
-"""Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+"""How many invocations a new account may run at once:
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+"""
 
 
 class Finding(NamedTuple):
-    """A problem that stops jobs or may stop them, and what to do about it."""
+    """A problem that stops jobs or may stop jobs, and what the user can do about the problem."""
 
     what: str
     help: str
 
 
 class Examined:
-    """Examines a stack."""
+    """Finds the problems of a stack that stop its jobs."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -38,7 +40,7 @@ class Examined:
         self.others = [f"{stack.prefix}-{name}" for name in ("uploader", "downloader")]
 
     def mapping(self, function: str) -> Mapping[str, Any]:
-        """Return the event source of a function. Raises ParcelqError if it has none."""
+        """Return the event source of a function. Raises ParcelqError if the function has no event source."""
         found = _asked(self.functions.list_event_source_mappings, FunctionName=function)["EventSourceMappings"]
         if not found:
             raise ParcelqError(f"function {function} has no event source")
@@ -46,7 +48,7 @@ class Examined:
         return mapping
 
     def concurrency(self) -> Iterator[Finding]:
-        """Check that the account's concurrency is enough for the stack."""
+        """Check that the account may run as many invocations at once as the stack needs."""
         limit = _asked(self.functions.get_account_settings)["AccountLimit"]["ConcurrentExecutions"]
         mappings = map(self.mapping, (*self.processors.values(), *self.others))
         wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
@@ -68,7 +70,7 @@ class Examined:
                 )
 
     def dead_letters(self) -> Iterator[Finding]:
-        """Check that there are no dead letters."""
+        """Check that the stack's topics have no dead letters."""
         from parcelq_cli.clients import topics
 
         every = topics()
@@ -88,7 +90,7 @@ class Examined:
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
     def workflows(self) -> Iterator[Finding]:
-        """Check that the current workflows can run."""
+        """Check that the current versions of the stack's workflows can run."""
         versions = self.stack.versions
         for one in versions.all():
             if not one.current:
@@ -111,7 +113,7 @@ class Examined:
 
 @with_output
 def doctor(out: Output, stack: StackName) -> None:
-    """Find out why jobs of a stack make no progress, and what to do about it.
+    """Find out why jobs of a stack make no progress, and what you can do.
 
     The exit code is 1 if there is a problem.
     """
@@ -146,13 +148,14 @@ def scale(
     out: Output,
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Name of the stage.", show_default=False)],
     number: Annotated[
-        int, typer.Argument(metavar="N", min=_LEAST, max=_MOST, help="Most processors at once.", show_default=False)
+        int,
+        typer.Argument(metavar="N", min=_LEAST, max=_MOST, help="The most processors at a time.", show_default=False),
     ],
     stack: StackName,
 ) -> None:
     """Set how many processors of a stage may run at the same time, while jobs run.
 
-    The next sam deploy resets it to the parameter Concurrency.
+    The next sam deploy resets the number to the parameter Concurrency.
     """
     examined = Examined(look_up(stack))
     if stage not in examined.processors:

@@ -1,4 +1,4 @@
-"""Escapes text from elsewhere before it is printed, by the rules of `parcelq.escaping`; works for styled text too."""
+"""Escapes text of unknown origin before it is printed, as `parcelq.escaping` does, but also escapes styled text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["escaped", "escaped_bytes", "escaped_json", "escaped_text", "one_line
 
 
 def escaped_text(text: Text) -> Text:
-    """Escape terminal control characters in styled text; its styles stay."""
+    """Escape terminal control characters in styled text, and keep the styles."""
     places = [found.start() for found in HARMFUL.finditer(text.plain)]
     if not places:
         return text

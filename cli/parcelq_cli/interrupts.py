@@ -1,7 +1,7 @@
-"""Ctrl-C raises KeyboardInterrupt at once in code that can handle it, otherwise a moment later.
+"""Makes Ctrl-C raise KeyboardInterrupt at once in code that can handle the exception, otherwise a moment later.
 
-An exception that a signal raises during an import may leave a module half imported. In Python code that a C library
-calls, it is printed and lost.
+An exception that a signal raises during an import may leave a module half imported. An exception in Python code that a
+C library called is printed and lost.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _RETRY_SECONDS: Final = 0.05
 _IMPORTS: Final = "<frozen importlib"
 _CALLED_BY_C: Final = ("awscrt",)
-"""Packages whose Python code is called from C code, which prints exceptions and drops them."""
+"""Packages whose Python code is called by C code, which prints exceptions and drops them."""
 _CALLED_BY_PYTHON: Final = frozenset({"__del__", "_remove"})
-"""Functions that the interpreter calls when an object is deleted, in this module and in `weakref`."""
+"""Functions that the interpreter calls when an object is deleted, in this program and in `weakref`."""
 
 
 def is_interruptible(frame: FrameType | None) -> bool:
-    """Return whether an exception raised in a frame reaches the command."""
+    """Return whether an exception raised in a frame would reach the command."""
     while frame:
         code = frame.f_code
         if code.co_filename.startswith(_IMPORTS) or code.co_name in _CALLED_BY_PYTHON:
@@ -45,7 +45,7 @@ def signal_later(number: int) -> None:
         time.sleep(_RETRY_SECONDS)
         ident = threading.main_thread().ident
         if ident is not None:
-            signal.pthread_kill(ident, number)  # it also ends what the thread waits for
+            signal.pthread_kill(ident, number)  # the signal also ends the thread's waiting
 
     threading.Thread(target=send, daemon=True).start()
 
@@ -57,7 +57,7 @@ def interruptible() -> Iterator[None]:
         yield
         return
     before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if before is not signal.default_int_handler:  # for example, the parent process ignores it
+    if before is not signal.default_int_handler:  # for example, the parent process ignores Ctrl-C
         yield
         return
 
@@ -77,7 +77,7 @@ def interruptible() -> Iterator[None]:
 
 
 def interrupted(number: int, frame: FrameType | None) -> None:
-    """Handle a signal: raise KeyboardInterrupt now or after a moment."""
+    """Handle a signal: raise KeyboardInterrupt now, or after a moment if the frame cannot handle the exception."""
     if is_interruptible(frame):
         raise KeyboardInterrupt
     signal_later(number)

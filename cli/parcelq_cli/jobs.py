@@ -1,4 +1,4 @@
-"""`parcelq jobs`, `cancel`, `redrive` and `resume`: jobs of this machine or of a stack, by their ids."""
+"""`parcelq jobs`, `cancel`, `redrive` and `resume`: commands for jobs of this machine or of a stack."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from parcelq.local.manage import JobStatus, LocalJobs
 
 SHOWN: Final = 80
-"""Characters of an entry that are shown; `--json` shows all of it."""
+"""How many characters of an entry are shown; `--json` shows the whole entry."""
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """Return the jobs of a folder of results. All commands look up jobs here."""
+    """Return the jobs of a folder of results. All commands use this function to look up jobs."""
     from parcelq.local.manage import LocalJobs
     from parcelq.local_files import check_folder
 
@@ -52,11 +52,11 @@ def jobs(
     stack: AnyStack = "",
     every: Annotated[bool, typer.Option("--all", help="With --stack, list complete jobs too.")] = False,
 ) -> None:
-    """List the jobs that are not complete: running, stopped, or finished with failed entries.
+    """List the jobs that are not complete: jobs that are running, stopped, or finished with failed entries.
 
-    Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓
-    both. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack keeps the record of
-    a job for 105 days.
+    Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ some
+    failed and some missing. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack
+    keeps the record of a job for 105 days.
     """
     if stack:
         from parcelq_cli.stack_jobs import list_jobs
@@ -100,7 +100,7 @@ def redrive(
     step: Annotated[
         list[str] | None,
         typer.Option(
-            "--step", metavar="STEP", help="Another step than the one the job began with, such as a corrected one."
+            "--step", metavar="STEP", help="A step that replaces the job's step, such as a corrected version."
         ),
     ] = None,
     workflow: WorkflowFolder = None,
@@ -119,7 +119,7 @@ def redrive(
 
         redrive_job(out, look_up(stack), job, step or [], workflow)
     elif workflow:
-        raise WrongUsageError("--workflow is for a job of a stack; one of this machine runs its own folder")
+        raise WrongUsageError("--workflow is for a job of a stack; a job of this machine runs its own folder")
     else:
         _run_again(out, output, job, redrive=True, steps=step or [])
 
@@ -148,7 +148,7 @@ def _run_again(
 
 
 def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:
-    """The facts about a job for `--json`."""
+    """Return the facts about a job that `--json` prints."""
     return {
         "job": job,
         "state": one.state,
@@ -162,7 +162,7 @@ def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:
 
 
 def line_of(job: str, one: JobStatus | JobRecord, name: object, problem: str = "", *, mapped: bool = True) -> Text:
-    """A job as a line, with its map below."""
+    """Return a line about a job, with the map of its source in a second line."""
     share = "?" if one.share is None else f"{one.share:.0%}"
     dead = f", {one.dead:,} dead" if one.dead else ""
     line = Text(f"{job}  {one.state}, {share}{dead}  {one_line(name)}" + (f": {one_line(problem)}" if problem else ""))
@@ -171,7 +171,7 @@ def line_of(job: str, one: JobStatus | JobRecord, name: object, problem: str = "
 
 
 def list_dead(out: Output, job: str, file: str, found: Iterable[Dead]) -> None:
-    """List the dead entries of a job; `file` is the file of entries that do not name one."""
+    """List the dead entries of a job; `file` is the file for entries that do not name their file."""
     count = 0
     for one in found:
         told: dict[str, Any] = {"job": job, "file": file, **json.loads(one.to_json())}

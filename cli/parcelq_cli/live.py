@@ -26,7 +26,9 @@ Show = Callable[["Progress"], None]
 
 
 def text_of(progress: Progress) -> str:
-    """Return the line: percent (100 only if all is done), entries a second, time left, dead and the newest reason."""
+    """Return the progress line: percent (100 only if all is done), speed, time left, dead entries and the newest
+    reason.
+    """
     parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "entry")]
     if progress.entries_per_second:
         parts.append(f"{progress.entries_per_second:,.0f}/s")
@@ -39,7 +41,7 @@ def text_of(progress: Progress) -> str:
 
 
 def summary_of(progress: Progress, seconds: float) -> str:
-    """Return the summary at the end: entries, time, speed, and dead entries."""
+    """Return the summary that is shown at the end: the numbers of entries and dead entries, the time and the speed."""
     took = f"{seconds:,.1f} s" if seconds < 60 else _duration(seconds)
     parts = [f"{amount(progress.entries, 'entry')} in {took}"]
     if seconds > 0 and progress.entries:
@@ -50,7 +52,7 @@ def summary_of(progress: Progress, seconds: float) -> str:
 
 @contextmanager
 def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
-    """Yield a function that shows a job's progress, which never goes backwards; print a summary at the end."""
+    """Yield a function that shows a job's progress, which never falls. Print a summary when the context ends."""
     began = clock()
     last: Progress | None = None
     with _shown(output, clock) as show:
@@ -97,6 +99,6 @@ def _line(progress: Progress) -> Text:
 
 
 def _duration(seconds: float) -> str:
-    from parcelq.collect.page.amounts import duration  # most runs are too short to need it
+    from parcelq.collect.page.amounts import duration  # most runs are too short to need this
 
     return duration(round(seconds))

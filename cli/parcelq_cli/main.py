@@ -1,4 +1,4 @@
-"""The command `parcelq`. It installs the handler for Ctrl-C before it imports anything slow."""
+"""The command `parcelq`. It handles Ctrl-C before it imports slow modules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Final, NoReturn
 from parcelq_cli.interrupts import interruptible
 
 _GARBAGE: Final = 50_000
-"""Allocations between two garbage collections; with Python's default, collection takes a tenth of the time of a short
-command.
+"""How many allocations happen between two garbage collections. With Python's default, a short command spends a tenth of
+its time on collections.
 """
 
 
 def main() -> None:
-    """Run the command line and exit. Every error becomes one sentence on stderr here, and nowhere else."""
+    """Run the command line and exit. Only this function turns errors into sentences on stderr, one sentence for each
+    error.
+    """
     try:
         with interruptible():
             _run()
@@ -37,7 +39,7 @@ def _run() -> NoReturn:
 
     try:
         code = app(sys.argv[1:])(prog_name="parcelq", standalone_mode=False)
-        if sys.stdout is not None:  # help, which is not printed through Output
+        if sys.stdout is not None:  # help is not printed through Output
             sys.stdout.flush()
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")

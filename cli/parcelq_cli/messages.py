@@ -35,7 +35,7 @@ def publish(
         list[str] | None,
         typer.Argument(
             metavar="BODY",
-            help="One message each; a single - makes a message of each line of stdin.",
+            help="The body of a message; a single - makes a message of each line of stdin.",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def publish(
     attribute: Attributes = None,
     bucket: Bucket = None,
 ) -> None:
-    """Publish messages, one for each BODY or line.
+    """Publish messages, one message for each BODY or line.
 
     To publish the lines of a file as parcels, use upload.
     """
@@ -88,20 +88,23 @@ def pull(
     least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as this many messages have arrived.")] = 1,
     most: Annotated[
         int | None,
-        typer.Option("--max", min=1, help="Never pull more.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"),
+        typer.Option(
+            "--max", min=1, help="The most messages to pull.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"
+        ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for --min messages; then those that arrived are printed.")
+        float,
+        typer.Option(min=0, help="How many seconds to wait for --min messages; then the messages so far are printed."),
     ] = MAX_LONG_POLL_SECONDS,
     acknowledge: Annotated[
-        bool, typer.Option("--acknowledge", help="Acknowledge the messages once they are printed.")
+        bool, typer.Option("--acknowledge", help="Acknowledge the messages after printing them.")
     ] = False,
 ) -> None:
     """Pull messages and print their bodies.
 
-    Text is printed unchanged, other bodies as base64. Without --acknowledge the messages are delivered again after the
-    topic's acknowledgement deadline. With --json each line is an object: message_id, receive_count, attributes, and
-    body or body_base64. On a terminal, control characters are escaped.
+    Bodies that are text are printed unchanged, all other bodies as base64. Without --acknowledge the messages are
+    delivered again after the topic's acknowledgement deadline. With --json each line is an object: message_id,
+    receive_count, attributes, and body or body_base64. On a terminal, control characters are escaped.
     """
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:
@@ -122,7 +125,7 @@ def pull(
 
 
 def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
-    """Print a message; return whether it was readable."""
+    """Print a message, and return whether the message was readable."""
     try:
         message = topic.read(pulled)
     except MessageError as error:
@@ -140,7 +143,7 @@ def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
 
 @contextmanager
 def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
-    """Yield the bodies: the arguments, or lines with their line ends, so that an empty line is an entry too."""
+    """Yield the bodies: the arguments, or lines with line ends, so that an empty line is an entry too."""
     if file is None and bodies != [_STDIN]:
         yield map(os.fsencode, bodies)
     elif file is None:

@@ -13,7 +13,7 @@ from parcelq.names import check_bucket
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="Name or URL of the topic.", show_default=False)]
 Attributes = Annotated[
     list[str] | None,
-    typer.Option("--attribute", metavar="NAME=VALUE", help="An attribute; may be given several times."),
+    typer.Option("--attribute", metavar="NAME=VALUE", help="An attribute; the option may be repeated."),
 ]
 RecordFormat = Annotated[
     str,
@@ -21,14 +21,16 @@ RecordFormat = Annotated[
         "--format",
         metavar="FORMAT",
         help="The record format: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4'; "
-        "each may be followed by header=NUMBER.",
+        "header=NUMBER may follow each.",
         show_default="from the file's name, otherwise lines",
     ),
 ]
 Steps = Annotated[
     list[str] | None,
     typer.Option(
-        "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+        "--step",
+        metavar="STEP",
+        help="A program: a path, or a command such as 'tr a-z A-Z'. Several programs run one after another.",
     ),
 ]
 OneStep = Annotated[
@@ -39,7 +41,7 @@ StepSettings = Annotated[
     str, typer.Option("--settings", metavar="FILE", help="The step's settings file.", show_default="none")
 ]
 WorkflowId = Annotated[
-    str, typer.Option("--workflow-id", help="Passed to the step as --workflow-id.", show_default="none")
+    str, typer.Option("--workflow-id", help="A text that the step gets as --workflow-id.", show_default="none")
 ]
 WorkflowFolder = Annotated[
     Path | None,
@@ -48,7 +50,9 @@ WorkflowFolder = Annotated[
 Settings = Annotated[
     list[Path] | None,
     typer.Option(
-        "--settings", metavar="FILE", help="Settings of the step; repeat it for several steps, in their order."
+        "--settings",
+        metavar="FILE",
+        help="The step's settings file; repeat the option for several steps, in their order.",
     ),
 ]
 Packages = Annotated[
@@ -63,7 +67,7 @@ StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of
 AnyStack = Annotated[
     str, typer.Option("--stack", metavar="NAME", help="A stack of AWS.", show_default="jobs of this machine")
 ]
-ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of a message.")]
+ParcelSize = Annotated[int, typer.Option(min=1, help="The most entries of a message.")]
 RESULTS: Final = Path("results")
 ResultsFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder of results.")]
 GoOn = Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")]
@@ -71,7 +75,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options do not fit together; the message says what would be right."""
+    """Arguments and options contradict each other. The message says what would be right."""
 
     exit_code = 2
 
@@ -86,7 +90,9 @@ def _job_id(job: str) -> str:
 
 JobId = Annotated[
     str,
-    typer.Argument(metavar="JOB", help="Id of the job, or the beginning of it.", show_default=False, callback=_job_id),
+    typer.Argument(
+        metavar="JOB", help="The id of the job, or the beginning of the id.", show_default=False, callback=_job_id
+    ),
 ]
 JobIds = Annotated[
     list[str],
@@ -100,7 +106,7 @@ JobIds = Annotated[
 
 
 def bucket_name(name: str | None) -> str | None:
-    """Return the name of a bucket from an option; raises WrongUsageError if it is not valid."""
+    """Return the name of a bucket from an option; raises WrongUsageError if the name is not valid."""
     try:
         return None if name is None else check_bucket(name)
     except InvalidValueError as error:
@@ -111,14 +117,14 @@ Bucket = Annotated[
     str | None,
     typer.Option(
         callback=bucket_name,
-        help="Bucket for entries too large for a message.",
+        help="The bucket for entries that are too large for a message.",
         show_default="none: such entries are refused",
     ),
 ]
 
 
 def attributes_of(texts: Sequence[str] | None) -> dict[str, str]:
-    """Read `NAME=VALUE` texts; raises WrongUsageError if one has another form, or a name comes twice."""
+    """Read `NAME=VALUE` texts; raises WrongUsageError if a text has another form, or if a name occurs twice."""
     attributes: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -1,7 +1,7 @@
-"""Prints results on stdout, as text or JSON, and everything else on stderr.
+"""Prints results on stdout as text or JSON, and prints everything else on stderr.
 
-All output passes through this module, which escapes text from elsewhere. Only a value that must not contain line breaks
-is escaped by the caller, with `one_line`.
+All output passes through this module, which escapes text of unknown origin. Only a value that must not contain line
+breaks is escaped by the caller, with `one_line`.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _SECONDS_BETWEEN_LINES: Final = 1.0
 
 
 class StatusLine(Protocol):
-    """Shows the progress of a command: in words, and as a share of the work if it is known."""
+    """Shows the progress of a command: in words, and as a share of the work if the share is known."""
 
     def __call__(self, text: str, share: float | None = None, /) -> None:
-        """Show it."""
+        """Show the progress."""
 
 
 def _console(**options: Any) -> Console:
-    from rich.console import Console  # importing it takes time, and a command that prints nothing does not need it
+    from rich.console import Console  # the import takes time, and a command that prints nothing does not need it
 
     return Console(soft_wrap=True, markup=False, highlight=False, emoji=False, **options)
 
 
 def to_stderr() -> Console:
-    """Return a console that prints on stderr, in colour on a terminal. Its input must already be escaped."""
+    """Return a console that prints on stderr, in colour on a terminal. Its text must already be escaped."""
     return _console(stderr=True)
 
 
@@ -62,10 +62,10 @@ class Output:
     """Prints the results and messages of a command.
 
     Attributes:
-        json: whether results are printed as JSON.
-        quiet: whether only results and errors are printed.
-        verbose: whether the log is printed in detail.
-        clock: returns a time in seconds.
+        json: whether to print results as JSON.
+        quiet: whether to print only results and errors.
+        verbose: whether to print a detailed log.
+        clock: a function that returns a time in seconds.
     """
 
     json: bool = False
@@ -76,7 +76,7 @@ class Output:
 
     @property
     def stderr(self) -> Console:
-        """The console for everything but results."""
+        """The console that prints everything except results."""
         if not self._stderr:
             self._stderr.append(to_stderr())
         return self._stderr[0]
@@ -84,7 +84,7 @@ class Output:
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
 
-        Bytes are data, such as the body of a message: they are written unchanged to a file or a pipe, and escaped on a
+        Bytes are data, such as the body of a message. Bytes are written unchanged to a file or a pipe, but escaped on a
         terminal. Raises ParcelqError if stdout is closed or full.
         """
         if self.json:
@@ -101,14 +101,15 @@ class Output:
         return _write(line.encode() + b"\n")
 
     def note(self, text: str) -> None:
-        """Print information on stderr that only people need."""
+        """Print information for people on stderr, unless `quiet` is set."""
         if not self.quiet:
             self.stderr.print(escaped(text))
 
     def confirm(self, doomed: Mapping[str, str], yes: bool) -> None:
-        """Show the names and contents of what will be deleted, and ask, unless the user already said yes.
+        """Show the names and contents of the things that will be deleted, and ask the user to confirm unless `yes` is
+        true.
 
-        Raises ParcelqError if the answer is no, or there is no terminal for asking you.
+        Raises ParcelqError if the answer is no, or if there is no terminal on which to ask.
         """
         if yes or not doomed:
             return
@@ -128,7 +129,7 @@ class Output:
 
     @contextmanager
     def progress(self, doing: str) -> Iterator[StatusLine]:
-        """Yield a function that shows progress: a live bar on a terminal, otherwise a line from time to time."""
+        """Yield a function that shows progress: as a live bar on a terminal, otherwise as a line every few seconds."""
         if self.quiet:
             yield lambda _text, _share=None: None
         elif self.stderr.is_terminal:
@@ -177,7 +178,7 @@ class Output:
 
 
 def _write(data: bytes) -> None:
-    """Write to stdout and flush, so that a message is acknowledged only after its output was written."""
+    """Write to stdout and flush, so that a message is acknowledged only after its text was written."""
     if sys.stdout is None:
         raise ParcelqError("stdout is closed, so results cannot be printed")
     try:
@@ -197,7 +198,9 @@ def forget_stdout() -> None:
 
 
 class _LogHandler(logging.Handler):
-    """Prints log records through the console that shows progress, so that they do not break its live line."""
+    """Prints log records through the console that shows progress, so that log lines do not break the live progress
+    line.
+    """
 
     def __init__(self, output: Output, level: int) -> None:
         super().__init__(level)
@@ -231,7 +234,7 @@ def with_output(command: Callable[Concatenate[Output, Arguments], None]) -> Call
 
 
 def amount(count: int, noun: str) -> str:
-    """Return `1 message`, `2,000 messages`."""
+    """Return a count and a noun, such as `1 message` or `2,000 messages`."""
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} " + (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")

@@ -1,7 +1,7 @@
 """Converts the options of commands without pydantic, which Typer imports for every text and number.
 
-That import takes half the time of a short command. This module converts values that are certainly valid; Typer converts
-the others, and reports their mistakes.
+Importing pydantic takes half the time of a short command. This module converts values that are certainly valid. Typer
+converts all other values, and reports their mistakes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _KNOWN: Final = (str, int, float, bool, Path)
 
 
 class PlainCommand(TyperCommand):
-    """A command of Typer with options of plain types."""
+    """A Typer command whose options are converted by this module."""
 
     def get_params(self, ctx: Any) -> Any:
         """Return the options and arguments, `--help` included."""
@@ -25,7 +25,7 @@ class PlainCommand(TyperCommand):
 
 
 class PlainGroup(TyperGroup):
-    """A group of commands of Typer with options of plain types."""
+    """A Typer group of commands whose options are converted by this module."""
 
     def get_params(self, ctx: Any) -> Any:
         """Return the options and arguments, `--help` included."""
@@ -58,7 +58,7 @@ class _Plain:
 
 
 def _converted(value: Any, param: Any) -> Any:
-    """Return the value in the option's type; `_UNSURE` if it may be invalid."""
+    """Return the value in the option's type; `_UNSURE` if the value may be invalid."""
     info, annotation = param.type_descriptor.parameter_info, param.type_descriptor.annotation
     several = param.multiple or param.nargs == -1
     if value is None:

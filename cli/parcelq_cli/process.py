@@ -1,4 +1,4 @@
-"""`parcelq process`: run a step over the messages of a topic, on any machine."""
+"""`parcelq process`: runs a step over the messages of a topic, on any machine."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def process(
     step: OneStep,
     settings: StepSettings = "",
     workflow_id: WorkflowId = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="Entries that the step should get at a time.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many entries each run of the step should get.")] = 1000,
     parcel_size: ParcelSize = 1000,
     timeout: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Seconds without a message after which the command ends.",
+            help="After how many seconds without a message the command ends.",
             show_default="none: until stopped",
         ),
     ] = None,
@@ -56,15 +56,15 @@ def process(
         typer.Option(
             min=0,
             max=MAX_DELAY_SECONDS,
-            help="Seconds until a message that failed is delivered again; doubled after each further failure.",
+            help="After how many seconds a failed message is delivered again; each further failure doubles the time.",
         ),
     ] = 5,
 ) -> None:
     """Run a step over a topic's messages and publish its output.
 
-    Messages that fail too often go to the dead-letter topic of INPUT_TOPIC, and OUTPUT_TOPIC gets a tombstone for each.
-    Ctrl-C and SIGTERM end the command after the messages that it is processing; a second Ctrl-C ends it at once, and
-    these messages are delivered again.
+    Messages that fail too often go to the dead-letter topic of INPUT_TOPIC. OUTPUT_TOPIC gets a tombstone for each of
+    these messages. Ctrl-C and SIGTERM end the command after it has processed its current messages. A second Ctrl-C ends
+    it at once, and its current messages are delivered again.
     """
     from contextlib import closing
 

@@ -44,22 +44,22 @@ def run(
     name: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="The name of the result, if there is only one file.", show_default="as the file"
+            metavar="NAME", help="The name of the result; only for a single file.", show_default="as the file"
         ),
     ] = "",
     combine: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Make one result of all files, in the order given, with this name.",
+            help="Make one result with this name from all files, in the given order.",
             show_default="a result of each",
         ),
     ] = "",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
+        int | None, typer.Option(min=1, help="The most entries of one run of the step.", show_default="1000")
     ] = None,
     parcel_size: Annotated[
-        int | None, typer.Option(min=1, help="Most entries of a message.", show_default="1000")
+        int | None, typer.Option(min=1, help="The most entries of a message.", show_default="1000")
     ] = None,
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
@@ -76,12 +76,12 @@ def run(
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
-    A folder means all files in it and in its subfolders, except those whose names begin with a dot; the names of
+    A folder means all files in the folder and its subfolders, except files whose names begin with a dot. The names of
     results include the folders. A pattern in quotes, such as 'data/**/*.smi', means all files that match it.
 
-    If you give the same command again, a run that was stopped continues where it stopped. Exits with 0 only if every
+    If you repeat the command of a run that was stopped, the run continues where it stopped. Exits with 0 only if every
     record is in a result; failed records are listed with their reasons in DIR/NAME.dead.jsonl, and parcelq redrive runs
-    them again.
+    these records again.
     """
     from parcelq.local.run import run_files
     from parcelq.local_files import check_folder

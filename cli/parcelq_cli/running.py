@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from parcelq.local.finish import FileResult
 
 _SHOWN: Final = 5
-"""How many dead entries are printed for each file; the list beside the result has all of them."""
+"""How many dead entries are printed for each file; the list beside the result contains all dead entries."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless `nohup` or the like ignores them; and say how to
-    continue."""
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless `nohup` or the like ignores the signals. Print how to
+    continue after an interruption.
+    """
     before = {one: signal.getsignal(one) for one in _SIGNALS}
     for one, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -47,13 +48,13 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a progress line, and print the outcome of each with `report_of`.
+    """Run files with a progress line, and print the outcome of each file with `report_of`.
 
     Args:
-        out: prints messages.
-        folder: the folder of results.
-        goes_on: how to continue after an interruption.
-        work: runs the files; its argument shows the progress.
+        out: prints the output of the command.
+        folder: the path of the folder of results.
+        goes_on: a text that says how to continue after an interruption.
+        work: a function that runs the files; its argument is a function that shows the progress.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -72,8 +73,8 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
 
 @contextmanager
 def _without_single_failures(out: Output) -> Iterator[None]:
-    """Drop the log records about failed runs: the progress line counts them, and the list of dead entries names
-    them.
+    """Drop the log records about failed runs, because the progress line counts failures, and the list of dead entries
+    names them.
     """
     logger = logging.getLogger("parcelq.process.decide")
     before = logger.level
@@ -85,9 +86,9 @@ def _without_single_failures(out: Output) -> Iterator[None]:
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float, where: str = "") -> None:
-    """Print the outcome of files in a folder of results; raises ParcelqError if a result is incomplete.
+    """Print the outcome of files in a folder of results; raise ParcelqError if a result is incomplete.
 
-    `where` has the options with which other commands find the jobs, if these are not on this machine.
+    `where` contains the options with which other commands find the jobs, if the jobs are not on this machine.
     """
     for one in results:
         _report(out, one, folder, seconds, where)
@@ -130,7 +131,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
 
 
 def counts_of(report: Mapping[str, Any]) -> str:
-    """The numbers of records read and written, and their format, from a report."""
+    """Return a text with the numbers of records read and written, and the record format, from a report."""
     read, written = report["entries"]["read"], report["entries"]["written"]
     count = "an unknown number of records" if read is None else amount(read, "record")
     how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
@@ -161,11 +162,11 @@ def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
 
 
 def dead_place(dead: dict[str, Any], file: str) -> str:
-    """The place of a dead entry, for a list of dead entries."""
+    """Return a text that says where a dead entry is: its file, and its record or line."""
     record = dead.get("record")
     return one_line(dead.get("file", file)) + (f", record {record}" if record is not None else "")
 
 
 def first_line(reason: str) -> str:
-    """The line of a reason that names the error."""
+    """Return the line of a reason (a traceback, for example) that names the error."""
     return next(iter(reason.splitlines()), "")

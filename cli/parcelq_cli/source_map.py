@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _BLOCKS: Final = {"=": ("█", "green"), "x": ("▒", "red"), ".": ("░", "dim"), "?": ("▓", "yellow")}
-"""One character for each kind of `parcelq.collect.source_map.KINDS`."""
+"""Maps each letter of `parcelq.collect.source_map.KINDS` to a character and its colour."""
 
 
 def map_line(letters: str) -> Text:
@@ -17,7 +17,7 @@ def map_line(letters: str) -> Text:
 
     Even the smallest dead or missing part is visible, also without colours.
     """
-    from rich.text import Text  # it takes time, and a quiet command needs none
+    from rich.text import Text  # the import takes time, and a quiet command does not need it
 
     line = Text()
     for letter, some in groupby(letters):

@@ -21,13 +21,13 @@ def list_jobs(out: Output, stack: Stack, *, every: bool, name: str = "") -> None
     """List the jobs of a stack, the newest first.
 
     Args:
-        out: prints messages.
-        stack: the stack.
+        out: prints the output of the command.
+        stack: the stack of the jobs.
         every: whether to list complete jobs too.
-        name: a text that the names of their files must contain.
+        name: a text that the names of the jobs' files must contain; empty for all jobs.
 
     Raises:
-        ParcelqError: no file of that name is known.
+        ParcelqError: if the stack knows no job of a file with such a name.
     """
     from parcelq.stack.kept import all_jobs
 
@@ -76,7 +76,7 @@ def redrive_job(out: Output, stack: Stack, job: str, steps: Sequence[str], folde
 
 
 def document_of(record: JobRecord) -> dict[str, Any]:
-    """What `parcelq jobs --json` prints about a job of a stack."""
+    """Return the facts about a job of a stack that `parcelq jobs --json` prints."""
     return {
         **jobs.document_of(record.id, record),
         "file": Source.parse(record.source).name,

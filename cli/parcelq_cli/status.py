@@ -25,14 +25,17 @@ AnyBucket = Annotated[
     str | None,
     typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack"),
 ]
-OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
+OutputTopic = Annotated[
+    str, typer.Option("--topic", help="The name of the topic with the outputs, from which results are put together.")
+]
 
 
 @with_output
 def status(
     output: Output,
     source: Annotated[
-        str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
+        str,
+        typer.Argument(metavar="NAME", help="Shows only sources whose names contain this text.", show_default="all"),
     ] = "",
     bucket: AnyBucket = None,
     topic: OutputTopic = "parcelq-output",
@@ -40,9 +43,9 @@ def status(
 ) -> None:
     """Show the progress of sources that have no complete result yet.
 
-    With --stack, the progress comes from the job records; with --bucket, from the collected messages, with every hole.
-    Both are as of the last collection. With NAME, finished sources of exactly that name are shown too. The exit code is
-    1 if no source of that name is known.
+    With --stack, the progress comes from the job records. With --bucket, it comes from the collected messages, and
+    every hole is shown. Either shows the state at the last collection. With NAME, finished sources of exactly that name
+    are shown too. The exit code is 1 if no source of that name is known.
     """
     if bool(stack) == bool(bucket):
         raise WrongUsageError("give either --stack or --bucket")
@@ -123,7 +126,7 @@ def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
 
 
 def _report(bucket: str, name: str) -> dict[str, Any] | None:
-    """Return the report of the finished source of a name; None if it does not exist."""
+    """Return the report of the finished source with a name; None if there is no such report."""
     import json
 
     from parcelq.errors import NotFoundError
@@ -149,7 +152,7 @@ def _is_put(bucket: str, name: str) -> bool:
 
 
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
-    """Return the state of a source from its report: complete, or without its dead entries."""
+    """Return a text about a finished source from its report: the result is complete, or lacks the dead entries."""
     entries = report.get("entries") or {}
     doubts = report.get("doubts")
     verdict = "whole" if report.get("complete") is True else "doubtful" if doubts else "not whole"
@@ -170,7 +173,7 @@ def _with_warnings(text: Text, warnings: Iterable[object]) -> Text:
 
 
 def _shown(one: Status) -> Text:
-    """A bar, followed by the shares covered, dead and missing; no bar if the size is unknown."""
+    """Return a text about a source: a bar and the shares done, dead and missing, or no bar if the size is unknown."""
     text = Text.assemble((one_line(one.name), "bold"))
     if one.topic:
         text.append(f"  uploaded to {one_line(one.topic)}", "dim")
@@ -193,7 +196,7 @@ def _entries(count: int | None) -> str:
 
 
 def _bar(one: Status) -> Text:
-    """A bar of the shares covered, dead and missing; even the smallest share is visible."""
+    """Return a bar of the shares done, dead and missing, in which even the smallest share is visible."""
     if one.total is None:
         return Text()
     shares = one.shares

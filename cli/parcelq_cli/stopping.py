@@ -1,4 +1,4 @@
-"""Stops a worker by a signal without losing the messages that it is processing."""
+"""Lets a signal stop a worker without losing the messages that the worker is processing."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Stopped(KeyboardInterrupt):
 class Stopper:
     """A context manager that makes SIGINT and SIGTERM end the worker after the current round.
 
-    While it waits for messages, a signal raises `Stopped` at once. A second signal during a round raises
+    While the worker waits for messages, a signal raises `Stopped` at once. A second signal during a round raises
     KeyboardInterrupt.
 
     Args:
-        on_signal: called in a thread when a signal arrives during a round.
+        on_signal: a function that is called in a thread when a signal arrives during a round.
     """
 
     def __init__(self, on_signal: Callable[[], None]) -> None:
@@ -50,13 +50,13 @@ class Stopper:
             signal.signal(one, handler)
 
     def begin_waiting(self) -> None:
-        """From now on a signal raises Stopped; so does a signal that arrived before."""
+        """Let a signal raise Stopped from now on. If a signal has already arrived, raise Stopped at once."""
         self._waiting = True
         if self._asked:
             raise Stopped
 
     def begin_round(self) -> None:
-        """From now on a signal waits for the end of the round."""
+        """Let a signal take effect only at the end of the round from now on."""
         self._waiting = False
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -74,7 +74,7 @@ class Stopper:
 
 @dataclass(eq=False)
 class StoppableProcessor(Processor):
-    """A processor that reports the begin of each round to its stopper."""
+    """A processor that tells its `Stopper` when a round begins."""
 
     stopper: Stopper = field(kw_only=True)
 

@@ -112,8 +112,8 @@ def count(out: Output, topic: Topic) -> None:
 def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
     """Delete a topic and its dead-letter topic.
 
-    All their messages are deleted too. The dead-letter topic stays if other topics use it, or if it belongs to another
-    account.
+    All messages of the two topics are deleted too. The dead-letter topic stays if other topics use it, or if it belongs
+    to another account.
     """
     topics = clients.topics()
     out.confirm(_counts(topics, topics.deleted_with(topic)), yes)
@@ -128,13 +128,13 @@ def clear(
         str, typer.Argument(metavar="PREFIX", help="The beginning of the names.", show_default=False)
     ] = "",
     everything: Annotated[
-        bool, typer.Option("--all", help="Delete all topics of the account and region; instead of a prefix.")
+        bool, typer.Option("--all", help="Delete all topics of the account and region, instead of giving a prefix.")
     ] = False,
     yes: Yes = False,
 ) -> None:
     """Delete all topics whose names begin with a prefix.
 
-    That includes dead-letter topics and all messages.
+    Dead-letter topics with such names and all messages are deleted too.
     """
     if bool(prefix) == everything:
         raise WrongUsageError("give either a PREFIX or --all")
@@ -167,8 +167,9 @@ def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
 
 
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, str]:
-    """Return the approximate numbers of messages of topics, in the order of names; 0 for a topic that was just
-    deleted."""
+    """Return the approximate numbers of messages of topics, by name and in the order of names; 0 for a topic that was
+    just deleted.
+    """
     from parcelq.aws.parallel import in_flight
 
     def counted(name: str) -> tuple[str, str]:

@@ -27,10 +27,9 @@ def upload(
 ) -> None:
     """Publish the records of files as parcels.
 
-    The file's name determines the record format: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is
-    a
-    line. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a file changes
-    while it is read, the command fails.
+    The file's name determines the record format: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name each
+    line is a record. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a
+    file changes while it is read, the command fails.
     """
     from parcelq.jobs.look import Look
     from parcelq.records import parse
@@ -52,7 +51,7 @@ def upload(
 
         published = upload_files(target, paths, parcel_size, fmt=fmt, store=store, on_file=tell)
         if looks := clients.looks(target):
-            publish_all(looks, [Look()])  # so that the stack collects their results
+            publish_all(looks, [Look()])  # so that the stack collects the results of the messages
     for _, one in done:
         for warning in one.warnings:
             out.note(warning)
@@ -68,17 +67,18 @@ def download(
     out: Output,
     topic: Topic,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Where to write the entries, one a line.", show_default=False)
+        Path,
+        typer.Argument(metavar="FILE", help="The new file for the entries, one entry per line.", show_default=False),
     ],
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds without a message after which the topic counts as empty.")
+        float, typer.Option(min=0, help="After how many seconds without a message the topic counts as empty.")
     ] = MAX_LONG_POLL_SECONDS,
 ) -> None:
     """Write all messages of a topic into a new file.
 
     The messages are acknowledged. The entries of each source are in order, without duplicates. While a source is
-    incomplete, FILE.parts stays and the exit code is 1; another download into the same file adds messages that arrived
-    since.
+    incomplete, FILE.parts stays and the exit code is 1. Another download into the same file adds the messages that
+    arrived since.
     """
     from parcelq.collect.download import download as collect
     from parcelq.local_files import check_folder

@@ -1,4 +1,4 @@
-"""`parcelq try`: run a program over the first records of a file, and show the output for each."""
+"""`parcelq try`: runs a program over the first records of a file, and shows the output for each record."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 _STDIN: Final = Path("-")
 _LEAST: Final = 16
-"""The fewest characters for a record and for its output, also on a narrow terminal."""
+"""How many characters a record and its output each get at least, also on a narrow terminal."""
 _NUMBERS: Final = 30
-"""Characters for the other columns."""
+"""How many characters the columns for number, time and memory take together."""
 _WIDE: Final = 120
-"""Characters of a line if the output is not a terminal."""
+"""How many characters a line has if the output is not a terminal."""
 _MOST_LINES: Final = 12
-"""Most lines shown of a record, of its output, or of what a step printed."""
+"""The most lines that are shown of a record, of its output, or of what a step printed."""
 
 
 @with_output
@@ -58,8 +58,7 @@ def try_(
     """Run a program over each of the first records of a file, and show the output for each.
 
     Shows input, output, time and memory, what the step printed, and the full reason if a record failed. The time of the
-    first
-    record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
+    first record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
     """
     from parcelq.jobs.assembled import with_id
     from parcelq.local.trial import first_records, try_records
@@ -123,7 +122,7 @@ def _document(trial: Trial) -> dict[str, Any]:
 
 
 class _Table:
-    """Shows records in columns: number, input, output, time and memory; and details below each."""
+    """Shows records in columns: number, input, output, time and memory; and details below each record."""
 
     def __init__(self, out: Output, steps: int) -> None:
         width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else _WIDE
@@ -134,7 +133,7 @@ class _Table:
         self._headed = out.json
 
     def row(self, trial: Trial) -> Text:
-        """Return the lines for one record."""
+        """Return the lines of the table that show one record."""
         made = Text()
         if not self._headed:
             self._headed = True
@@ -151,7 +150,7 @@ class _Table:
         return made
 
     def _add(self, made: Text, number: str, entry: list[str], run: StepTrial, *, failed: bool) -> None:
-        """Append the lines of one run: its input next to its output."""
+        """Append the lines that show one run of a step, with its input next to its output."""
         output = ["failed"] if failed else (_lines(run.output) or ["(nothing)"])
         if self._several:
             output[0] = f"{run.step}: {output[0]}"

@@ -33,9 +33,9 @@ def put(
     stack: StackName,
     name: Annotated[str, typer.Option(help="Name of the workflow.", show_default="the folder's")] = "",
 ) -> None:
-    """Store a workflow. From now on it processes files that are put into inbox/NAME/.
+    """Store a workflow for files that are put into inbox/NAME/.
 
-    A job keeps the version that it began with. Packages are built for the stack's functions.
+    A job keeps the version of the workflow with which it began. Packages are built for the stack's functions.
     """
     from parcelq.jobs.assembled import from_folder
     from parcelq.stack.publishing import publish
@@ -55,7 +55,7 @@ def put(
 @app.command("list", epilog="Example: parcelq workflows list --stack parcelq")
 @with_output
 def list_(out: Output, stack: StackName) -> None:
-    """List the workflows of a stack, each with its current version, which new jobs use."""
+    """List the workflows of a stack, each with the version that new jobs use."""
     found = look_up(stack).versions.all()
     width = max((len(one.name) for one in found), default=0)
     for one in found:

@@ -1,1 +1,1 @@
-"""The emulated stack: Parcelq with an emulated AWS on one machine."""
+"""The emulated stack: runs Parcelq on one machine, with an emulated AWS."""

@@ -1,4 +1,4 @@
-"""Moto as a WSGI application with Parcelq's own SQS and S3, and the HTTP server that runs it."""
+"""Moto as a WSGI application with Parcelq's own SQS and S3, and the HTTP server that runs the application."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ log = logging.getLogger(__name__)
 
 
 def application(directory: str) -> WSGIApplication:
-    """All of moto's services, changed for the whole process.
+    """Return all of moto's services as one application. This changes moto for the whole process.
 
     Args:
-        directory: for the objects of S3, and for message bodies that exceed the memory limit.
+        directory: the folder for the objects of S3, and for message bodies that exceed the memory limit.
     """
-    # Moto keeps every object for its dashboard, so memory would not be freed when a client deletes one.
+    # Moto's dashboard keeps every object in memory, even if a client deletes the object. This turns the dashboard off.
     BaseModel.__new__ = staticmethod(_new_untracked)
     # Moto parses the stack's template as YAML, which libyaml does in a tenth of the time.
     yaml.Loader = getattr(yaml, "CLoader", yaml.Loader)  # type: ignore[misc]
-    # Moto lists its own folder twice for each request to find the service.
+    # Moto lists its own folder twice to find the service of each request. This caches the result.
     services = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: services
     sqs_backends.backend = StandardQueueBackend
@@ -60,7 +60,7 @@ def application(directory: str) -> WSGIApplication:
 
 
 def with_account_settings(application: WSGIApplication) -> WSGIApplication:
-    """Answer Lambda's GetAccountSettings, which moto lacks, with the quotas of an account that has been in use."""
+    """Answer Lambda's GetAccountSettings, which moto lacks, with the usual quotas of an account that is not new."""
     limits = {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}
     body = json.dumps({"AccountLimit": limits, "AccountUsage": {"FunctionCount": 0, "TotalCodeSize": 0}}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
@@ -75,11 +75,11 @@ def with_account_settings(application: WSGIApplication) -> WSGIApplication:
 
 
 class Latency:
-    """A WSGI application that delays requests like a network, then passes them to another application.
+    """A WSGI application that delays requests like a network, and passes the requests to another application.
 
     Args:
         application: the other application.
-        seconds: the delay by service, such as `sqs`; a request's signature names its service.
+        seconds: maps services such as `sqs` to delays; a request's signature names its service.
     """
 
     def __init__(self, application: WSGIApplication, seconds: Mapping[str, float]) -> None:
@@ -95,11 +95,12 @@ class Latency:
 
 
 def listen(application: WSGIApplication, port: int) -> Any:
-    """Create an HTTP server for an application, one thread a connection. It listens at once; `serve_forever` answers.
+    """Create an HTTP server with a thread for each connection. It listens at once, but `serve_forever` answers
+    requests.
 
     Args:
-        application: the application.
-        port: port of the loopback interface; 0 takes a free one, which the server's `port` names.
+        application: the application that answers requests.
+        port: the port of the loopback interface; 0 for any free port, which the server's attribute `port` names.
     """
     return make_server(HOST, port, application, threaded=True, request_handler=KeepAliveHandler)
 
@@ -109,10 +110,10 @@ def _new_untracked(model: type, *_args: Any, **_options: Any) -> Any:
 
 
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
-    """Answers HTTP requests, and keeps connections open.
+    """Answers HTTP requests, and keeps the connections of clients open.
 
-    Werkzeug closes the connection after every request. An open connection saves a thread and 0.2 ms of CPU on either
-    side for each request, and a few hundred requests a second do not use up the machine's ports.
+    Werkzeug closes the connection after every request. Keeping connections open saves a thread and 0.2 ms of CPU on
+    either side for each request, and a few hundred requests a second do not use up the machine's ports.
     """
 
     protocol_version = "HTTP/1.1"
@@ -120,7 +121,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     wbufsize = _BLOCK  # a small reply is one packet
 
     def log_request(self, *_args: Any) -> None:
-        """Log nothing: there are many requests, and the sender of an invalid request gets an error."""
+        """Log no requests, because there are many, and the sender of an invalid request gets an error."""
 
     def run_wsgi(self) -> None:
         """Answer one request."""
@@ -136,12 +137,12 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
         try:
             self._respond(environ)
             while body.read(_BLOCK):
-                pass  # the next request must not begin with unread bytes of this one
+                pass  # the next request must not begin with unread bytes of this request
         except (ConnectionError, ClientDisconnected):
             self.close_connection = True
 
     def _change_over(self, environ: WSGIEnvironment) -> None:
-        """Answer frames instead of HTTP, until the client closes the connection."""
+        """Switch a connection to frames (see `frames`), and answer frames until the client closes the connection."""
         self.close_connection = True
         self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
         self.wfile.flush()
@@ -153,7 +154,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     def _safely(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             return self.server.app(environ, start_response)  # type: ignore[no-any-return]
-        except Exception:  # moto raises for unknown requests; the next request works
+        except Exception:  # moto raises for unknown requests; later requests still work
             log.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             start_response(*_FAILED)
             return ()
@@ -170,7 +171,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
             blocks = self.server.app(environ, start_response)
         except (ConnectionError, ClientDisconnected):
             raise
-        except Exception:  # moto raises for unknown requests; the next request works
+        except Exception:  # moto raises for unknown requests; later requests still work
             log.exception("%s %s failed", self.command, self.path)
             head, blocks = _FAILED, ()
         try:

@@ -1,4 +1,4 @@
-"""Bytes that are in a file instead of in memory if they exceed a limit."""
+"""Stores bytes in memory or in a file, so that large bodies take no memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 from parcelq.limits import MIB
 
 BLOCK_BYTES: Final = MIB
-"""The most bytes of a blob in memory."""
+"""How many bytes of a file are in memory at a time."""
 
 
 class _File:
@@ -38,7 +38,7 @@ def _unlink(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes in memory or in a file, with those methods of `bytes` that moto uses."""
+    """Bytes in memory or in a file, with the methods of `bytes` that moto uses."""
 
     file: _File | bytes
     start: int
@@ -46,7 +46,7 @@ class Blob:
 
     @classmethod
     def of(cls, blocks: Iterable[bytes], directory: str) -> Blob:
-        """Write a new file."""
+        """Write blocks of bytes to a new file, and return the blob that refers to the file."""
         file = _File(directory)
         with open(file.path, "wb") as stream:
             stream.writelines(blocks)
@@ -72,7 +72,7 @@ class Blob:
         return b"".join(self)
 
     def md5(self) -> str:
-        """Their MD5 digest, in hexadecimal."""
+        """Return the MD5 digest of the bytes, in hexadecimal."""
         digest = hashlib.md5(usedforsecurity=False)
         for block in self:
             digest.update(block)

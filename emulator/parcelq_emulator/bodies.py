@@ -1,4 +1,4 @@
-"""Bodies of waiting messages: in memory up to a limit, in files beyond it.
+"""Stores the bodies of waiting messages, in memory up to a limit, and in files above the limit.
 
 An uploader is faster than the steps, so most of a large file waits in a topic for a while.
 """
@@ -15,7 +15,7 @@ from parcelq.limits import MIB
 from parcelq_emulator.blob import Blob
 
 MOST_BYTES: Final = 64 * MIB
-"""The most bytes in memory, for all topics together."""
+"""How many bytes of bodies are in memory at most, for all topics together."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -30,8 +30,8 @@ class Bodies:
     """Keeps each body as long as the object that `keep` returned is referenced.
 
     Args:
-        directory: for the files; None to keep all bodies in memory.
-        most_bytes: the most bytes in memory.
+        directory: the folder for the files; None to keep all bodies in memory.
+        most_bytes: how many bytes of bodies are in memory at most.
     """
 
     def __init__(self, directory: str | None, most_bytes: int = MOST_BYTES) -> None:

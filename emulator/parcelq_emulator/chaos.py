@@ -1,7 +1,7 @@
-"""Makes the emulated stack behave as badly as AWS may: messages arrive twice and in any order, and functions die
-anywhere.
+"""Makes the emulated stack behave as badly as AWS may: messages arrive twice and in any order, and functions die at any
+moment.
 
-The same seed gives the same choices, as far as threads and processes run in the same order.
+The same seed gives the same choices, if threads and processes run in the same order.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from parcelq_emulator.sqs_message import Message
 from parcelq_emulator.sqs_queue import StandardQueue
 
 DELIVERED_TWICE: Final = 0.2
-"""Share of the messages that are delivered twice; S3's events always are."""
+"""The share of messages that are delivered twice. S3's events are always delivered twice."""
 _TEST_EVENT: Final = '"s3:TestEvent"'
 
 
 @dataclass(frozen=True, slots=True)
 class Chaos:
-    """The faults injected into a stack so far.
+    """Counts the faults that were injected into a stack so far.
 
     Attributes:
-        invocations: invocations of functions.
-        killed: invocations that were killed.
-        messages: messages that were delivered twice.
-        events: events of S3 that were delivered twice.
+        invocations: how many invocations of functions there were.
+        killed: how many invocations were killed.
+        messages: how many messages were delivered twice.
+        events: how many events of S3 were delivered twice.
     """
 
     invocations: int
@@ -56,11 +56,11 @@ class Chaos:
 
 
 def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
-    """A queue that delivers some messages and all events of S3 twice, and everything in random order.
+    """Return a class of queues that deliver some messages and all events of S3 twice, and all messages in random order.
 
     Args:
-        seed: the seed of its random choices.
-        folder: where it writes its counts.
+        seed: the seed of the queues' random choices.
+        folder: the folder to which the queues write their counts.
     """
     choice = random.Random(seed)  # nosec B311 # not a secret
     counts: Counter[str] = Counter()
@@ -75,10 +75,10 @@ def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
                 unfinished.replace(folder / CHAOS_FILE)
 
     class HostileQueue(StandardQueue):
-        """A queue with all the behaviour that SQS allows itself: duplicates and disorder."""
+        """A queue that delivers duplicates and changes the order, as SQS may."""
 
         def send(self, messages: Iterable[tuple[Message, int]]) -> None:
-            """Send messages, and some of them twice, under the same ids."""
+            """Send messages, and send some of the messages twice with the same ids."""
             given = list(messages)
             twice = [one for one in given if choice.random() < DELIVERED_TWICE]
             super().send(given + twice)

@@ -15,26 +15,27 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 0.2
 _POLLS_FACTOR: Final = 10
 _PAUSE_FACTOR: Final = 20
-"""A pause is this many times longer than the check before it: of the topics, and of the results, which may be
-thousands."""
+"""How many times longer a pause is than the check before it. A check reads the topics and the results, which may be
+thousands.
+"""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
     """Wait until every file has its result, or no more results can arrive.
 
-    A running job always has a message in the topic of looks, so when no message waits, all jobs have ended. Files whose
-    events failed for good are left out.
+    A running job always has a message in the topic of looks, so if no message waits, all jobs have ended. Files whose
+    events failed for good are not waited for.
 
     Args:
         pipeline: the running stack.
-        sizes: bytes of the files, by name.
-        tell: called with the progress.
+        sizes: maps the names of the files to their bytes.
+        tell: a function that is called with the progress.
 
     Returns:
-        Names of the files without a result.
+        The names of the files without a result.
 
     Raises:
-        ParcelqError: the stack makes no progress.
+        ParcelqError: if the stack makes no progress.
     """
     share, next_look = 0.0, 0.0
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""`parcelq emulate`: runs the deployed functions over files on this machine, up to their results."""
+"""`parcelq emulate`: runs the deployed functions over files on this machine, and downloads the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The downloaded result of a file, and its report."""
+    """The downloaded result of a file, and the report about the result."""
 
     path: Path
     report: dict[str, Any]
@@ -45,25 +45,28 @@ class Result:
 def emulate(
     output: Output,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE...]", help="The files; none with --keep.", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="The files; may be omitted with --keep.", show_default=False),
     ] = None,
     step: Annotated[
         list[str] | None,
         typer.Option(
             "--step",
             metavar="STEP",
-            help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row.",
+            help="A program: a path, or a command such as 'tr a-z A-Z'. Several programs run one after another.",
             show_default="the stack's built-in step",
         ),
     ] = None,
     settings: Annotated[
         list[Path] | None,
         typer.Option(
-            "--settings", metavar="FILE", help="Settings of the step; repeat it for several steps, in their order."
+            "--settings",
+            metavar="FILE",
+            help="The step's settings file; repeat the option for several steps, in their order.",
         ),
     ] = None,
     workflow_id: Annotated[str, typer.Option(help="Passed to the steps as --workflow-id.")] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="How many entries a step should get at a time.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many entries each run of a step should get.")] = 1000,
     parcel_size: ParcelSize = 1000,
     record_format: RecordFormat = "",
     range_bytes: Annotated[int, typer.Option(min=1, help="Files larger than this are uploaded in ranges.")] = 2**28,
@@ -73,7 +76,8 @@ def emulate(
         typer.Option(metavar="SEED", help="For tests: deliver messages twice, in any order, and kill functions."),
     ] = None,
     runtime: Annotated[
-        Runtime, typer.Option(help="What runs the functions: this Python, or, on Linux, AWS's runtime emulator.")
+        Runtime,
+        typer.Option(help="The program that runs the functions: this Python, or, on Linux, AWS's runtime emulator."),
     ] = Runtime.EMBEDDED,
     keep: Annotated[
         bool, typer.Option(help="Keep the stack running after the results are written, until Ctrl-C.")
@@ -81,8 +85,8 @@ def emulate(
 ) -> None:
     """Run the deployed functions on this machine over files, on an emulated AWS.
 
-    The resources are created from the deployed template, on a server on the loopback interface. The functions are the
-    deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
+    The resources are created from the deployed template, on a server on the loopback interface. The functions have the
+    deployed code, and each runs in a separate process. Exits with 0 only if every entry is in a result.
     """
     from parcelq.local_files import check_folder, check_readable, check_targets
     from parcelq.result_names import check_distinct
@@ -103,7 +107,7 @@ def emulate(
     check_folder(output_folder, "--output")
     check_distinct(str(file) for file in files)
     check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
-    for number in (signal.SIGTERM, signal.SIGHUP):  # it ends as cleanly as after Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # these signals end the command as cleanly as Ctrl-C does
         if signal.getsignal(number) != signal.SIG_IGN:  # for example under nohup
             signal.signal(number, signal.default_int_handler)
     with scratch_folder() as scratch:
@@ -120,7 +124,7 @@ def emulate(
 
 
 def _regular(path: Path, copy: Path) -> Path:
-    """Return a file that can be read more than once: the file itself, or a copy of a pipe's content."""
+    """Return a path that can be read more than once: `path` itself, or `copy` with the content if `path` is a pipe."""
     if path.is_file():
         return path
     with path.open("rb") as stream, copy.open("wb") as target:
@@ -213,7 +217,7 @@ def _summarise(
 
 
 def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
-    """Print the environment variables with which this command, the AWS CLI and boto3 use the stack."""
+    """Print the environment variables that make `parcelq`, the AWS CLI and boto3 use the stack."""
     from parcelq_emulator.pipeline import SPOKEN, STACK
 
     variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
@@ -243,7 +247,7 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
                 known[name] = report
                 try:
                     path, _ = pipeline.results.fetch(name, folder)
-                except ParcelqError as error:  # of this result; the others continue
+                except ParcelqError as error:  # an error about this result must not stop the others
                     note(str(error))
                 else:
                     output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")

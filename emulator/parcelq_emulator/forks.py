@@ -1,4 +1,4 @@
-"""Starts the processes of functions: forks them from one process that has imported their common modules."""
+"""Starts the processes of functions: forks each from a process that has already imported common modules."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RUNTIME: Final = Path(__file__).with_name("runtime.py")
 
 
 class ForkedProcess:
-    """A forked process.
+    """A process of a function, forked by `Forks`.
 
     Attributes:
-        stdin: a pipe to it.
-        stdout: a pipe from it.
-        returncode: its exit code, as in `subprocess.Popen`; None while it runs.
+        stdin: a pipe to the process.
+        stdout: a pipe from the process.
+        returncode: the process's exit code, as in `subprocess.Popen`; None while the process runs.
     """
 
     def __init__(self, forks: Forks, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
@@ -40,7 +40,7 @@ class ForkedProcess:
         return self.returncode is not None
 
     def stop(self, seconds: float) -> None:
-        """End the process by closing its stdin, and kill it if that takes longer than `seconds`."""
+        """End the process by closing its stdin, and kill the process if ending takes longer than `seconds`."""
         self.stdin.close()
         if not self.ended(seconds):
             self.kill()
@@ -54,10 +54,10 @@ class ForkedProcess:
 
 
 class Forks:
-    """A process that forks others while this context lasts. They share its imports of Python modules and boto3.
+    """A process that forks other processes while this context lasts. The forks share its imported modules.
 
     Args:
-        scratch: a folder for temporary files; its path identifies all processes.
+        scratch: a folder for temporary files; a process is identified by this path in its environment.
         library: the folder of the layer's library.
     """
 
@@ -93,14 +93,14 @@ class Forks:
 
         Args:
             handler: `module.function`.
-            memory: MB; the handler may ask for the number.
-            timeout: seconds an invocation may take.
-            folder: its working directory.
-            environment: all of its variables.
-            log: the file for what the handler prints.
+            memory: the function's memory in MB, which the handler may ask for.
+            timeout: how many seconds an invocation may take.
+            folder: the process's working directory.
+            environment: all environment variables of the process.
+            log: the file to which the handler's output is written.
 
         Raises:
-            OSError, EOFError: the forking process has ended.
+            OSError, EOFError: if the forking process has ended.
         """
         stdin, to_it = os.pipe()
         from_it, stdout = os.pipe()

@@ -1,11 +1,11 @@
-"""Sends requests of botocore to the local server without HTTP, which is most of the cost of a small request on either
-side.
+"""Sends requests of botocore to the local server without HTTP. For a small request, HTTP is most of the cost on both
+sides.
 
 A client connects to the server, switches protocols by HTTP's `Upgrade`, and then sends each prepared request as a line
-of JSON followed by the body. Replies have the same form. It uses botocore's event `before-send`:
+of JSON followed by the body. Replies have the same form. The client uses botocore's event `before-send`:
 https://github.com/boto/botocore/blob/develop/botocore/endpoint.py
 
-Functions load this file by its path, so it imports no other module of this package.
+Functions load this file by its path, so this module imports no other module of the package.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from urllib.parse import unquote, urlsplit
 
 PROTOCOL: Final = "parcelq-frames"
 _MOST_BYTES: Final = 1 << 20
-"""Larger bodies are sent by HTTP, and the server writes them to a file."""
+"""The most bytes of a body in a frame. A larger body is sent by HTTP, and the server writes the body to a file."""
 _BLOCK: Final = 1 << 16
 
 
 class _Small(io.BytesIO):
-    """The complete body of a reply."""
+    """The body of a reply, already read completely."""
 
     def stream(self, _amount: int = 0, **_: Any) -> Iterator[bytes]:
-        """Yield the whole body, like urllib3's responses."""
+        """Yield the whole body, as a urllib3 response does."""
         yield self.read()
 
 
@@ -39,15 +39,15 @@ class _Large(io.RawIOBase):
         self._stream, self._left, self._done = stream, length, done
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True, because the body can be read."""
         return True
 
     def read(self, size: int | None = -1) -> Any:
-        """Read `amount` bytes, or all that are left."""
+        """Read up to `size` bytes, or all remaining bytes."""
         return super().read(-1 if size is None else size)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with as many bytes as are left."""
+        """Fill a buffer with the next bytes, and return how many bytes were read."""
         data = self._stream.read(min(len(buffer), self._left)) if self._left else b""
         buffer[: len(data)] = data
         self._left -= len(data)
@@ -58,7 +58,7 @@ class _Large(io.RawIOBase):
         return len(data)
 
     def stream(self, _amount: int = 0, **_: Any) -> Iterator[bytes]:
-        """Yield the whole body, like urllib3's responses."""
+        """Yield the whole body, as a urllib3 response does."""
         while block := self.read(_BLOCK):
             yield block
 
@@ -70,7 +70,7 @@ class _Large(io.RawIOBase):
 
 
 class Frames:
-    """Sends requests of boto3 sessions to a local server.
+    """Sends the requests of boto3 sessions to a local server as frames.
 
     Args:
         url: the server's endpoint.
@@ -81,13 +81,13 @@ class Frames:
         self._free: list[IO[bytes]] = []
 
     def install(self, session: Any) -> None:
-        """Make all future clients of a boto3 or botocore session send their requests this way."""
+        """Make all future clients of a boto3 or botocore session send their requests as frames."""
         session.events.register_first("choose-signer.*.*", _choose_signer)
         session.events.register("before-sign.*.*", _name_service)
         session.events.register_last("before-send.*.*", self.send)
 
     def send(self, request: Any, **_: Any) -> Any:
-        """Answer a request of botocore; None if it must be sent by HTTP."""
+        """Send a request of botocore and return the reply. Return None if the request must be sent by HTTP."""
         from botocore.awsrequest import AWSResponse
         from botocore.exceptions import ConnectionClosedError
 
@@ -121,24 +121,24 @@ class Frames:
         connection = socket.create_connection((address.hostname or "", address.port or 80))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream: Any = connection.makefile("rwb")
-        connection.close()  # once the stream is closed
+        connection.close()  # the connection closes when the stream is closed
         stream.write(f"GET / HTTP/1.1\r\nHost: local\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n".encode())
         stream.flush()
         while line := stream.readline().strip():
             if line.startswith(b"HTTP/") and b" 101 " not in line:
-                raise ConnectionError(f"the server does not change over: {line!r}")
+                raise ConnectionError(f"the server does not switch to frames: {line!r}")
         return stream  # type: ignore[no-any-return]
 
 
 def _choose_signer(signature_version: Any, **_: Any) -> Any:
-    """Sign nothing, which costs more than to send it, but for what others are to send."""
+    """Sign no request that this module sends, because signing costs more than sending. Sign presigned URLs as usual."""
     from botocore import UNSIGNED
 
     return None if str(signature_version).endswith(("-query", "-presign-post")) else UNSIGNED
 
 
 def _name_service(request: Any, signing_name: str, region_name: str, signature_version: Any, **_: Any) -> None:
-    """Say in an unsigned request which service it is for, as a signature does."""
+    """Add the name of the service to an unsigned request, because a signature would contain this name."""
     from botocore import UNSIGNED
 
     if signature_version is UNSIGNED:
@@ -156,7 +156,7 @@ def _write(stream: IO[bytes], head: Any, body: bytes | bytearray | Iterable[byte
 
 
 def _read(stream: IO[bytes]) -> tuple[Any, int]:
-    """Read the head of a frame, and the size of its body. Raises EOFError at the end of the stream."""
+    """Read the head of a frame; return the head and the size of the body. Raise EOFError at the end of the stream."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         raise EOFError("the other side is gone")
@@ -170,8 +170,8 @@ def serve(rfile: IO[bytes], wfile: IO[bytes], application: Any, base: Mapping[st
     Args:
         rfile: the stream of requests.
         wfile: the stream for replies.
-        application: the application.
-        base: variables of all requests.
+        application: the application that answers.
+        base: the WSGI variables that all requests have.
     """
     while True:
         try:

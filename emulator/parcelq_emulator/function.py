@@ -21,7 +21,7 @@ from parcelq_emulator.surroundings import inherited
 
 _STOP_SECONDS: Final = 5.0
 DIED: Final = "Died"
-"""The `kind` of an InvocationError whose process ended."""
+"""The `kind` of an InvocationError if the process ended."""
 
 
 class Runtime(StrEnum):
@@ -32,11 +32,11 @@ class Runtime(StrEnum):
 
 
 class InvocationError(ParcelqError):
-    """A handler raised, took too long, or its process died.
+    """An invocation failed: the handler raised an error or took too long, or the process died.
 
     Attributes:
-        kind: the exception's class name, `Timeout`, or `DIED`.
-        text: the message.
+        kind: the class name of the handler's exception, `Timeout`, or `DIED`.
+        text: the error message.
     """
 
     def __init__(self, function: str, kind: str, message: str) -> None:
@@ -51,13 +51,14 @@ class FunctionSpec:
 
     Attributes:
         name: the function's name.
-        folder: the folder of its code.
-        handler: `module.function`.
-        environment: its variables, in addition to Lambda's own.
-        timeout: seconds.
-        memory: MB; reported to the handler, but not enforced here.
+        folder: the folder of the function's code.
+        handler: the handler's name, as `module.function`.
+        environment: the function's environment variables, without the variables that Lambda itself sets.
+        timeout: how many seconds an invocation may take.
+        memory: the function's memory in MB, which the handler can read but which is not enforced here.
         library: the folder of the layer's library.
-        scratch: the instance's own folder for temporary files; its path identifies all processes that it started.
+        scratch: the instance's own folder for temporary files; all processes that the instance started are identified
+            by this path.
     """
 
     name: str
@@ -70,7 +71,7 @@ class FunctionSpec:
     scratch: Path
 
     def variables(self) -> dict[str, str]:
-        """The environment of the process: Lambda's own variables, and those of the template."""
+        """The environment of the process: the variables that Lambda sets, and the variables from the template."""
         own = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory),
@@ -82,11 +83,11 @@ class FunctionSpec:
 
 
 class Instance(ABC):
-    """One instance of a function, while this context lasts. The first event starts it.
+    """An instance of a function, which the first event starts, and which stops when this context ends.
 
     Args:
-        spec: what to run.
-        log: where the handler's logs go.
+        spec: the configuration of the instance.
+        log: the file to which the handler's logs are written.
     """
 
     def __init__(self, spec: FunctionSpec, log: IO[bytes]) -> None:
@@ -103,25 +104,25 @@ class Instance(ABC):
 
     @abstractmethod
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """Give an event to the handler and return its answer. One call at a time.
+        """Give an event to the handler and return the answer. Only one call at a time is allowed.
 
         Raises:
-            InvocationError: the handler raised, the invocation timed out, or the process died. The next event starts a
-                new process.
+            InvocationError: if the handler raised an error, the invocation timed out, or the process died. In the last
+                two cases, the next event starts a new process.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Let the instance end, or kill it."""
+        """Let the instance end, or kill it if this takes too long."""
 
 
 class FunctionProcess(Instance):
-    """An instance that is a process of this Python with a time limit.
+    """An instance that is a process of this Python. Each invocation has a time limit.
 
     Args:
-        spec: what to run.
-        log: where the handler's logs go.
-        forks: starts the process.
+        spec: the configuration of the instance.
+        log: the file to which the handler's logs are written.
+        forks: the object that starts the process.
     """
 
     def __init__(self, spec: FunctionSpec, log: IO[bytes], forks: Forks) -> None:
@@ -130,7 +131,7 @@ class FunctionProcess(Instance):
         self._process: ForkedProcess | None = None
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """Give an event to the handler and return its answer."""
+        """Give an event to the handler and return the answer."""
         spec = self._spec
         try:
             if self._process is None or self._process.ended():
@@ -151,9 +152,9 @@ class FunctionProcess(Instance):
         return answer["result"]
 
     def stop(self) -> None:
-        """Let the process end, or kill it."""
+        """Let the process end, or kill it if this takes too long."""
         if self._process is not None:
-            with suppress(OSError, EOFError):  # its processes are already dead
+            with suppress(OSError, EOFError):  # the processes are already dead
                 self._process.stop(_STOP_SECONDS)
 
     def _ended_with(self) -> int | None:

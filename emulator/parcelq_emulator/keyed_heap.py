@@ -1,4 +1,4 @@
-"""A priority queue whose items can be taken out or moved."""
+"""A priority queue that can remove and move items."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 class KeyedHeap:
-    """Numbers in the order of a key, smallest first, each number at most once.
+    """A set of numbers in the order of their keys, smallest key first.
 
     A number that is discarded or gets another key leaves its old item in the heap, which is skipped when it reaches the
-    top. The heap is rebuilt before such items become the majority.
+    top of the heap. The heap is rebuilt before such items become the majority.
     """
 
     __slots__ = ("_items", "_keys")
@@ -24,7 +24,7 @@ class KeyedHeap:
         return len(self._keys)
 
     def put(self, number: int, key: float) -> None:
-        """Add a number, or give it another key."""
+        """Add a number, or change the key of the number."""
         self._keys[number] = key
         heapq.heappush(self._items, (key, number))
         if len(self._items) > 2 * len(self._keys) + 64:
@@ -32,18 +32,20 @@ class KeyedHeap:
             heapq.heapify(self._items)
 
     def discard(self, number: int) -> None:
-        """Remove a number if it exists."""
+        """Remove a number if the heap contains it."""
         self._keys.pop(number, None)
 
     def first_key(self) -> float:
-        """The smallest key; infinity if there is no number."""
+        """Return the smallest key, or infinity if the heap is empty."""
         items = self._items
         while items and self._keys.get(items[0][1]) != items[0][0]:
             heapq.heappop(items)
         return items[0][0] if items else math.inf
 
     def take_up_to(self, key: float) -> Iterator[int]:
-        """Remove and yield the numbers whose key is at most `key`, smallest first. Only yielded numbers are removed."""
+        """Remove and yield the numbers whose key is at most `key`, smallest key first. Only yielded numbers are
+        removed.
+        """
         while self._keys and self.first_key() <= key:
             _, number = heapq.heappop(self._items)
             del self._keys[number]

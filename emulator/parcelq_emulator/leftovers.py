@@ -1,4 +1,6 @@
-"""Ends processes that a killed function left running: Lambda ends its whole sandbox, so the emulated stack must too."""
+"""Ends processes that a killed function left running: Lambda ends the function's whole sandbox, so the emulated stack
+must end these processes.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ _PROC: Final = Path("/proc")
 
 @contextmanager
 def ending_processes_below(folder: Path) -> Iterator[None]:
-    """End all processes of a folder at the end of the context, even if this process is killed.
+    """End all processes of a folder when the context ends, even if this process is killed.
 
-    A separate process does it as soon as its standard input ends.
+    A separate process ends these processes as soon as its own standard input ends.
     """
     guard = subprocess.Popen(
         python("-m", _MODULE, str(folder)),
@@ -41,16 +43,16 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
 def end_processes_below(folder: Path) -> set[int]:
     """Kill all processes of functions whose `TMPDIR` is in a folder, and of steps that ran there.
 
-    Steps run in process groups of their own, and lose their parent when their function dies; only a variable in their
-    environment still identifies them. A function that runs a step closes its environment to others, so it is known as a
-    child. Needs /proc; without it, no process is found.
+    Steps run in process groups of their own, and lose their parent when their function dies. Then only a variable in a
+    step's environment identifies the step. A function that runs a step hides its environment from other processes, so
+    the function is found as a child. This needs /proc; without it, no process is found.
 
     Returns:
         The ids of the killed processes.
     """
     marks = tuple(f"{name}={folder}".encode() for name in ("TMPDIR", MARK))
     killed: set[int] = set()
-    while found := _with_children(marks) - killed:  # again, because one of them may have started another
+    while found := _with_children(marks) - killed:  # repeated, because a process may have started another
         for process in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
@@ -59,12 +61,12 @@ def end_processes_below(folder: Path) -> set[int]:
 
 
 def _with_children(marks: tuple[bytes, ...]) -> set[int]:
-    """Ids of the processes that have one of `needles` in their environment, and of all that they started."""
+    """Return the ids of the processes that have one of `marks` in their environment, and of all their descendants."""
     parents: dict[int, int] = {}
     found: set[int] = set()
     for entry in _PROC.glob("[0-9]*"):
         process = int(entry.name)
-        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: pid (name) state parent …
             parents[process] = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
             if any(_is_below(variable, marks) for variable in (entry / "environ").read_bytes().split(b"\0")):

@@ -1,4 +1,4 @@
-"""The options of the emulated stack."""
+"""The options with which the emulated stack runs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Options:
     """The options of the emulated stack.
 
     Attributes:
-        steps: the steps in their order; each is a stage. Without any, the stack runs its built-in step.
-        batch_size: how many entries a step should get at a time.
-        parcel_size: most entries of a message.
-        record_format: the record format of all files; empty to derive it from their names.
-        range_bytes: files larger than this are uploaded range by range.
-        instances: processes that receive the messages of each topic.
+        steps: the steps, in order; each step becomes a stage. If there are no steps, the stack runs its built-in step.
+        batch_size: how many entries each run of a step should get.
+        parcel_size: the most entries of a message.
+        record_format: the record format of all files; empty to derive the format from the files' names.
+        range_bytes: the size in bytes above which a file is uploaded range by range.
+        instances: how many processes receive the messages of each topic.
         chaos: a seed for random duplicates, disorder and deaths of functions; None for no such faults.
         runtime: the program that runs the functions.
-        latency: seconds that are added to each request, by service.
+        latency: maps services to the seconds by which each request is delayed.
     """
 
     steps: Sequence[Step]
@@ -43,13 +43,13 @@ class Options:
 
     @property
     def stages(self) -> dict[str, Step | None]:
-        """The steps by the names of their stages; None for the built-in step."""
+        """Maps the name of each stage to its step, or to None for the built-in step."""
         if len(self.steps) <= 1:
             return {"step": self.steps[0] if self.steps else None}
         return {f"step{number}": step for number, step in enumerate(self.steps, 1)}
 
     def parameters(self) -> dict[str, str]:
-        """The template's parameters for these options."""
+        """The parameters of the template that correspond to these options."""
         return {
             "Stages": ",".join(self.stages),
             "BatchSize": str(self.batch_size),

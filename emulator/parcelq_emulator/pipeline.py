@@ -1,4 +1,6 @@
-"""The deployed pipeline on this machine: the template's resources on the local server, the functions as processes."""
+"""The deployed pipeline on this machine: creates the template's resources on the local server, and runs the functions
+as processes.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,14 @@ if TYPE_CHECKING:
 
 _PACKAGED: Final = Path(__file__).with_name("deployment")
 ROOT: Final = _PACKAGED if _PACKAGED.exists() else Path(__file__).resolve().parents[2]
-"""The folder of the template and the functions: in the wheel, or in the checkout of an editable install."""
+"""The folder of the template and the functions: a folder of the wheel, or of the checkout of an editable install."""
 _LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
 """The library that functions import from the layer."""
 _PROCESSOR: Final = "functions/processor"
 _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
-"""After this many seconds without a message of a job, its missing records are published again. The time is short,
-because topics are counted exactly here.
+"""After how many seconds without a message of a job its missing records are published again. The time is short, because
+the counts of topics are exact here.
 """
 _PUTS_IN_FLIGHT: Final = 4
 STACK: Final = "parcelq"
@@ -63,7 +65,7 @@ SPOKEN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
     **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), REGION),
 }
-"""Variables with which an AWS client uses the local server, in addition to its URL."""
+"""The environment variables that an AWS client needs to use the local server, in addition to the server's URL."""
 _COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -72,23 +74,23 @@ _COUNTS: Final = (
 
 
 def environment(url: str) -> dict[str, str]:
-    """The variables with which any AWS client talks only to the local server."""
+    """Return the environment variables with which an AWS client sends requests only to the local server."""
     return {"AWS_ENDPOINT_URL": url, **SPOKEN, **NO_CONFIGURATION}
 
 
 @dataclass(slots=True)
 class Pipeline:
-    """A running stack, from `running`.
+    """A running stack, which `running` yields.
 
     Attributes:
         options: the user's options.
         url: the local server's endpoint.
         stack: the resources created from the template.
-        topics: its topics.
+        topics: manages the stack's topics.
         s3: a boto3 S3 client.
-        pump: moves messages from topics to functions.
-        events_url: URL of the topic that gets the bucket's events.
-        errors: invocations so far that ended without an answer.
+        pump: the object that moves messages from topics to functions.
+        events_url: the URL of the topic that gets the bucket's events.
+        errors: the errors of invocations that ended without an answer so far.
         scratch: a folder for temporary files of the server and the functions.
         results: the bucket's objects under `results/`.
     """
@@ -105,7 +107,7 @@ class Pipeline:
     results: Results
 
     def put(self, file: Path, name: str) -> None:
-        """Put a file into the inbox."""
+        """Put a file into the inbox under a name."""
         with translated():
             self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
 
@@ -115,46 +117,46 @@ class Pipeline:
             list(pool.map(self.put, files.values(), files.keys()))
 
     def waiting(self) -> int:
-        """Messages that the functions have not finished, including those in flight.
+        """Return how many messages the functions have not finished, including messages in flight.
 
-        A job that has not ended always has one, because its look is a message.
+        A job that has not ended always has a message, because its next look (check) is a message.
 
         Raises:
-            ParcelqError: the pump failed.
+            ParcelqError: if the pump failed.
         """
         self.pump.check()
         return sum(self.count(url) for url in (self.events_url, *self._inputs()))
 
     def uncollected(self) -> int:
-        """Messages that have not been collected yet."""
+        """Return how many output messages have not been collected yet."""
         return self.count(OUTPUT_TOPIC)
 
     def healings(self) -> int:
-        """How often missing records of a job were published again."""
+        """Return how often missing records of jobs were published again."""
         store = BucketStore(self.s3, self.stack.bucket)
         return sum(parse_record(store.read(key), key).healings for key in store.keys(JOBS))
 
     def given_up(self) -> dict[str, str]:
-        """Names of files that could not be uploaded, with the reasons."""
+        """Map the names of files that could not be uploaded to the reasons."""
         refused = noted_problems(BucketStore(self.s3, self.stack.bucket))
         events = {one.key.removeprefix(INBOX): one.reason for one in self.pump.given_up}
         return {**events, **{Source.parse(source).name: problem for source, problem in refused.items()}}
 
     def chaos(self) -> Chaos:
-        """The faults injected into the stack so far."""
+        """Return the counts of the faults that were injected into the stack so far."""
         return Chaos.below(self.scratch)
 
     def dead_letters(self) -> list[Pulled]:
-        """The dead letters of all functions' topics."""
+        """Return the dead letters of all topics from which functions read."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
-            if count := self.count(url):  # which is exact here, so there is no need to wait for more
+            if count := self.count(url):  # the count is exact here, so there is no need to wait for more
                 letters += peek(SqsTopic(self.topics.sqs, url), count)
         # There may also be events of objects here, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 
     def count(self, topic: str) -> int:
-        """Messages of a topic, given its name or URL, including locked and delayed ones."""
+        """Return how many messages a topic (a name or URL) has, including locked and delayed messages."""
         attributes = self.topics.attributes(topic)
         return sum(int(attributes[name]) for name in _COUNTS)
 
@@ -166,7 +168,7 @@ class Pipeline:
 def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     """Start the server, create the stack, and run its functions while the context lasts.
 
-    Afterwards no process and no temporary file is left.
+    After the context, no process and no temporary file is left.
 
     Args:
         options: the user's options.
@@ -174,7 +176,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         scratch: a folder for temporary files, which the caller deletes.
 
     Raises:
-        ParcelqError: something could not be started; the message says what.
+        ParcelqError: if a part of the stack could not be started; the message says which.
     """
     import boto3
     from botocore.config import Config
@@ -185,7 +187,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         embedded = options.runtime == Runtime.EMBEDDED
         forks = (
             cleanup.enter_context(Forks(scratch, _LIBRARY)) if embedded else None
-        )  # it imports while the server starts
+        )  # modules are imported while the server starts
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
@@ -196,12 +198,12 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
         plain = template.result()
-        # Packages of workflows must be for the Python and the machine that run the functions here.
+        # Packages of workflows must be built for the Python and the machine that run the functions here.
         plain["Outputs"]["PythonVersion"]["Value"] = f"{sys.version_info.major}.{sys.version_info.minor}"
         plain["Outputs"]["Platform"]["Value"] = f"{os.uname().machine}-manylinux_2_34"
         stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
-        # On AWS the next downloader starts minutes later anyway, so it waits longer for one that died.
+        # On AWS the deadline of the output topic is longer, because the next downloader starts minutes later anyway.
         output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
         sqs.set_queue_attributes(QueueUrl=output, Attributes={"VisibilityTimeout": str(_OUTPUT_DEADLINE)})
         notified, events = notify(stack, topics, s3)
@@ -240,12 +242,12 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         try:
             yield pipeline
         except BaseException:
-            pump.stop(lambda: end_processes_below(scratch))  # running invocations are not waited for
+            pump.stop(lambda: end_processes_below(scratch))  # this does not wait for running invocations
             raise
 
 
 def _settings_file(step: Step, scratch: Path) -> str:
-    """The path of a step's settings. Settings of a command such as `tr a-z A-Z` are written to a file."""
+    """Return the path of a step's settings. Settings of a command such as `tr a-z A-Z` are first written to a file."""
     settings = step.settings
     if settings.path or not settings.filter:
         return str(settings.path or "")
@@ -256,7 +258,7 @@ def _settings_file(step: Step, scratch: Path) -> str:
 
 
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
-    """How a function runs here: as deployed, except that steps may be anywhere on this machine."""
+    """Return the configuration of a function as deployed, except that steps may be anywhere on this machine."""
     variables = {**function.environment, **more, "PARCELQ_QUIET_SECONDS": str(_QUIET_SECONDS)}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)

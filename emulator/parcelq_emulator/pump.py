@@ -1,4 +1,4 @@
-"""The event pump: does what Lambda's event source mappings do, between the local server and the functions."""
+"""The event pump: moves messages from the local server to the functions, as Lambda's event source mappings do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1
 _LOW_TRAFFIC_SECONDS: Final = 20
-"""With a batching window and few messages, Lambda waits up to this long, even if the window is shorter:
+"""If a mapping has a batching window and few messages, Lambda waits up to this long, even if the window is shorter:
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 """
 _ASYNC_RETRIES: Final = 2
@@ -37,12 +37,12 @@ _HOPELESS: Final = frozenset({"SettingsError", "ImportError", "ModuleNotFoundErr
 """Errors that affect every event, because the deployment itself is wrong."""
 _SHOWN: Final = 1024
 GIVEN_UP: Final = "ErrorMessage"
-"""Attribute that Lambda adds to an event in a dead-letter queue:
+"""The attribute that Lambda adds to an event in a dead-letter queue:
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
 """
 _ABANDON_SECONDS: Final = 0.2
 _ENVELOPE_BYTES: Final = 4096
-"""Most bytes of a record of an event, without its body."""
+"""The most bytes of an item of an event, without the message's body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Mapped:
     """An event source mapping: a topic whose messages go to a function.
 
     Attributes:
-        topic_url: URL of the topic.
-        topic_arn: its ARN, as in the records of events.
-        batch_size: most messages of an event.
-        window: seconds of the batching window.
+        topic_url: the URL of the topic.
+        topic_arn: the topic's ARN, as in the items of events.
+        batch_size: the most messages of an event.
+        window: how many seconds the batching window lasts.
         reports_failures: whether the function's answer lists the messages that failed.
     """
 
@@ -64,23 +64,23 @@ class Mapped:
     reports_failures: bool
 
     def event(self, records: list[dict[str, Any]]) -> Any:
-        """The event for some records."""
+        """Return the event that contains some items."""
         return {"Records": records}
 
 
 @dataclass(frozen=True, slots=True)
 class EventsOfBucket(Mapped):
-    """A topic that gets a bucket's events. The function gets them one at a time, as from S3 itself.
+    """A topic that gets a bucket's events. The function gets the events one at a time, as from S3 itself.
 
 
     Attributes:
-        dead_letters_url: URL of the topic for events that failed too often; empty for none.
+        dead_letters_url: the URL of the topic for events that failed too often; empty if there is none.
     """
 
     dead_letters_url: str = ""
 
     def event(self, records: list[dict[str, Any]]) -> Any:
-        """The body of the only record."""
+        """Return the event of S3, which is the body of the only item."""
         (record,) = records
         return loads(record["body"])
 
@@ -90,7 +90,7 @@ class GivenUp:
     """An object whose event failed in every attempt.
 
     Attributes:
-        key: key of the object.
+        key: the key of the object.
         reason: the error of the last attempt.
     """
 
@@ -99,14 +99,14 @@ class GivenUp:
 
 
 class Pump:
-    """Moves messages of topics to instances of functions, one thread for each instance.
+    """Moves messages from topics to instances of functions, with a thread for each instance.
 
     Args:
         sqs: a boto3 SQS client.
-        on_error: called when an invocation ends without an answer.
+        on_error: a function that is called when an invocation ends without an answer.
 
     Attributes:
-        given_up: objects whose events failed in every attempt so far.
+        given_up: the objects whose events failed in every attempt so far.
     """
 
     def __init__(self, sqs: SQSClient, on_error: Callable[[InvocationError], None]) -> None:
@@ -125,10 +125,11 @@ class Pump:
         threading.Thread(target=self._take, args=arguments, name="parcelq-pump", daemon=True).start()
 
     def stop(self, abandon: Callable[[], object] | None = None) -> None:
-        """Stop beginning invocations, and wait for running ones; polls for messages may last a little longer.
+        """Begin no further invocation, and wait for running invocations. Polls for messages may last a little longer.
 
         Args:
-            abandon: ends the functions' processes instead of waiting; called until no invocation is left.
+            abandon: a function that ends the functions' processes, called repeatedly until no invocation runs; None to
+                wait.
         """
         self._stop.set()
         for under_way in self._under_way:
@@ -140,7 +141,7 @@ class Pump:
             under_way.release()
 
     def check(self) -> None:
-        """Raise the exception that ended a thread, if any did."""
+        """Raise the exception that ended a thread, if a thread ended so."""
         if self._failure:
             raise self._failure
 
@@ -158,9 +159,9 @@ class Pump:
                 return
 
     def _gather(self, mapped: Mapped) -> list[dict[str, Any]]:
-        """Receive up to a batch, for the duration of the window after the first message.
+        """Receive messages up to a batch, until the batching window after the first message is over.
 
-        With a window, Lambda's longest duration is used.
+        If there is a window, the longest duration that Lambda may use is used.
         """
         records: list[dict[str, Any]] = []
         until = float("inf")
@@ -211,7 +212,7 @@ class Pump:
         self._release(mapped, records)
 
     def _give_up(self, mapped: EventsOfBucket, record: dict[str, Any], error: InvocationError) -> None:
-        """Send a failed event to the dead-letter topic, with Lambda's attributes, and continue."""
+        """Send a failed event to the dead-letter topic, with the attributes that Lambda adds."""
         if mapped.dead_letters_url:
             texts = {"RequestID": str(uuid.uuid4()), GIVEN_UP: _printable(error.text) or error.kind}
             attributes: Any = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
@@ -224,9 +225,9 @@ class Pump:
         self._sqs.delete_message(QueueUrl=mapped.topic_url, ReceiptHandle=record["receiptHandle"])
 
     def _release(self, mapped: Mapped, records: list[dict[str, Any]]) -> None:
-        """Deliver messages again: first at once, later with a delay that doubles.
+        """Let messages be delivered again: at once after the first failure, later with a delay that doubles.
 
-        Lambda leaves them locked until their deadline; here that would only waste time.
+        Lambda leaves failed messages locked until their deadline, which would only waste time here.
         """
         for batch in batches(records, MAX_REQUEST_MESSAGES):
             entries: list[Any] = [
@@ -241,9 +242,9 @@ class Pump:
 
 
 def failed_ids(answer: Any, records: list[dict[str, Any]]) -> set[str]:
-    """Ids of the messages that an answer reports as failed.
+    """Return the ids of the messages that a function's answer reports as failed.
 
-    By Lambda's rules: no answer or an empty list is success; an invalid answer, or an id that is empty or not in the
+    Lambda's rules apply: no answer or an empty list is success. An invalid answer, or an id that is empty or not in the
     batch, fails the whole batch.
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
     """
@@ -277,7 +278,7 @@ def _receives(record: dict[str, Any]) -> int:
 
 
 def record_of(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
-    """Convert a received message to the record of an event, whose members have other spellings."""
+    """Convert a message from ReceiveMessage to the item of a Lambda event, whose members have other spellings."""
     attributes = {
         name: {
             "stringValue": value.get("StringValue"),

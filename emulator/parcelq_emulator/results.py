@@ -1,4 +1,4 @@
-"""Results of the emulated stack: derives their file names on this machine, and downloads them."""
+"""Downloads the results of the emulated stack into files with the right names on this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Results:
     _read: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     def reported(self) -> frozenset[str]:
-        """Names of the results that have a report."""
+        """Return the names of the results that have a report."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             keys = {one["Key"] for page in pages for one in page.get("Contents", ())}
@@ -50,7 +50,7 @@ class Results:
         return frozenset(key.removeprefix(RESULTS) for key in reported if key in keys)
 
     def reports(self) -> dict[str, dict[str, Any]]:
-        """Read new and changed reports, and return the reports of all results, by the results' names."""
+        """Read new and changed reports, and return the reports of all results by the names of the results."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             etags = {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", ())}
@@ -71,10 +71,10 @@ class Results:
 
         Args:
             name: the result's name, which may be any text, because anybody can put objects under any name.
-            folder: the folder.
+            folder: the folder for the files.
 
         Raises:
-            InvalidValueError: no file in the folder can have that name.
+            InvalidValueError: if no file in the folder can have that name.
         """
         _check_name(name, folder)
         path = folder / name
@@ -102,7 +102,7 @@ class Results:
         return report
 
     def _download(self, key: str, path: Path) -> None:
-        """Download an object into a file, which is replaced atomically."""
+        """Download an object into a file, and replace an existing file atomically."""
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
         part = path.with_name(f".parcelq-{uuid.uuid4().hex}")

@@ -1,6 +1,6 @@
 """Runs functions with AWS's own runtime, without Docker: the Lambda Runtime Interface Emulator with `awslambdaric`.
 
-https://github.com/aws/aws-lambda-runtime-interface-emulator. It is part of aws-sam-cli, for Linux only.
+https://github.com/aws/aws-lambda-runtime-interface-emulator. The emulator is part of aws-sam-cli, for Linux only.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _EMULATORS: Final = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-r
 _START_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.01
 _ATTEMPTS: Final = 3
-"""How many ports to try: another process may take a free port before the emulator opens it."""
+"""How many ports to try, because another process may take a free port before the emulator opens the port."""
 _GRACE_SECONDS: Final = 30.0
-"""The emulator enforces the timeout. If it fails to, the process counts as hung after this many more seconds."""
+"""How many seconds after the timeout the process counts as hung, if the emulator has not enforced the timeout."""
 _TIMED_OUT: Final = "Task timed out"
 _SHOWN: Final = 200
 
@@ -44,10 +44,11 @@ class EmulatorNotFoundError(ParcelqError):
 
 
 def emulator() -> Path:
-    """Path of the emulator.
+    """Return the path of the emulator.
 
     Raises:
-        EmulatorNotFoundError: it, or the runtime's Python package, is not installed; the message says what to install.
+        EmulatorNotFoundError: if the emulator or the runtime's Python package is not installed; the message says what
+            to install.
     """
     name = _EMULATORS.get(platform.machine())
     if sys.platform != "linux" or name is None:
@@ -69,12 +70,12 @@ class EmulatedFunction(Instance):
     """An instance in AWS's emulator, which starts the runtime and enforces the timeout.
 
     Args:
-        spec: what to run.
-        log: where the handler's and the emulator's logs go.
-        interpreter: the Python that runs the function; it must have `awslambdaric` and boto3.
+        spec: the configuration of the instance.
+        log: the file to which the handler's and the emulator's logs are written.
+        interpreter: the Python that runs the function; `awslambdaric` and boto3 must be installed for it.
 
     Raises:
-        EmulatorNotFoundError: there is no emulator on this machine.
+        EmulatorNotFoundError: if there is no emulator on this machine.
     """
 
     def __init__(self, spec: FunctionSpec, log: IO[bytes], interpreter: str | Path = sys.executable) -> None:
@@ -85,7 +86,7 @@ class EmulatedFunction(Instance):
         self._process: subprocess.Popen[bytes] | None = None
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """Give an event to the handler and return its answer."""
+        """Give an event to the handler and return the answer."""
         if self._process is None:
             self._start()
         connection = HTTPConnection(_HOST, self._port, timeout=_START_SECONDS + self._spec.timeout + _GRACE_SECONDS)
@@ -99,11 +100,11 @@ class EmulatedFunction(Instance):
         finally:
             connection.close()
         if response.status != HTTPStatus.OK or text.startswith(_TIMED_OUT):
-            self.stop()  # Lambda ends the sandbox; the emulator would leave the step running
+            self.stop()  # as Lambda ends the sandbox, although the emulator would leave the step running
         return self._answer(text)
 
     def stop(self) -> None:
-        """End the emulator, the runtime and all that the handler started."""
+        """End the emulator, the runtime and all processes that the handler started."""
         if self._process is not None:
             end_processes_below(self._spec.scratch)
             self._process.kill()
@@ -111,7 +112,9 @@ class EmulatedFunction(Instance):
             self._process = None
 
     def _answer(self, text: str) -> Any:
-        """Read an answer. Errors are only in the body. An answer may be invalid JSON only if the runtime wrote it."""
+        """Return the handler's answer from the text of the emulator's reply; only this text says whether there was an
+        error.
+        """
         if text.startswith(_TIMED_OUT):
             raise self._failed("Timeout", text)
         try:
@@ -132,7 +135,7 @@ class EmulatedFunction(Instance):
                 [
                     str(self._emulator),
                     *("--runtime-interface-emulator-address", f"{_HOST}:{self._port}"),
-                    *("--runtime-api-address", f"{_HOST}:{api_port}"),  # each instance needs one of its own
+                    *("--runtime-api-address", f"{_HOST}:{api_port}"),  # each instance needs its own address
                     *(str(self._interpreter), "-P", "-m", "awslambdaric", self._spec.handler),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -148,7 +151,7 @@ class EmulatedFunction(Instance):
         raise self._failed(DIED, "its emulator could not be started; its log says more")
 
     def _listens(self) -> bool:
-        """Wait until the emulator accepts connections; False if it ended before."""
+        """Wait until the emulator accepts connections; return False if the emulator ended before."""
         until = time.monotonic() + _START_SECONDS
         while self._process is not None and self._process.poll() is None and time.monotonic() < until:
             try:

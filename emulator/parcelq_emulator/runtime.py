@@ -1,8 +1,8 @@
 """The program of a function's process: reads events from stdin and writes the handler's answers.
 
-It starts as a script, without the command line's modules on its import path, so a handler can import what it could
-import in Lambda. Events and answers are JSON, each after its length; what the handler prints goes to stderr. One
-process imports the common modules and forks the others.
+It starts as a script, without the command line's modules on its import path. So a handler can import exactly what it
+could import in Lambda. Events and answers are JSON, each after its length. What the handler prints goes to stderr. One
+process imports the common modules and forks all others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 FORK = "fork"
-"""With this argument the script forks processes instead of answering events."""
+"""The argument with which the script forks processes instead of answering events."""
 COMMON = (
     "boto3",
     "s3transfer.manager",
@@ -36,16 +36,16 @@ COMMON = (
     "parcelq.process.processor",
     "parcelq.upload.objects",
 )
-"""Modules that all functions import."""
+"""The modules that all functions import."""
 
 CHAOS = "PARCELQ_LOCAL_CHAOS"
 """An environment variable with a seed for random deaths of functions."""
 DEATHS = 0.05
-"""Share of the invocations that die."""
+"""The share of invocations that die."""
 FIRST_MOMENTS = 8
 """The assumed number of possible moments of death in the first invocation of a process."""
 CHAOS_FILE = "chaos.json"
-"""The file in an instance's temporary folder that stores this number."""
+"""The file in an instance's temporary folder that stores the number of possible moments of death."""
 
 
 class Context:
@@ -64,12 +64,12 @@ class Context:
         self._until = time.monotonic() + timeout
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function is killed."""
+        """Return how many milliseconds are left until the function is killed."""
         return max(0, int((self._until - time.monotonic()) * 1000))
 
 
 def read_frame(pipe: IO[bytes]) -> Any:
-    """Read one JSON value; EOFError if the other side has closed."""
+    """Read one JSON value. Raise EOFError if the other process has closed the pipe."""
     head = pipe.read(8)
     if len(head) < 8:
         raise EOFError
@@ -85,15 +85,16 @@ def write_frame(pipe: IO[bytes], value: Any) -> None:
 
 
 class Deaths:
-    """Ends the process in some invocations, at any of their requests to AWS.
+    """Kills the process in some invocations, at a random request to AWS.
 
-    It may die just before or after each request, and just before its answer. The moment is drawn at random from as many
-    as the invocation before it had; if this invocation has fewer, it dies at its last one.
+    The process may die just before or after each request, and just before its answer. The moment is drawn at random
+    from as many moments as the invocation before had. If the invocation has fewer moments, the process dies at the last
+    moment.
 
     Args:
         seed: determines the random choices, together with the number of earlier processes of the instance.
         session: the boto3 session that creates the function's clients.
-        share: share of the invocations that die.
+        share: the share of invocations that die.
     """
 
     def __init__(self, seed: str, session: Any, share: float = DEATHS) -> None:
@@ -104,20 +105,20 @@ class Deaths:
         self._choice = random.Random(f"{seed} {self._counts['starts']}")  # nosec B311 # not a secret
         self._moments = FIRST_MOMENTS
         self._passed = 0
-        self._last = 0  # the moment of death; 0 for none
+        self._last = 0  # the moment of death; 0 if the process does not die
         self._lock = threading.Lock()  # functions send requests on many threads
         for moment in ("before-send", "after-call"):
             session.events.register(f"{moment}.*.*", self._pass)
 
     def begin(self) -> None:
-        """Begin an invocation."""
+        """Begin an invocation, and choose whether and when the process dies."""
         self._passed = 0
         self._last = self._choice.randint(1, self._moments) if self._choice.random() < self._share else 0
         self._counts["invocations"] += 1
         self._tell()
 
     def end(self) -> None:
-        """End the invocation; its answer follows."""
+        """End the invocation, just before its answer is sent."""
         self._passed += 1
         if self._last:
             self._die()
@@ -148,7 +149,9 @@ class Deaths:
 
 
 def fork_others() -> None:
-    """Fork a process for each request, until the socket at stdin is closed; return in each forked process."""
+    """Fork a process for each request until the socket at stdin is closed. The function returns only in forked
+    processes.
+    """
     for name in COMMON:
         with suppress(ImportError):
             importlib.import_module(name)
@@ -178,7 +181,9 @@ def fork_others() -> None:
 
 
 def become(request: Any, files: list[int]) -> None:
-    """Give this process its own session, files, folder, variables and paths, as if it had been started directly."""
+    """Give this process its own session, files, folder, variables and paths, as if the process had been started
+    directly.
+    """
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -192,7 +197,7 @@ def become(request: Any, files: list[int]) -> None:
 
 
 def ended(pid: int, seconds: float) -> int | None:
-    """Wait up to `seconds`, and return a child's exit code; None if it still runs."""
+    """Wait up to `seconds` for a child process, and return its exit code, or None if the child still runs."""
     until = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -204,7 +209,9 @@ def ended(pid: int, seconds: float) -> int | None:
 
 
 def own_session(url: str) -> Any:
-    """Return the session that creates the function's clients, which use the local server at a URL without HTTP."""
+    """Return the session that creates the function's clients, which send frames instead of HTTP to the local server at
+    a URL.
+    """
     import boto3
 
     boto3.DEFAULT_SESSION = session = boto3.Session()
@@ -217,7 +224,7 @@ def own_session(url: str) -> Any:
 
 
 def main() -> None:
-    """Import the handler once, then answer one event after another until stdin ends."""
+    """Import the handler once, and answer one event after another until stdin ends."""
     if sys.argv[1] == FORK:
         fork_others()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -239,7 +246,7 @@ def main() -> None:
             # Imported at the first event, as in a cold start.
             handler = handler or getattr(importlib.import_module(module), function)
             answer = {"result": handler(event, Context(name, memory, timeout))}
-        except Exception as error:  # noqa: BLE001 - what Lambda does: the event failed, the process goes on
+        except Exception as error:  # noqa: BLE001 - as in Lambda, only the event fails, and the process continues
             traceback.print_exc()
             answer = {"error": {"type": type(error).__name__, "message": str(error)}}
         if deaths:

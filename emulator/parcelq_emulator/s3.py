@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SMALL_BYTES: Final = 16 * KIB
-"""Objects up to this size stay in memory, because a file costs more."""
+"""The most bytes of an object that stays in memory; a file would cost more time."""
 _BODY: Final = "parcelq.s3.body"
-"""Key of the WSGI environment for a request body that was written to a file."""
+"""The key in the WSGI environment of a request body that was written to a file."""
 
 
 class FileKey(s3_models.FakeKey):  # type: ignore[misc]
     """An S3 object whose bytes are in a file.
 
     Attributes:
-        directory: where the files are.
-        sequencer: orders the puts of one key, in hexadecimal.
+        directory: the folder of the files.
+        sequencer: a hexadecimal number that grows with each put of a key.
     """
 
     directory: str
@@ -47,7 +47,7 @@ class FileKey(s3_models.FakeKey):  # type: ignore[misc]
 
     @property
     def value(self) -> bytes | Blob:
-        """The object's bytes, in memory, except within `_from_file`."""
+        """The object's bytes: a `Blob` within `_from_file`, otherwise `bytes` in memory."""
         return self._blob if _read_from_file.get() else bytes(self._blob)
 
     @value.setter
@@ -82,7 +82,7 @@ _read_from_file: ContextVar[bool] = ContextVar("_read_from_file", default=False)
 
 @contextmanager
 def _from_file() -> Iterator[None]:
-    """Within this context, the value of an object is a `Blob`."""
+    """Make the value of an object a `Blob` while this context lasts."""
     token = _read_from_file.set(True)
     try:
         yield
@@ -93,7 +93,7 @@ def _from_file() -> Iterator[None]:
 class S3Frontend:
     """A WSGI application that writes the bodies of large uploads to files before it calls moto.
 
-    Moto has up to three copies of a body in memory.
+    Moto would have up to three copies of a body in memory.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -123,10 +123,10 @@ def _blocks(stream: Any, length: int) -> Iterator[bytes]:
 
 
 def install(directory: str) -> None:
-    """Patch moto's S3 for the whole process.
+    """Patch moto's S3 for the whole process, so that objects are in files and events are like those of S3.
 
     Args:
-        directory: for the objects.
+        directory: the folder for the objects.
     """
     FileKey.directory = directory
     s3_models.FakeKey = FileKey
@@ -141,7 +141,7 @@ def install(directory: str) -> None:
 
 
 def _complete(upload: Any, parts: Iterable[tuple[int, str]]) -> tuple[Blob, str, tuple[str, str, int] | None]:
-    """Replaces `FakeMultipart.complete`, which has up to four copies of the object in memory; this one copies files."""
+    """Complete a multipart upload by copying files. Moto's `FakeMultipart.complete` has up to four copies in memory."""
     keys: list[FileKey] = []
     for number, etag in parts:
         key = upload.parts.get(number)
@@ -162,7 +162,7 @@ def _complete(upload: Any, parts: Iterable[tuple[int, str]]) -> tuple[Blob, str,
         checksum = builder.build()
     whole = Blob.of(itertools.chain.from_iterable(key._blob for key in keys), FileKey.directory)
     for key in keys:
-        key._blob = whole[:0]  # moto keeps the parts as long as the object exists
+        key._blob = whole[:0]  # because moto keeps the parts as long as the object exists
     return whole, etag, checksum
 
 

@@ -2,7 +2,7 @@
 
 Moto spends a millisecond of CPU on each request, and scans the whole bucket to list a few keys. So this module answers
 the most frequent operations (put, get, head, list, delete several) from moto's own objects, for buckets without
-versions. Moto answers all others, and all errors except "not found" of a HEAD.
+versions. Moto answers all other operations, and creates all errors except "not found" of a HEAD.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _USUAL: Final = re.compile(
     r"HTTP_X_AMZ_(DATE|CONTENT_SHA256|SECURITY_TOKEN|SDK_CHECKSUM_ALGORITHM|CHECKSUM_CRC32|CHECKSUM_MODE|META_.*)"
     r"|HTTP_(?!X_AMZ_|IF_MODIFIED|IF_UNMODIFIED).*"
 )
-"""WSGI variables of the supported headers; moto answers requests with other headers of S3."""
+"""The WSGI variables of the headers that this module supports. Moto answers requests with other headers of S3."""
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 _DELETED_KEY: Final = re.compile(r"<Object><Key>([^<]+)</Key></Object>")
 _LISTED_BY: Final = frozenset({"list-type", "prefix", "max-keys", "continuation-token", "start-after", "encoding-type"})
@@ -46,7 +46,7 @@ class SortedKeys(_VersionedKeyStore):  # type: ignore[misc]
     """Moto's keys of a bucket, with a sorted list of their names.
 
     Attributes:
-        names: the names.
+        names: the names of the keys, sorted.
     """
 
     def __init__(self) -> None:
@@ -63,12 +63,12 @@ class SortedKeys(_VersionedKeyStore):  # type: ignore[misc]
         super().setlist(key, list_)
 
     def pop(self, key: str) -> None:
-        """Remove a key; KeyError if there is none."""
+        """Remove a key. Raise KeyError if there is no such key."""
         super().pop(key)
         del self.names[bisect_left(self.names, key)]
 
     def after(self, prefix: str, last: str) -> Iterator[str]:
-        """Yield the names that start with `prefix` and come after `last`, in order."""
+        """Yield the names that start with `prefix` and come after `last`, in sorted order."""
         names = self.names
         at = max(bisect_left(names, prefix), bisect_right(names, last))
         while at < len(names) and names[at].startswith(prefix):
@@ -81,10 +81,10 @@ class SortedKeys(_VersionedKeyStore):  # type: ignore[misc]
 
 
 class DirectS3:
-    """A WSGI application that answers S3's common operations, and passes all other requests on.
+    """A WSGI application that answers S3's common operations, and passes all other requests to another application.
 
     Args:
-        application: answers the other requests.
+        application: the application that answers all other requests.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -101,7 +101,7 @@ class DirectS3:
         return body
 
     def _reply(self, environ: WSGIEnvironment) -> Reply | None:
-        """Return the reply; None if moto must answer."""
+        """Return the reply to a request; None if moto must answer."""
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
         _, name, key = f"{path}/".split("/", 2) if path.count("/") < 2 else path.split("/", 2)
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
@@ -149,7 +149,7 @@ def _get(bucket: Any, key: str, environ: WSGIEnvironment) -> Reply | None:
         return None
     headers = {**present.response_dict, **present.metadata, "accept-ranges": "bytes"}
     wants_checksum = not asked and environ.get("HTTP_X_AMZ_CHECKSUM_MODE") == "ENABLED"
-    if wants_checksum and present.checksum_algorithm and not present.checksum_type:  # it has one of an upload in parts
+    if wants_checksum and present.checksum_algorithm and not present.checksum_type:  # or it is of an upload in parts
         headers[f"x-amz-checksum-{present.checksum_algorithm.lower()}"] = present.checksum_value
     if is_head:
         return None if asked else ("200 OK", list(headers.items()), ())

@@ -1,4 +1,6 @@
-"""Folders for temporary files. If their owner dies without deleting them, the next start deletes them."""
+"""Creates folders for temporary files. If a process dies without deleting its folder, the next start deletes the
+folder.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,24 @@ from typing import Final
 
 _PREFIX: Final = "parcelq-"
 _LOCK: Final = ".owner"
-"""A file in the folder that its owner locks. The kernel releases the lock when the owner ends in any way."""
+"""The name of a file in the folder, which the folder's owner locks. The kernel releases the lock when the owner ends.
+"""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Create a folder for temporary files, and delete it at the end. First delete the folders of dead owners."""
+    """Create a folder for temporary files, and delete the folder when the context ends. First delete the folders of
+    dead owners.
+    """
     clear_abandoned()
     with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, _locked(Path(name)):
         yield Path(name)
 
 
 def clear_abandoned() -> list[Path]:
-    """Delete the folders of processes that have ended, and return them.
+    """Delete the folders of processes that have ended, and return the paths of these folders.
 
-    A folder without a lock file is left alone: it is not ours, or its owner is just creating it.
+    A folder without a lock file is not deleted, because it is not Parcelq's, or its owner is just creating it.
     """
     deleted = []
     for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
@@ -48,7 +53,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        unlocked.rename(folder / _LOCK)  # others can find it only now, when it is locked
+        unlocked.rename(folder / _LOCK)  # other processes find the lock file only now, when it is locked
         yield
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
 """The process that replaces AWS in the emulated stack.
 
-`python -m parcelq_emulator.server --port 0` prints its URL as one line on stdout once it listens, only on the loopback
-interface. It ends at SIGTERM or when its standard input ends. So even if the process that started it is killed, no
-server is left behind.
+`python -m parcelq_emulator.server --port 0` listens only on the loopback interface, and prints its URL as a line on
+stdout when it listens. The server ends at SIGTERM or when its standard input ends. So no server is left behind even if
+the process that started the server is killed.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class ServerError(ParcelqError):
 
 
 class Server:
-    """The server in a process of its own, which runs while this context lasts.
+    """The server in a separate process, which runs while this context lasts.
 
     Args:
-        port: port of the loopback interface; 0 takes a free one.
-        start_timeout: seconds after which starting counts as failed.
-        chaos: a seed for random duplicates and disorder; None for neither.
-        chaos_folder: where the topics write their counts.
-        latency: seconds that are added to each request, by the service it is for, such as `sqs`.
-        deleted_name_seconds: how long the name of a deleted queue cannot be used again.
+        port: the port of the loopback interface; 0 for any free port.
+        start_timeout: after how many seconds starting counts as failed.
+        chaos: a seed for random duplicates and disorder; None for no such faults.
+        chaos_folder: the folder to which the topics write their counts of duplicates.
+        latency: maps services such as `sqs` to the seconds by which each request is delayed.
+        deleted_name_seconds: for how many seconds after a queue's deletion its name cannot be used again.
 
     Attributes:
         url: the endpoint URL for AWS clients, such as `http://127.0.0.1:40123`.
@@ -72,12 +72,12 @@ class Server:
         self._arguments += [] if chaos_folder is None else ["--chaos-folder", str(chaos_folder)]
 
     def __enter__(self) -> Server:
-        """Start it and wait until it listens.
+        """Start the server, and wait until it listens.
 
         Raises:
-            ServerError: it ended or took too long; the message has the end of its stderr.
+            ServerError: if the server ended or took too long; the message contains the end of its stderr.
         """
-        # A file, because nobody would read a pipe, and a full pipe would block the server.
+        # Stderr is a file, because nobody would read a pipe, and a full pipe would block the server.
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             python("-m", _MODULE, *self._arguments),
@@ -104,11 +104,11 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The id of the server's process."""
         return self._process.pid
 
     def stop(self) -> None:
-        """End the process; does nothing if it has ended."""
+        """End the process, unless it has already ended."""
         self._process.terminate()
         try:
             self._process.communicate(timeout=_STOP_SECONDS)
@@ -117,8 +117,8 @@ class Server:
             self._process.communicate()
 
     def stderr_tail(self) -> str:
-        """The end of what the server wrote to stderr so far; empty unless something failed."""
-        # Not by seek: the process writes at the position of this same open file.
+        """Return the end of what the server wrote to stderr so far; empty if the server had no error."""
+        # This must not seek, because the process writes at the position of the same open file.
         end = os.fstat(self._stderr.fileno()).st_size
         return os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace").strip()
 
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
-    # moto is a million permanent objects: looking for garbage among them takes a sixth of the start.
+    # moto is a million permanent objects: looking for garbage among these objects takes a sixth of the start.
     gc.set_threshold(100_000)
     # Imported late, because moto takes half a second, and a process that only starts a server does not need it.
     from parcelq_emulator.application import Latency, application, listen
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         latency = {name: float(seconds) for name, _, seconds in (one.partition("=") for one in given.latency)}
         answering = application(str(directory))
         server = listen(Latency(answering, latency) if latency else answering, port)
-        gc.freeze()  # and a pass over all of them later takes half a second
+        gc.freeze()  # and a later pass over all objects takes half a second
         os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints sometimes
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with suppress(SystemExit):
             while sys.stdin.buffer.read(1024):
                 pass
-    os._exit(0)  # importing all of moto's modules takes a second, and is not needed
+    os._exit(0)  # importing all of moto's modules takes a second, which an exit does not need
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Checks names and attributes of queues as SQS does.
 
-Moto accepts any attribute, so that a misspelt one does nothing, or breaks the queue later.
+Moto accepts any attribute, so a misspelt attribute has no effect, or breaks the queue later.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
 """
@@ -41,7 +41,7 @@ def _one_of(*values: str) -> Check:
 
 
 def _json(members: Callable[[Mapping[str, Any]], bool]) -> Check:
-    """An empty text removes the attribute; any other value must be a JSON object with the right members."""
+    """Return a check that accepts an empty text, which removes the attribute, or a JSON object with valid members."""
 
     def check(text: str) -> bool:
         if not text:
@@ -94,10 +94,10 @@ _FIFO_CHECKS: Final[Mapping[str, Check]] = {
 
 
 def check_new_queue(request: Mapping[str, Any]) -> str:
-    """Check a CreateQueue, and return the queue's name.
+    """Check a CreateQueue request, and return the queue's name.
 
     Raises:
-        SqsError: SQS would not create this queue.
+        SqsError: if SQS would not create this queue.
     """
     name = request.get("QueueName")
     attributes = request.get("Attributes") or {}
@@ -120,10 +120,10 @@ def check_new_queue(request: Mapping[str, Any]) -> str:
 
 
 def check_changed_queue(name: str, request: Mapping[str, Any]) -> None:
-    """Check a SetQueueAttributes of a queue.
+    """Check a SetQueueAttributes request for a queue.
 
     Raises:
-        SqsError: SQS would refuse these attributes.
+        SqsError: if SQS would refuse these attributes.
     """
     attributes = request.get("Attributes")
     if not attributes:
@@ -132,10 +132,10 @@ def check_changed_queue(name: str, request: Mapping[str, Any]) -> None:
 
 
 def check_asked_for(request: Mapping[str, Any]) -> None:
-    """Check the names of a GetQueueAttributes.
+    """Check the attributes' names in a GetQueueAttributes request.
 
     Raises:
-        SqsError: SQS knows no attribute of that name.
+        SqsError: if SQS knows no attribute of that name.
     """
     for name in request.get("AttributeNames") or ():
         if name not in _READABLE:
@@ -143,12 +143,12 @@ def check_asked_for(request: Mapping[str, Any]) -> None:
 
 
 def unknown_attribute(name: str) -> SqsError:
-    """The error for an attribute that a queue cannot have."""
+    """Return the error for an attribute that a queue cannot have."""
     return SqsError("InvalidAttributeName", f"Unknown Attribute {name}.")
 
 
 def deleted_recently() -> SqsError:
-    """The error for a queue with the name of one that was deleted within the last 60 s."""
+    """Return the error for creating a queue with the name of a queue that was deleted within the last 60 s."""
     text = "You must wait 60 seconds after deleting a queue before you can create another with the same name."
     return SqsError("AWS.SimpleQueueService.QueueDeletedRecently", text)
 

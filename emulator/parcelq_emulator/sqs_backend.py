@@ -1,4 +1,4 @@
-"""Moto's SQS with `StandardQueue` in it."""
+"""Moto's SQS, changed so that standard queues are of the class `StandardQueue`."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
 
     @property
     def _url_module(self) -> Any:
-        return moto.sqs.urls  # moto looks for it next to the class
+        return moto.sqs.urls  # moto looks for this module next to the class
 
     def create_queue(self, name: str, tags: dict[str, str] | None = None, **attributes: Any) -> Any:
-        """Create a queue, or return the existing one with the same attributes."""
+        """Create a queue, or return the existing queue if it has the same attributes."""
         if name in self.queues or str(attributes.get("FifoQueue")).lower() == "true":
             return super().create_queue(name, tags, **attributes)
-        attributes.pop("region", None)  # from CloudFormation
+        attributes.pop("region", None)  # CloudFormation adds this attribute
         queue = self.queue_class(name, self.region_name, self.account_id, clock=self._clock, **attributes)
         queue.tags = dict(tags or {})
-        return self.queues.setdefault(name, queue)  # another thread may have been faster
+        return self.queues.setdefault(name, queue)  # another thread may have created the queue in the meantime
 
     def delete_queue(self, queue_name: str) -> None:
-        """Delete a queue; waiting polls end with an error, as on AWS."""
+        """Delete a queue. Polls that wait for its messages end with an error, as on AWS."""
         queue = self.get_queue(queue_name)
         super().delete_queue(queue_name)
         self._deleted[queue_name] = self._clock()
@@ -47,15 +47,15 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
             queue.close()
 
     def was_deleted_recently(self, name: str) -> bool:
-        """Whether SQS would refuse to create a queue of this name because one was just deleted."""
+        """Return whether SQS would refuse to create a queue of this name, because such a queue was just deleted."""
         return self._clock() - self._deleted.get(name, -math.inf) < self.deleted_name_seconds
 
 
 def find_queue(name: str, account_id: str, region: str) -> Any:
-    """The queue of that name: a `StandardQueue`, or a FIFO queue of moto's.
+    """Return the queue with a name: a `StandardQueue`, or a FIFO queue of moto's.
 
     Raises:
-        SqsError: the queue does not exist.
+        SqsError: if the queue does not exist.
     """
     backends = moto.sqs.models.sqs_backends[account_id]
     queue = backends[region].queues.get(name) if region in backends else None

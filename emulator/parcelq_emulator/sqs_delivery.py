@@ -1,4 +1,4 @@
-"""A message of an emulated queue, and its deliveries."""
+"""Data about the messages of an emulated queue and about their deliveries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Delivery:
     """A delivery of a message to a consumer.
 
     Attributes:
-        message: what was sent.
-        receipt_handle: identifies this delivery.
-        sent_ms: when it was sent, in milliseconds since 1970.
-        first_received_ms: when it was first delivered.
-        receive_count: how often it was delivered, including this time.
+        message: the message that was sent.
+        receipt_handle: the text that identifies this delivery.
+        sent_ms: when the message was sent, in milliseconds since 1970.
+        first_received_ms: when the message was first delivered, in milliseconds since 1970.
+        receive_count: how often the message was delivered, including this time.
     """
 
     message: Message
@@ -28,7 +28,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class MoveTask:
-    """A StartMessageMoveTask that has ended, as ListMessageMoveTasks shows it."""
+    """A StartMessageMoveTask that has ended, with the members that ListMessageMoveTasks shows."""
 
     destination_arn: str | None
     started_ms: int
@@ -39,7 +39,7 @@ class MoveTask:
 
 @dataclass(slots=True)
 class Stored:
-    """A message in a queue, and what happened to it so far."""
+    """A message in a queue, and the history of its deliveries."""
 
     message: Message
     sent_ms: int
@@ -49,6 +49,6 @@ class Stored:
 
 
 def no_such_queue() -> SqsError:
-    """The error for a queue that does not exist."""
+    """Return the error for a queue that does not exist."""
     text = "The specified queue does not exist."
     return SqsError("AWS.SimpleQueueService.NonExistentQueue", text, shape="QueueDoesNotExist")

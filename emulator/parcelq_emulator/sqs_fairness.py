@@ -1,4 +1,4 @@
-"""SQS's fair queues: groups of messages take turns, so that one with few is not delayed by one with many.
+"""SQS's fair queues: groups of messages take turns, so that a group with many messages does not delay a group with few.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
 """
@@ -9,18 +9,18 @@ import math
 
 
 class Turns:
-    """Gives each message its turn, a number by which messages are given out in order."""
+    """Gives each message a turn, which is a number. Messages are delivered in the order of their turns."""
 
     def __init__(self) -> None:
         self._turn = 0.0
         self._last: dict[str, float] = {}
 
     def next(self, group: str, first: float) -> float:
-        """The turn of the next message of a group.
+        """Return the turn of the next message of a group.
 
         Args:
-            group: the group.
-            first: the turn of the first message that waits; infinite if none does.
+            group: the message's `MessageGroupId`.
+            first: the turn of the first message that waits; infinite if no message waits.
         """
         self._turn = max(self._turn, max(self._last.values(), default=0.0) if first == math.inf else first)
         self._last[group] = max(self._last.get(group, 0.0) + 1, self._turn)

@@ -1,8 +1,8 @@
-"""Checks which messages SQS accepts, and creates its errors for others.
+"""Checks whether SQS would accept a message, and creates SQS's error if not.
 
-Moto accepts almost anything, so that a program that works with it may fail on AWS. This is as strict as
+Moto accepts almost anything, so a program that works with moto may fail on AWS. This module is as strict as
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html and shares no code with the
-library's own checks, because it tests them.
+library's own checks, because this module tests the library.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any, Final, SupportsBytes
 from parcelq.limits import MAX_ATTRIBUTES
 
 DEAD_LETTER_SOURCE: Final = "DeadLetterQueueSourceArn"
-"""System attribute that SQS adds to a message that it moves to a dead-letter queue."""
+"""The system attribute that SQS adds to a message that it moves to a dead-letter queue."""
 
 _CONTROLS: Final = bytes(code for code in range(0x20) if code not in b"\t\n\r")
 _NONCHARACTERS: Final = ("\ufffe".encode(), "\uffff".encode())
-# Characters of any alphabet count: AWS's reference does not say so, but AWS accepts them.
+# Letters of any alphabet are allowed. AWS's reference does not say so, but AWS accepts them.
 _ATTRIBUTE_NAME: Final = re.compile(r"(?!\.|(?i:aws|amazon)\.)(?!.*\.\.)[\w.-]{1,256}(?<!\.)")
 _ATTRIBUTE_TYPE: Final = re.compile(r"(?=.{1,256}$)(String|Number|Binary)(\..+)?")
 _GROUP: Final = re.compile(r"[!-~]{1,128}")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 Attributes = Mapping[str, Mapping[str, str]]
-"""Message attributes as in SQS's JSON: names with `DataType` and `StringValue`, or `BinaryValue` in base64."""
+"""Message attributes as in SQS's JSON: each name has a `DataType` and a `StringValue`, or a `BinaryValue` in base64."""
 
 
 class SqsError(Exception):
     """SQS refuses a request or an entry of a batch.
 
     Attributes:
-        code: SQS's error code, as boto3 shows it in `Error.Code`.
-        message: SQS's message.
+        code: SQS's error code, which boto3 shows in `Error.Code`.
+        message: SQS's error message.
         shape: the error's name in the JSON protocol, which sometimes differs from the code.
         status: the HTTP status.
     """
@@ -50,32 +50,32 @@ class SqsError(Exception):
         self.status = status
 
     def as_failed(self, entry_id: str) -> dict[str, Any]:
-        """The error as an item of a batch reply's `Failed` list."""
+        """Return the error as an item of a batch reply's `Failed` list."""
         return {"Id": entry_id, "SenderFault": True, "Code": self.code, "Message": self.message}
 
 
 def invalid_parameter(message: str) -> SqsError:
-    """The error for a parameter with an invalid value."""
+    """Return the error for a parameter with an invalid value."""
     return SqsError("InvalidParameterValue", message, shape="InvalidParameterValueException")
 
 
 def missing_parameter(name: str) -> SqsError:
-    """The error for a parameter that is absent or empty."""
+    """Return the error for a parameter that is absent or empty."""
     text = f"The request must contain the parameter {name}."
     return SqsError("MissingParameter", text, shape="MissingRequiredParameterException")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as its producer sent it; the same in every delivery.
+    """A message as its producer sent it, which is the same in every delivery.
 
     Attributes:
-        id: the id that SQS gave it.
-        body: in UTF-8, because a `str` with a character beyond Latin-1 takes two or four bytes for each character; may
-            be in a file, so use `bytes(body)`.
-        body_md5: in hexadecimal.
-        attributes: the producer's own attributes.
-        system_attributes: those with a meaning to AWS, such as `AWSTraceHeader`: name to value.
+        id: the id that SQS gave the message.
+        body: the body in UTF-8, because a `str` with a character beyond Latin-1 takes two or four bytes for each
+            character. The body may be in a file, so use `bytes(body)`.
+        body_md5: the MD5 digest of the body, in hexadecimal.
+        attributes: the attributes that the producer set.
+        system_attributes: maps the names of attributes that AWS defines, such as `AWSTraceHeader`, to their values.
     """
 
     id: str
@@ -86,14 +86,14 @@ class Message:
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any], max_bytes: int) -> Message:
-        """A message from the members of SendMessage, or of an entry of SendMessageBatch.
+        """Create a message from the members of SendMessage, or of an entry of SendMessageBatch.
 
         Args:
-            request: the members as they are in JSON.
+            request: the members of the request, decoded from JSON.
             max_bytes: the queue's MaximumMessageSize.
 
         Raises:
-            SqsError: SQS would refuse it.
+            SqsError: if SQS would refuse the message.
         """
         if not request.get("MessageBody"):
             raise missing_parameter("MessageBody")
@@ -118,7 +118,7 @@ class Message:
 
 
 def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> None:
-    """Refuse the parameters of FIFO queues, except the group, which fair queues use for tenants."""
+    """Refuse the parameters that only FIFO queues allow, but accept a message group, which fair queues use."""
     if "MessageDeduplicationId" in request:
         raise invalid_parameter(
             f"Value {request['MessageDeduplicationId']} for parameter MessageDeduplicationId is invalid. "
@@ -137,7 +137,7 @@ def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> 
 
 
 def request_bytes(request: Mapping[str, Any]) -> int:
-    """The bytes that SQS counts: the body, and the name, type and value of every attribute.
+    """Return how many bytes SQS counts: the body, and the name, type and value of every attribute.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
     """
@@ -146,7 +146,7 @@ def request_bytes(request: Mapping[str, Any]) -> int:
 
 
 def attributes_md5(attributes: Attributes) -> str:
-    """The digest that SDKs compare with their own, in hexadecimal.
+    """Return the MD5 digest of a message's attributes in hexadecimal. SDKs compare this digest with their own.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html, "Calculating
     the MD5 message digest for message attributes".
@@ -169,8 +169,8 @@ def _utf8(text: str) -> bytes:
 
 
 def _legal(text: bytes) -> bool:
-    # In UTF-8 a byte below 0x20 is always that character. One pass of translate is six times as fast as a regular
-    # expression: 0.4 ms for 1 MB.
+    # In UTF-8 a byte below 0x20 is always that character. `translate` takes 0.4 ms for 1 MB, a sixth of the time of a
+    # regular expression.
     if len(text.translate(None, _CONTROLS)) != len(text) or any(one in text for one in _NONCHARACTERS):
         return False
     try:
@@ -181,7 +181,7 @@ def _legal(text: bytes) -> bool:
 
 
 def _parts(attributes: Attributes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Name, type and value of each attribute, as bytes for counting and digesting."""
+    """Yield the name, the type and the value of each attribute as bytes, to count or digest them."""
     for name, attribute in attributes.items():
         kind = attribute.get("DataType") or ""
         if kind.startswith("Binary"):

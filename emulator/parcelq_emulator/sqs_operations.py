@@ -1,4 +1,4 @@
-"""SQS's operations on messages, from the JSON of a request to the JSON of its reply.
+"""Carries out SQS's operations on messages: takes the JSON of a request, and returns the JSON of the reply.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Operations.html
 """
@@ -58,7 +58,7 @@ def _send_message_batch(queue: StandardQueue, request: Request) -> Reply:
             "AWS.SimpleQueueService.BatchRequestTooLong",
             f"Batch requests cannot be longer than {MAX_REQUEST_BYTES} bytes. You have sent {size} bytes.",
         )
-    # All valid messages are added together, so that a waiting poll gets them together.
+    # All valid messages are added together, so that a poll that waits gets all of them.
     accepted: list[tuple[Message, int]] = []
 
     def accept(entry: Request) -> Reply:
@@ -160,7 +160,7 @@ def _purge_queue(queue: StandardQueue, _request: Request) -> Reply:
     return {}
 
 
-# Redriving a dead-letter queue. A task ends before its request is answered, so it is never seen running.
+# Redriving a dead-letter queue. A task ends before its request is answered, so no client ever sees a running task.
 
 
 def _start_message_move_task(request: Request) -> Reply:
@@ -206,7 +206,7 @@ def _queue_of_arn(request: Request, parameter: str) -> StandardQueue:
 
 
 def _entries(request: Request, operation: str) -> list[Request]:
-    """The entries of a batch, if the batch itself is valid."""
+    """Return the entries of a batch request. Raise SqsError if the batch as a whole is not valid."""
     entries: list[Request] = request.get("Entries") or []
     if not entries:
         text = f"There should be at least one {operation}RequestEntry in the request."
@@ -232,7 +232,7 @@ def _entries(request: Request, operation: str) -> list[Request]:
 
 
 def _each(entries: Iterable[Request], operation: Callable[[Request], Reply]) -> Reply:
-    """Do an operation for every entry of a batch; like SQS, omit an empty list from the reply."""
+    """Do an operation for every entry of a batch, and return a reply that omits empty lists, as SQS does."""
     successful: list[Reply] = []
     failed: list[Reply] = []
     for entry in entries:
@@ -272,10 +272,10 @@ ON_QUEUES: Final[Mapping[str, Callable[[StandardQueue, Request], Reply]]] = {
     "ChangeMessageVisibilityBatch": _change_message_visibility_batch,
     "PurgeQueue": _purge_queue,
 }
-"""The operations on the queue that `QueueUrl` names. They raise `SqsError`."""
+"""The operations on the queue that `QueueUrl` names. An operation raises `SqsError` if SQS would refuse it."""
 
 ON_ARNS: Final[Mapping[str, Callable[[Request], Reply]]] = {
     "StartMessageMoveTask": _start_message_move_task,
     "ListMessageMoveTasks": _list_message_move_tasks,
 }
-"""The operations that name their queues by ARN. They raise `SqsError`."""
+"""The operations that name their queues by ARN. An operation raises `SqsError` if SQS would refuse it."""

@@ -1,8 +1,8 @@
-"""A standard SQS queue that finds every message by an index.
+"""An emulated standard queue that finds every message by an index.
 
 Moto's queue scans all of its messages several times for each message that it delivers, so it delivers only four
-messages a second when 5,000 wait. This queue handles messages; moto handles names, attributes, tags, CloudFormation,
-and FIFO queues.
+messages a second if 5,000 messages wait. This queue handles messages; moto handles names, attributes, tags,
+CloudFormation, and FIFO queues.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from parcelq_emulator.sqs_fairness import Turns
 from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
 Clock = Callable[[], float]
-"""Returns the time in seconds since 1970."""
+"""A function that returns the time in seconds since 1970."""
 
 
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
-    """A standard queue, first in first out as long as no message is delivered again.
+    """A standard queue that delivers messages in the order of arrival, unless a message is delivered again.
 
-    With a `MessageGroupId` this order holds within each group, and the groups take turns.
+    If messages have a `MessageGroupId`, this order holds within each group, and the groups take turns.
 
     Every message has a number in the order of arrival, and is in exactly one of three indexes: visible (by
     number), delayed and in flight (by the time when it becomes visible).
@@ -43,7 +43,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     max_in_flight = MAX_IN_FLIGHT
     bodies: ClassVar = Bodies(None)
 
-    # One lock for all queues: a message moves between two of them in one step, so two locks would risk a deadlock.
+    # One lock for all queues: a message moves between two queues in one step, so two locks would risk a deadlock.
     _lock = threading.RLock()
 
     def __init__(self, name: str, region: str, account_id: str, *, clock: Clock = time.time, **attributes: Any) -> None:
@@ -69,19 +69,19 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
 
     @property
     def approximate_number_of_messages(self) -> int:
-        """Messages that can be received now."""
+        """How many messages can be received now."""
         with self._settled():
             return len(self._visible)
 
     @property
     def approximate_number_of_messages_delayed(self) -> int:
-        """Messages that are not visible yet."""
+        """How many messages are delayed and not visible yet."""
         with self._settled():
             return len(self._delayed)
 
     @property
     def approximate_number_of_messages_not_visible(self) -> int:
-        """Messages that were received, and neither deleted nor timed out."""
+        """How many messages are in flight: received, but not deleted, and not visible again."""
         with self._settled():
             return len(self._in_flight)
 
@@ -90,7 +90,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         self.send([self.taken(message)])
 
     def taken(self, message: Any) -> tuple[Message, int]:
-        """Convert a message that moto created for `send`."""
+        """Convert a message that moto created, and return the arguments for `send`."""
         attributes = message.message_attributes
         return Message(message.id, message.body.encode(), message.body_md5, attributes, {}), self.delay_seconds
 
@@ -105,10 +105,10 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
                 self._add(Stored(message, sent_ms=int(now * 1000)), now + delay_seconds if delay_seconds else 0.0)
 
     def receive(self, count: int, wait_seconds: float, visibility_timeout: int) -> list[Delivery]:
-        """Deliver at most `count` messages; wait at most `wait_seconds` for the first.
+        """Deliver at most `count` messages, after waiting at most `wait_seconds` for the first message.
 
         Raises:
-            SqsError: the queue was deleted meanwhile, or, for a short poll, too many messages are in flight:
+            SqsError: if the queue was deleted meanwhile, or if `wait_seconds` is 0 and too many messages are in flight:
                 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
         """
         with self._changed:
@@ -127,20 +127,20 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
                     raise no_such_queue()
 
     def delete(self, receipt_handle: str) -> None:
-        """Delete a message by the handle of any of its deliveries; it is no error if it was already deleted.
+        """Delete a message by the handle of any of its deliveries; a message that was already deleted is no error.
 
         Raises:
-            SqsError: the handle is not of this queue.
+            SqsError: if the handle does not belong to this queue.
         """
         with self._lock:
             self._forget(self._number_of(receipt_handle))
 
     def change_visibility(self, receipt_handle: str, timeout: int) -> None:
-        """Keep a message from other consumers for `timeout` seconds from now.
+        """Lock a message, so that no other consumer gets the message for `timeout` seconds from now.
 
         Raises:
-            SqsError: the handle is not of this queue, its message was deleted, or the message would stay locked for
-                more than 12 hours after it was received.
+            SqsError: if the handle does not belong to this queue, if its message was deleted, or if the message would
+                stay locked for more than 12 hours after it was received.
         """
         with self._settled() as now:
             number = self._number_of(receipt_handle)
@@ -162,7 +162,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         """Delete all messages.
 
         Raises:
-            SqsError: the queue was purged less than 60 s ago.
+            SqsError: if the queue was purged less than 60 s ago.
         """
         with self._lock:
             now = self._clock()
@@ -176,15 +176,17 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._forget_all()
 
     def close(self) -> None:
-        """End the waiting polls, because the queue was deleted."""
+        """End all polls that wait for messages, because the queue was deleted."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def move_messages(self, destination: StandardQueue | None) -> None:
-        """Move all visible messages, as new messages, to one queue, or each to the queue that it came from.
+        """Move all visible messages, as new messages, to one queue, or move each message back to the queue that it came
+        from.
 
-        The task ends at the first message without a known origin. Its outcome becomes the first item of `move_tasks`.
+        The task ends at the first message without a known origin. The task's outcome becomes the first item of
+        `move_tasks`.
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
         """
         with self._settled() as now:
@@ -205,7 +207,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             arn = destination.queue_arn if destination else None
             self.move_tasks.appendleft(MoveTask(arn, int(now * 1000), moved, to_move, failure))
 
-    # How the indexes are maintained. All of this runs under the lock.
+    # How the indexes are maintained. The caller must hold the lock.
 
     @contextmanager
     def _settled(self) -> Iterator[float]:
@@ -226,7 +228,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify()
 
     def _place(self, number: int) -> float:
-        """The order in which visible messages are delivered: by arrival, but groups take turns."""
+        """Return the place of a message in the order of delivery: by arrival, but groups take turns."""
         group = self._stored[number].message.system_attributes.get("MessageGroupId")
         return number if group is None else self._turns.next(group, self._visible.first_key())
 
@@ -254,7 +256,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             if dead_letters is not None and stored.receive_count >= max_receive_count:
                 self._forget(number)
                 system = {**stored.message.system_attributes, DEAD_LETTER_SOURCE: self.queue_arn}
-                # The time of sending stays the same, and with it the time when the message expires.
+                # The time of sending stays the same, so the time when the message expires does not change either.
                 dead_letters._add(replace(stored, message=replace(stored.message, system_attributes=system)))
                 continue
             stored.received_at = now
@@ -270,7 +272,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         return deliveries
 
     def _redrive(self) -> tuple[StandardQueue | None, int]:
-        """The queue for messages that were received too often, and the limit."""
+        """Return the dead-letter queue, and how often a message is received before it goes there."""
         policy = self.redrive_policy or {}
         queue = self._queue_of(policy.get("deadLetterTargetArn", ""))
         return (None, 0) if queue is self else (queue, policy.get("maxReceiveCount", 0))

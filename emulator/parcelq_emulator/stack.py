@@ -1,4 +1,6 @@
-"""The emulated stack: created from the template through the CloudFormation API, and read back from the server."""
+"""The emulated stack: creates the template's resources through the CloudFormation API, and reads their properties from
+the server.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ _CODE: Final = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "C
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Boto3 clients of one endpoint and region."""
+    """The boto3 clients for one endpoint and region."""
 
     cloudformation: CloudFormationClient
     functions: LambdaClient
@@ -38,17 +40,17 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function.
+    """A Lambda function of the stack.
 
     Attributes:
-        name: its name.
-        folder: the folder of its code, relative to the template's.
-        handler: `module.function`.
-        environment: its variables.
-        timeout: timeout of an invocation in seconds.
-        memory: MB.
-        reserved_concurrency: most invocations at a time; None for no limit of its own.
-        dead_letters_url: URL of the topic for asynchronous events that failed too often; empty for none.
+        name: the function's name.
+        folder: the folder of the function's code, relative to the template's folder.
+        handler: the handler's name, as `module.function`.
+        environment: the function's environment variables.
+        timeout: how many seconds an invocation may take.
+        memory: the function's memory in MB.
+        reserved_concurrency: how many invocations may run at a time; None if the function has no own limit.
+        dead_letters_url: the URL of the topic for asynchronous events that failed too often; empty if there is none.
     """
 
     name: str
@@ -63,11 +65,11 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class EventSource(Mapped):
-    """An event source mapping.
+    """An event source mapping of the stack.
 
     Attributes:
-        function: name of the function that messages go to.
-        maximum_concurrency: most invocations at a time; None for no limit of its own.
+        function: the name of the function that gets the messages.
+        maximum_concurrency: how many invocations the mapping may start at a time; None if it has no own limit.
     """
 
     function: str
@@ -79,8 +81,8 @@ class Notification:
     """A notification from the bucket to a function.
 
     Attributes:
-        function: name of the function.
-        event: the events, such as `s3:ObjectCreated:*`.
+        function: the name of the function.
+        event: the types of the events, such as `s3:ObjectCreated:*`.
         prefix: the prefix of the objects' keys.
     """
 
@@ -94,13 +96,13 @@ class Stack:
     """The created resources.
 
     Attributes:
-        bucket: name of the bucket.
-        library: the folder of the layer's code, relative to the template's.
-        functions: all functions.
-        mappings: all event source mappings.
+        bucket: the name of the stack's bucket.
+        library: the folder of the layer's code, relative to the template's folder.
+        functions: all functions of the stack.
+        mappings: all event source mappings of the stack.
         notifications: all notifications of the bucket.
-        deadlines: acknowledgement deadline in seconds, by the topic's name.
-        outputs: the template's outputs.
+        deadlines: maps each topic's name to its acknowledgement deadline in seconds.
+        outputs: the values of the template's outputs.
     """
 
     bucket: str
@@ -116,14 +118,14 @@ def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: 
     """Create a stack on the emulated server.
 
     Args:
-        template: what `parcelq_emulator.template.load` returned for these parameters.
+        template: the template that `parcelq_emulator.template.load` returned for these parameters.
         parameters: values for the template's parameters.
-        clients: clients of the emulated server, in the template's region; never of AWS, because the functions get no
-            code.
+        clients: clients of the emulated server, in the template's region; never clients of AWS, because the functions
+            get no code.
         name: the stack's name.
 
     Raises:
-        AwsError: the server refused a request.
+        AwsError: if the server refused a request.
     """
     with translated():
         _put_code(template, clients.s3)
@@ -137,9 +139,9 @@ def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: 
 
 
 def notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
-    """Send the bucket's events to a topic, from which the pump takes them to their function.
+    """Let the bucket send its events to a topic, from which the pump moves the events to a function.
 
-    Returns: The function's name, and the topic.
+    Returns: The name of the function, and the topic.
     """
     (notification,) = stack.notifications
     url = topics.create_queue(_EVENTS_TOPIC, {"VisibilityTimeout": "900"})
@@ -158,7 +160,7 @@ def notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
 
 
 def _put_code(template: Mapping[str, Any], s3: S3Client) -> None:
-    """Put an empty archive wherever the template expects code; the server does not create a function without."""
+    """Put an empty archive wherever the template expects code, because the server creates no function without code."""
     archive = io.BytesIO()
     zipfile.ZipFile(archive, "w").close()
     s3.create_bucket(Bucket=CODE_BUCKET)
@@ -174,7 +176,7 @@ def _folder(resource: Mapping[str, Any]) -> str:
 def _read(template: Mapping[str, Any], clients: Clients, name: str) -> Stack:
     pages = clients.cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     listed = [one for page in pages for one in page["StackResourceSummaries"]]
-    # The server lists unknown resources too, without a name.
+    # The server also lists resources that it does not support, without names.
     names = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in listed if "PhysicalResourceId" in one}
 
     def made(kind: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -211,8 +213,8 @@ def _function(clients: Clients, name: str, resource: Mapping[str, Any], names: M
 
 
 def _dead_letters(resource: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Read from the template, because the server creates functions without it; a queue is referenced by its URL
-    there.
+    """Return the URL of a function's dead-letter topic. It is read from the template, because the server creates
+    functions without it. The template refers to a queue by its URL.
     """
     match resource["Properties"].get("DeadLetterConfig"):
         case {"TargetArn": {"Fn::GetAtt": [str(queue), "Arn"]}}:
@@ -235,7 +237,9 @@ def _event_source(clients: Clients, uuid: str) -> EventSource:
 
 
 def _notifications(bucket: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Notification]:
-    """Read from the template, because the server creates buckets without their notifications."""
+    """Yield the bucket's notifications, read from the template, because the server creates buckets without their
+    notifications.
+    """
     for one in bucket["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]:
         function, _ = one["Function"]["Fn::GetAtt"]
         (prefix,) = (rule["Value"] for rule in one["Filter"]["S3Key"]["Rules"] if rule["Name"] == "prefix")

@@ -1,7 +1,7 @@
-"""The environment of the emulator's processes: what programs need to run, but no AWS configuration.
+"""The environment of the emulator's processes: only the variables that programs need to run, without AWS configuration.
 
-Proxies, profiles, configuration files, `AWS_*` and files of the working directory are for the user's other work. The
-emulated stack is on the loopback interface and must not depend on them.
+Proxies, profiles, configuration files, `AWS_*` and files of the working directory belong to the user's other work. The
+emulated stack is on the loopback interface and must not depend on these settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_CONFIGURATION: Final[Mapping[str, str]] = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_PROXY": "*",
 }
-"""Variables that keep AWS clients from reading the user's files or using a proxy."""
+"""The environment variables that keep AWS clients from reading the user's files or using a proxy."""
 
 
 def inherited() -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""Converts the stack's template to plain CloudFormation without AWS: checks parameters, unrolls loops, translates
-SAM.
+"""Converts the stack's template to plain CloudFormation without AWS: checks the parameters, unrolls loops, and
+translates SAM.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any, Final
 from parcelq.errors import SettingsError
 
 CODE_BUCKET: Final = "parcelq-code"
-"""The made-up bucket of the functions' code; the key is the folder below the template's."""
+"""The made-up bucket of the functions' code; an object's key is the path of the code's folder below the template's
+folder.
+"""
 REGION: Final = "us-east-1"
-"""The account and region of the emulated stack."""
+"""The region of the emulated stack."""
 
 _CODE: Final = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
 _LOOP: Final = "Fn::ForEach::"
@@ -27,11 +29,11 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """Read an AWS SAM template and return it as plain CloudFormation without transforms.
 
     Args:
-        path: the template. Of the language extensions it may use `Fn::ForEach`, and functions in references.
-        parameters: values for the template's parameters, as text; defaults apply to all others.
+        path: the path of the template. Its only language extensions may be `Fn::ForEach`, and functions in references.
+        parameters: values for the template's parameters, as text; all other parameters have their defaults.
 
     Raises:
-        SettingsError: names every parameter that is unknown or invalid.
+        SettingsError: if a parameter is unknown or invalid; the message names every such parameter.
     """
     # Imported late, because the translator takes half a second to import.
     from samtranslator.parser.parser import Parser
@@ -50,15 +52,15 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
         if name := _CODE.get(resource["Type"]):
             properties = resource["Properties"]
             properties[name] = f"s3://{CODE_BUCKET}/{normpath(properties[name])}"
-    # There are no managed policies to translate, and no boto3 session, which would need configuration.
+    # The template has no managed policies, and the translator gets no boto3 session, which would need configuration.
     translator = Translator({}, Parser(), boto_session=SimpleNamespace(region_name=REGION))
     plain: dict[str, Any] = translator.translate(template, values)
-    translator.metrics.publish()  # suppresses its warnings about metrics that were not sent
+    translator.metrics.publish()  # suppresses the translator's warnings about metrics that were not sent
     return plain
 
 
 def _with_included(node: Any, folder: Path) -> Any:
-    """Replace local files by their content or by the place where `sam package` would put them."""
+    """Replace the names of local files by the files' content, or by the places where `sam package` puts the files."""
     from samtranslator.yaml_helper import yaml_parse
 
     match node:
@@ -72,7 +74,7 @@ def _with_included(node: Any, folder: Path) -> Any:
 
 
 def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:
-    """The mistakes in parameters, by the rules of
+    """Yield a sentence for each mistake in the parameters, by the rules of
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
     """
     for name, value in given.items():
@@ -106,9 +108,7 @@ class _Extensions:
     mappings: Mapping[str, Mapping[str, Mapping[str, Any]]]
 
     def resolved(self, node: Any, bound: Mapping[str, str]) -> Any:
-        """Return a part of the template without loops; `bound` has the values of the surrounding loops, by
-        identifier.
-        """
+        """Return a part of the template without loops; `bound` maps the identifiers of outer loops to values."""
         if isinstance(node, str):
             for name, item in bound.items():
                 node = node.replace(f"${{{name}}}", item).replace(f"&{{{name}}}", re.sub("[^A-Za-z0-9]", "", item))
@@ -136,7 +136,7 @@ class _Extensions:
                 return bound[name]
             case {"Fn::Sub": str(text)} if (
                 "${" not in text
-            ):  # a reference takes a name, not a function that returns one
+            ):  # a reference takes a name, not a function that returns a name
                 return text
             case {"Fn::FindInMap": [str(mapping), {"Ref": str(parameter)}, str(key)]}:
                 return self.mappings[mapping][self.values[parameter]][key]

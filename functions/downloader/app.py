@@ -1,4 +1,4 @@
-"""The downloader: takes looks at jobs, drains the output topic, and writes the results of finished jobs."""
+"""The downloader: drains the output topic, takes looks at jobs (checks them on schedule), and writes results."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 LOOKS_IN_FLIGHT = 4
-"""How many looks are handled at the same time."""
+"""How many looks an instance of the function takes at the same time."""
 FIRST_RETRY_SECONDS = 5
 MOST_LISTED = 100
 
 
 class App(NamedTuple):
-    """The objects that the function works with.
+    """The objects that all invocations of an instance of the function use.
 
     Attributes:
-        config: the stack.
-        topics: manages its topics.
-        store: its bucket.
-        output: the topic that results are collected from.
-        looks: the topic of looks.
-        looker: takes looks at jobs.
-        draining: drains the output topic before looks are taken.
-        large: writes parts of large results.
+        config: the configuration of the stack.
+        topics: manages the stack's topics.
+        store: the stack's bucket.
+        output: the topic with the outputs from which results are put together.
+        looks: the topic of looks, which are scheduled checks of jobs.
+        looker: the object that takes looks at jobs.
+        draining: the object that drains the output topic before looks are taken.
+        large: the object that writes parts of large results.
     """
 
     config: Config
@@ -72,13 +72,13 @@ class App(NamedTuple):
     large: LargeResults
 
     def topic(self, name: str) -> SqsTopic:
-        """The topic of that name."""
+        """Return the stack's topic with a name."""
         return SqsTopic(self.topics.sqs, self.topics.url(name), self.output.overflow)
 
 
 @cache
 def app() -> App:
-    """The objects shared by all invocations of one instance."""
+    """Return the objects that all invocations of an instance share."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     METER.watch(sqs, s3)
@@ -105,12 +105,12 @@ def app() -> App:
 
 @cache
 def events() -> Any:
-    """The client for events, created when a job first ends, because other looks start sooner without it."""
+    """Return the client of EventBridge. It is created only when a job ends, because few invocations need the client."""
     return events_client()
 
 
 def tell(kind: str, detail: Mapping[str, Any]) -> None:
-    """Put an event on EventBridge's default bus."""
+    """Put an event about a job on EventBridge's default bus."""
     metrics.add_metric("JobsEnded", MetricUnit.Count, 1)
     logger.info(kind, job=detail["job"]["id"], source=detail["job"]["source"], complete=detail["complete"])
     put_event(events(), kind, detail, f"arn:aws:s3:::{detail['bucket']}")
@@ -119,7 +119,7 @@ def tell(kind: str, detail: Mapping[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take looks from SQS, or collect everything if the schedule or a person asks for it."""
+    """Take the looks of an SQS event, or collect the messages of all jobs if the schedule or a person asks."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -141,9 +141,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, take looks, and write parts of large results; a batch may have messages for both.
+    """Drain the output topic, take looks, and write parts of large results; a batch may contain both looks and tasks
+    for parts.
 
-    Messages that failed are delivered again individually.
+    Only the messages of the batch that failed are delivered again.
     """
     pulled = [Pulled.from_lambda(record) for record in records]
     asked = [(one, what) for one in pulled if (what := asked_of(one))]
@@ -175,7 +176,7 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
 
 
 def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, Look]]]:
-    """Group looks by job, the newest first, because looks at one job must not run at the same time."""
+    """Group looks by job, with each job's newest look first. Looks at one job must not run at the same time."""
     found: dict[str, list[tuple[Pulled, Look]]] = {}
     for one in sorted(looks, key=lambda one: -one[1].number):
         found.setdefault(one[1].job, []).append(one)
@@ -184,7 +185,9 @@ def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, 
 
 
 def asked_of(pulled: Pulled) -> Look | PartTask | None:
-    """Read the look or task of a message; None, with an error in the log, if it is neither."""
+    """Return the look or the task that a message contains. Return None and log an error if the message contains
+    neither.
+    """
     try:
         return PartTask.parse(pulled.wire.text) or Look.parse(pulled.wire.text)
     except MessageError as error:
@@ -193,8 +196,8 @@ def asked_of(pulled: Pulled) -> Look | PartTask | None:
 
 
 def take_look(pulled: Pulled, look: Look) -> Taken:
-    """Take a look. If it fails, it is delivered again with growing delays, and goes to the dead-letter topic in the
-    end.
+    """Take a look. If a look fails, its message is delivered again with growing delays, and finally goes to the
+    dead-letter topic.
     """
     try:
         taken = app().looker.take(look)
@@ -206,7 +209,7 @@ def take_look(pulled: Pulled, look: Look) -> Taken:
 
 
 def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -> Taken:
-    """Write parts of a large result. If there is no time left, the task is delivered again."""
+    """Write the parts of a large result that a task names. If time runs out, the task is delivered again."""
     try:
         return Taken() if app().large.write_parts(task, may_go_on) else Taken(again=0)
     except (ParcelqError, OSError) as error:
@@ -214,7 +217,7 @@ def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -
 
 
 def failed_once(pulled: Pulled, what: str, error: Exception) -> Taken:
-    """Log an error, and have the message delivered again with growing delays."""
+    """Log an error, and let SQS deliver the message again after a delay that grows with each failure."""
     logger.error("%s failed: %s", what, error)
     metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
     return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
@@ -227,7 +230,7 @@ def count_drained(found: Drained) -> None:
 
 
 def log_state(state: SourceState) -> None:
-    """Log the progress of a source."""
+    """Log the progress of the job of a source."""
     logger.info("source", **asdict(state))
     if state.result:
         metrics.add_metric("SourcesFinished", MetricUnit.Count, 1)
@@ -237,10 +240,10 @@ def log_state(state: SourceState) -> None:
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain a topic, look at all jobs with new segments, and publish lost looks again.
+    """Drain a topic, take looks at all jobs with new segments, and publish looks again that were lost.
 
     Raises:
-        ParcelqError: a source has a problem; all others were handled before.
+        ParcelqError: if a source has a problem; all other sources are handled first.
     """
     name, destination = request.topic_in(app().config), request.destination_in(app().config)
     topic = app().topic(name)
@@ -255,7 +258,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
 
     if name == app().config.output_topic and destination == RESULTS:
         states = look_at_all(app().looker, may_go_on)
-    else:  # jobs whose results are collected elsewhere do not belong to the stack
+    else:  # jobs from another output topic do not belong to the stack
         finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
     for state in states:
@@ -263,7 +266,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     failed = [state for state in states if state.problem]
     finished = [state for state in states if state.result and not state.problem]
     waiting = [state for state in states if not state.result and not state.problem]
-    if failed:  # after all others, because the alarm counts only invocations that raise
+    if failed:  # raised last, because the alarm counts only invocations that raise an error
         first = failed[0]
         raise ParcelqError(f"{len(failed)} source(s) have a problem; the first, {first.source}: {first.problem}")
     told = asdict(drained)

@@ -1,4 +1,4 @@
-"""The processor of a stage: runs the steps of the workflow that each message names, or the built-in step."""
+"""The processor of a stage: runs the steps of the workflow that a message names, or the stack's built-in step."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 @cache
 def config() -> Config:
-    """The objects shared by all invocations of one instance."""
+    """Return the function's configuration, which all invocations of an instance share."""
     return load()
 
 
 @cache
 def topic(name: str) -> SqsTopic:
-    """The topic of that name."""
+    """Return the stack's topic with a name."""
     sqs, s3 = sqs_client(), s3_client()
     METER.watch(sqs, s3)
     return SqsTopic(sqs, Topics(sqs).url(name), Overflow(s3, config().bucket, only_own=True))
@@ -55,13 +55,13 @@ def topic(name: str) -> SqsTopic:
 
 @cache
 def store() -> BucketStore:
-    """The stack's bucket."""
+    """Return the stack's bucket."""
     return BucketStore(s3_client(), config().bucket)
 
 
 @cache
 def route() -> Route:
-    """The topics of the built-in step."""
+    """Return the topics between which the built-in step runs."""
     source, output = topic(config().input_topic), topic(config().output_topic)
     dead_letters = source.dead_letter_topic()
     if dead_letters is None:
@@ -70,7 +70,7 @@ def route() -> Route:
 
 
 def rules() -> Rules:
-    """How messages are processed, unless their workflow says otherwise."""
+    """Return the rules for processing messages, which apply unless a message's workflow has other rules."""
     return Rules(
         batch_size=config().batch_size,
         parcel_size=config().parcel_size,
@@ -84,14 +84,14 @@ def rules() -> Rules:
 
 @cache
 def grants() -> Grants:
-    """The credentials and secrets of steps."""
+    """Return the object that gets the credentials and secrets of steps."""
     known = config()
     return Grants(known.step_role, known.secrets, f"{known.prefix}-{known.stage}")
 
 
 @cache
 def processor() -> Processor:
-    """The runner of the built-in step."""
+    """Return the processor that runs the built-in step."""
     known = config()
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
     return Processor(route(), grants().to(step, known.stage), rules(), store(), stops_broken=True)
@@ -99,13 +99,13 @@ def processor() -> Processor:
 
 @cache
 def gate() -> Gate:
-    """Knows which jobs were stopped."""
+    """Return the object that knows which jobs were stopped."""
     return Gate(store())
 
 
 @cache
 def workflows() -> Workflows:
-    """Runs workflows. It is imported when the first message needs it."""
+    """Return the object that runs workflows. Its module is imported when the first message needs it."""
     from parcelq.process.workflows import Stage, Workflows
 
     known, own = config(), route()
@@ -123,7 +123,7 @@ def workflows() -> Workflows:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Process a batch. Wrong settings fail the whole batch, and its messages are delivered again much later."""
+    """Process a batch of messages. If the settings are wrong, all messages fail and are delivered again much later."""
     if not event.get("Records"):
         return {"batchItemFailures": []}
     messages = by_workflow(event)
@@ -143,7 +143,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
-    """Group the messages of an event by the workflow version that they name; empty for the built-in step."""
+    """Group the messages of an event by the workflow version that they name. The built-in step's messages name none
+    ("").
+    """
     messages: defaultdict[str, list[Pulled]] = defaultdict(list)
     for record in event["Records"]:
         pulled = Pulled.from_lambda(record)
@@ -153,7 +155,7 @@ def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
 
 
 def put_off(event: dict[str, Any]) -> None:
-    """Delay messages as long as possible, because only another deployment can help."""
+    """Delay the messages of an event as long as possible, because only another deployment can help."""
     sqs = sqs_client()
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:
@@ -166,7 +168,7 @@ def put_off(event: dict[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[str, Any]:
-    """Process messages and report those that must be delivered again."""
+    """Process messages, and return a reply that names the messages that must be delivered again."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000

@@ -1,6 +1,6 @@
-"""The actions of topic_admin: a table with one line for each.
+"""The actions of the function topic_admin, and a table with one line for each action.
 
-Modules that only a few actions need are imported when those run, so that the others start sooner.
+A module that few actions need is imported only when such an action runs, so that other actions start sooner.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 MOST_PEEKED = 100
 MOST_SOURCES = 100
 MOST_OF_EACH = 20
-"""Most holes and dead ranges listed for a source: even with the longest names and reasons the answer fits into 6 MB."""
+"""The most holes and dead ranges that are listed for a source, so that the answer always fits into Lambda's 6 MB."""
 
 
 class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
-    """Members of a request are missing, unknown or wrong; the message names all of them."""
+    """Members of a request are missing, unknown or wrong. The message names all such members."""
 
 
 class App(NamedTuple):
@@ -41,13 +41,13 @@ class App(NamedTuple):
     store: Store
 
     def name(self, topic: str) -> str:
-        """Return the name of a topic given by name or URL. Raises InvalidValueError if it is outside the stack's
+        """Return the name of a topic from its name or URL. Raises InvalidValueError if the name lacks the stack's
         prefix.
         """
         return topic_within(self.config.prefix, topic)
 
     def url(self, topic: str) -> str:
-        """Return the URL of a topic under the stack's prefix."""
+        """Return the URL of a topic whose name begins with the stack's prefix."""
         return self.topics.url(self.name(topic))
 
     @property
@@ -58,8 +58,8 @@ class App(NamedTuple):
         return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))
 
     def others(self, topic: str) -> str:
-        """Return a topic's name. Raises InvalidValueError if it is one of the stack's own, which CloudFormation
-        created.
+        """Return a topic's name. Raises InvalidValueError if the topic belongs to the stack, which CloudFormation
+        manages.
         """
         name = self.name(topic)
         if name in self.config.own_topics:
@@ -68,7 +68,7 @@ class App(NamedTuple):
 
 
 class Action(NamedTuple):
-    """An action: its function, its required members, and its optional ones."""
+    """An action: the function that carries out the action, and the required and optional members of a request."""
 
     run: Callable[..., dict[str, Any]]
     needs: Mapping[str, Check] = {}
@@ -76,11 +76,11 @@ class Action(NamedTuple):
 
 
 def answer(app: App, request: object) -> dict[str, Any]:
-    """Carry out a request.
+    """Carry out a request, and return the answer.
 
     Raises:
-        BadRequest: names everything that is wrong with the request.
-        ParcelqError: the action failed.
+        BadRequest: if the request is wrong; the message names all mistakes.
+        ParcelqError: if the action failed.
     """
     if not isinstance(request, dict):
         raise BadRequest(f"request is {shown(request)}, but must be a JSON object")
@@ -100,7 +100,7 @@ def _list(app: App, prefix: str = "") -> dict[str, Any]:
 
 
 def _create(app: App, topic: str, max_receive_count: int = 2) -> dict[str, Any]:
-    guards = guarded(app.config.kms_key_arn)  # like the template's own topics
+    guards = guarded(app.config.kms_key_arn)  # as for the topics of the template
     return {"url": app.topics.create(app.others(topic), max_receive_count, both=guards)}
 
 
@@ -124,7 +124,7 @@ def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
     from parcelq.topics.topic import publish_all
 
     published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
-    publish_all(app.looks, [Look()])  # so that the stack collects their results
+    publish_all(app.looks, [Look()])  # so that the stack collects the messages' results
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 
@@ -154,7 +154,7 @@ def _status(app: App, source: str = "") -> dict[str, Any]:
 
 
 def _messages(value: object) -> list[Message]:
-    """Check a list of bodies with attributes."""
+    """Check that a value is a list of messages with bodies and attributes, and return the messages."""
     wanted = "a list of one or more objects, each with a non-empty body and attributes that are texts"
     if not isinstance(value, list) or not value:
         raise Wrong(wanted)

@@ -1,5 +1,5 @@
-"""Manages the topics of a stack, with one request for each action. The answer to an invalid request says what is
-wrong.
+"""Manages the topics of a stack: each request names an action. The answer to an invalid request says what is wrong with
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 @cache
 def app() -> App:
-    """The objects shared by all invocations of one instance."""
+    """Return the objects that all invocations of an instance share."""
     config = load()
     s3 = s3_client()
     return App(config, Topics(sqs_client()), Overflow(s3, config.bucket, only_own=True), BucketStore(s3, config.bucket))
@@ -32,7 +32,7 @@ def app() -> App:
 
 @logger.inject_lambda_context
 def handler(event: Any, _context: LambdaContext) -> dict[str, Any]:
-    """Carry out a request, or return what is wrong with it."""
+    """Carry out a request, or return an answer that says what is wrong with the request."""
     try:
         answered = answer(app(), event)
     except ParcelqError as error:

@@ -1,4 +1,6 @@
-"""Publishes the records of objects that are put under `inbox/`; large objects in ranges, one SQS task for each."""
+"""Publishes the records of objects that are put under `inbox/`. A large object is cut into ranges, with a task for
+each.
+"""
 
 from __future__ import annotations
 
@@ -44,19 +46,20 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
 RESERVED_SECONDS: Final = 60
-"""With less time than this left, an invocation passes on the rest; it is enough to publish what was read."""
+"""If fewer seconds are left, an invocation leaves the remaining work to another. They suffice to publish what was read.
+"""
 
 
 class App(NamedTuple):
-    """The objects that the function works with.
+    """The objects that all invocations of an instance of the function use.
 
     Attributes:
-        config: the function's environment.
-        topics: the account's topics.
-        overflow: stores large bodies.
-        uploader: publishes the records of sources for the built-in step.
-        jobs: the stack's jobs.
-        gate: knows which jobs were stopped.
+        config: the configuration of the stack.
+        topics: manages the topics of the account.
+        overflow: the store of large message bodies.
+        uploader: the object that publishes the records of sources for the built-in step.
+        jobs: the job records of the stack.
+        gate: the object that knows which jobs were stopped.
     """
 
     config: Config
@@ -69,7 +72,7 @@ class App(NamedTuple):
 
 @cache
 def app() -> App:
-    """The objects shared by all invocations of one instance."""
+    """Return the objects that all invocations of an instance share."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     METER.watch(sqs, s3)
@@ -86,20 +89,20 @@ def app() -> App:
 
 @lru_cache(maxsize=64)
 def topic_named(name: str) -> SqsTopic:
-    """The topic of that name."""
+    """Return the stack's topic with a name."""
     return SqsTopic(app().topics.sqs, app().topics.url(name), app().overflow)
 
 
 @cache
 def versions() -> Versions:
-    """The workflows of the stack. They are imported when the first source needs one."""
+    """Return the stack's workflows. The module is imported when the first source needs a workflow."""
     from parcelq.jobs.versions import Versions
 
     return Versions(app().uploader.store)
 
 
 class Way(NamedTuple):
-    """How a source is uploaded: who publishes its records, to which topic, and when the job is stopped."""
+    """Says how a source is uploaded: the uploader, the topic, and the limits that stop the job."""
 
     uploader: ObjectUploader
     topic: SqsTopic
@@ -107,7 +110,9 @@ class Way(NamedTuple):
 
 
 def record_format(config: Config) -> Format | None:
-    """The record format of all sources; None if their names decide. Raises SettingsError if it is invalid."""
+    """Return the record format of all sources; None if each name decides. Raises SettingsError if the format is
+    invalid.
+    """
     try:
         return parse(config.record_format) if config.record_format else None
     except InvalidValueError as error:
@@ -117,13 +122,13 @@ def record_format(config: Config) -> Format | None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
-    """Handle S3's events, or a batch of tasks from SQS."""
+    """Upload the objects of an S3 event, or do the tasks of an SQS event."""
     with METER.invocation(int(context.memory_limit_in_mb)):
         return take(records_of(event), context)
 
 
 def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any] | None:
-    """Upload the objects that the records of an event name."""
+    """Upload the objects or the ranges that the items of an event name."""
 
     def may_go_on() -> bool:
         return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000
@@ -139,9 +144,9 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
 
 
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
-    """Publish an object's records, or its ranges if it is large.
+    """Publish an object's records. If the object is large, publish tasks for its ranges instead.
 
-    Errors are raised, so that Lambda retries, except for an object that can never be uploaded.
+    Errors are raised, so that Lambda retries, unless the object can never be uploaded.
     """
     put = put_of(record)
     if put.is_folder:
@@ -167,7 +172,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
 
 
 def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
-    """Publish the records of a range or of the rest of a stream; a task that fails is delivered again alone."""
+    """Publish the records of a range, or of the remaining stream. A task that fails is delivered again alone."""
     pulled = Pulled.from_lambda(record)
     try:
         task = task_of(pulled.wire.text)
@@ -187,7 +192,7 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
             count(uploader.upload_range(task, topic, tasks), task.source)
     except SourceError as error:
         refuse(error, task.source)
-    except (WorkflowError, SettingsError) as error:  # its workflow was deleted meanwhile
+    except (WorkflowError, SettingsError) as error:  # the source's workflow was deleted meanwhile
         refuse(refusal(Source.parse(task.source), error), task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
@@ -197,9 +202,10 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
 
 
 def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded: bool) -> Callable[[], bool]:
-    """Return a function that says whether an upload continues: time is left, and its job was not stopped.
+    """Return a function that says whether an upload continues: whether time is left and its job was not stopped.
 
-    A compressed source is always uploaded to its end. Only then its size is known, which resuming a job requires.
+    A compressed source is always uploaded to its end. Its size is known only at the end, and is needed to resume the
+    job.
     """
     if coded:
         return may_go_on
@@ -207,26 +213,24 @@ def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded
 
 
 def refuse(error: SourceError, source: str) -> None:
-    """Log that an object can never be uploaded, and note the reason beside its segments."""
+    """Log that an object can never be uploaded, and store the reason beside the segments of the object's job."""
     logger.error("not uploaded: %s", error, source=source)
     metrics.add_metric("SourcesRefused", MetricUnit.Count, 1)
 
 
 def check_inbox(source: Source, config: Config) -> None:
-    """Raise InvalidValueError if a source is not an object of the stack's inbox, because anybody may have sent the
-    task.
-    """
+    """Raise InvalidValueError if a source is not an object of the stack's inbox. Anybody may have sent the task."""
     # guard[False]: only objects of the stack's inbox are uploaded, for any event
     if source.bucket != config.bucket or not source.key.startswith(INBOX):
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 
 
 def way_of(put: Object) -> Way:
-    """Return how to upload an object: its folder in the inbox names a workflow, or a topic of the stack.
+    """Return how to upload an object. The object's folder in the inbox names a workflow or a topic of the stack.
 
     Raises:
-        SourceError: there is no such workflow; this is noted.
-        InvalidValueError: records may not go to this topic.
+        SourceError: if there is no such workflow; the reason is also stored for reports.
+        InvalidValueError: if records may not be published on this topic.
     """
     config = app().config
     folder = put.topic("")
@@ -241,7 +245,7 @@ def way_of(put: Object) -> Way:
 
 @lru_cache(maxsize=64)
 def way_of_version(attribute: str) -> Way:
-    """Return how to upload the sources of a workflow version. Raises WorkflowError or SettingsError if it is
+    """Return how to upload a source of a workflow version. Raises WorkflowError or SettingsError if the version is
     invalid.
     """
     config, whole = app().config, app().uploader
@@ -258,14 +262,14 @@ def way_of_version(attribute: str) -> Way:
 
 
 def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:
-    """Note that a source cannot be uploaded because of its workflow, and return the error that says so."""
+    """Store the reason why a source's workflow prevents its upload, and return an error with this reason."""
     reason = str(error)
     note_problem(app().uploader.store, str(source), reason, output=app().config.output_topic)
     return SourceError(source.key, reason)
 
 
 def topic_for(put: Object, config: Config) -> str:
-    """Return the stack's topic for an object's records."""
+    """Return the name of the topic on which an object's records are published."""
     with suppress(InvalidValueError):
         return topic_of_records(put.topic(config.input_topic), config)
     wanted = f"inbox/<name>, inbox/<workflow>/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
@@ -273,7 +277,7 @@ def topic_for(put: Object, config: Config) -> str:
 
 
 def topic_of_records(topic: str, config: Config) -> str:
-    """Return the name of a topic for records. Raises InvalidValueError if it is not the stack's, or is for ranges."""
+    """Return a topic's name. Raises InvalidValueError if the topic is not the stack's, or is the topic of ranges."""
     name = topic_within(config.prefix, topic)
     if name in {config.range_topic, dead_letter(config.range_topic)}:
         raise InvalidValueError("topic", topic, "another topic than that of the ranges")
@@ -281,7 +285,7 @@ def topic_of_records(topic: str, config: Config) -> str:
 
 
 def count(uploaded: Uploaded | None, source: str) -> None:
-    """Add the published records to the metrics and the log."""
+    """Add the number of published records to the metrics, and log it."""
     if uploaded is None:
         return
     logger.info("uploaded", source=source, messages=uploaded.messages, entries=uploaded.entries, format=uploaded.format)

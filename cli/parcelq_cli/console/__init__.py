@@ -1,1 +1,1 @@
-"""`parcelq console`: jobs in a browser, with buttons."""
+"""`parcelq console`: shows jobs in a browser, with buttons."""

@@ -25,7 +25,7 @@ def console(
         Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
     ] = Path("results"),
     stack: AnyStack = "",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any free port.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port of the console; 0 for any free port.")] = 0,
 ) -> None:
     """Show jobs in a browser, live, with buttons to run failed records again, to resume and to stop.
 

@@ -1,5 +1,5 @@
-"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the console
-started.
+"""The jobs of one machine in the console: the jobs that `parcelq jobs --json` lists, and jobs completed since the
+console started.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RATE_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Began:
-    """An action that this console runs on a job: its thread, and the event that stops it."""
+    """An action that this console runs on a job: the thread, and the event that stops the action."""
 
     thread: threading.Thread
     cancelled: threading.Event
@@ -41,8 +41,8 @@ class LocalConsole:
     """The jobs of one folder of results.
 
     Attributes:
-        results: the folder.
-        clock: returns a time in seconds.
+        results: the path of the folder.
+        clock: a function that returns a time in seconds.
     """
 
     results: Path
@@ -55,7 +55,7 @@ class LocalConsole:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
-        """Return the progress of all jobs; those completed while the console runs are last."""
+        """Return the progress of all jobs; jobs completed while the console runs are last."""
         with self._lock:
             there = LocalJobs(self.results).all(self._known) if self.results.is_dir() else []
             self._records |= {one.record.id: one.record for one in there}
@@ -70,7 +70,7 @@ class LocalConsole:
         raise JobError(job, "there is no such job; the list shows all jobs")
 
     def written(self, job: str) -> str:
-        """Return the page beside the whole result of a job."""
+        """Return the report's page, which is stored beside the complete result of a job."""
         path = self.results / f"{self._records[job].result}{PAGE}"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
@@ -90,19 +90,19 @@ class LocalConsole:
         return report, figures_of(status.collected, resolution, notes)
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Begin to run dead entries again."""
+        """Begin to run a job's dead entries again: the entries for which `only` returns true, or all."""
         self._begin(job, redrive=True, only=only)
 
     def resume(self, job: str) -> None:
-        """Begin to continue with what is missing."""
+        """Begin to run the missing part of a job."""
         self._begin(job, redrive=False, only=None)
 
     def cancel(self, job: str) -> None:
-        """Stop what this console began with a job."""
+        """Stop the action that this console began on a job."""
         self._began[job].cancelled.set()
 
     def close(self) -> None:
-        """Stop all actions that this console began, and wait until they have stopped."""
+        """Stop all actions that this console began, and wait until all have stopped."""
         for began in self._began.values():
             began.cancelled.set()
         for began in self._began.values():
@@ -128,7 +128,7 @@ class LocalConsole:
             thread.start()
 
     def _is_whole(self, record: LocalRecord) -> bool:
-        """Whether a job without state has a complete result, which the report beside the result says."""
+        """Return whether a job without state has a complete result. The report beside the result says so."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True
@@ -136,7 +136,7 @@ class LocalConsole:
             return False
 
     def _is_own(self, job: str) -> bool:
-        """Whether this console runs a job now."""
+        """Return whether this console runs a job now."""
         return job in self._began and self._began[job].thread.is_alive()
 
     def _view(self, status: JobStatus) -> JobView:
@@ -151,7 +151,7 @@ class LocalConsole:
         return JobView(job, status.record.result, state, status.share, dead, rate, left, actions, problem)
 
     def _rate(self, status: JobStatus) -> tuple[float | None, float | None]:
-        """Entries of the result per second, and the remaining seconds, calculated from earlier views."""
+        """Return how many entries per second the result gains, and the remaining seconds, from earlier views."""
         seen = self._seen.setdefault(status.record.id, [])
         resolution = status.resolution
         seen.append((self.clock(), resolution.covered + resolution.dead_bytes, resolution.entries))

@@ -1,4 +1,4 @@
-"""The pages of the console: a list of jobs, and for each job its progress and buttons above its report."""
+"""The pages of the console: a list of jobs, and a page per job with its progress, buttons and report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASKS: Final = {
     "cancel": ("Stop", "Stop this job? Finished work is kept, and you can resume it."),
 }
 _TRIES: Final = 5
-"""How often a job is read that changes at the same moment."""
+"""How often reading a job is tried, because the job may change at the same moment."""
 
 
 def listing(views: Sequence[JobView], place: str) -> str:
@@ -35,8 +35,8 @@ def job_page(jobs: Jobs, job: str) -> str:
     """Return the main element of a job's page.
 
     Raises:
-        JobError: there is no such job.
-        ParcelqError: it cannot be read.
+        JobError: if there is no such job.
+        ParcelqError: if the job cannot be read.
     """
     for _ in range(_TRIES):
         view = jobs.view(job)
@@ -48,7 +48,7 @@ def job_page(jobs: Jobs, job: str) -> str:
             )
         try:
             drawn = jobs.drawn(view.id)
-        except NotFoundError:  # its segments were merged, or it has just become whole
+        except NotFoundError:  # the job's segments were merged, or the job has just become complete
             continue
         if drawn is None:
             return _bare(view, "It has no results yet.")
@@ -63,7 +63,7 @@ def _bare(view: JobView, sentence: str) -> str:
 
 
 def _banner(view: JobView, sentence: str) -> str:
-    """The part above a job's report: its progress, or else the verdict, and its buttons."""
+    """Return the part of a page above a job's report: the job's progress, or the final state, and the buttons."""
     told = _progress(view) if view.state == "running" else sentence
     parts = [element("p", element("strong", f"{text(view.state.capitalize())}."), f" {text(told)}")]
     if view.share is not None and view.state == "running":

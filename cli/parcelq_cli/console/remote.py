@@ -1,4 +1,4 @@
-"""The jobs of a stack in the console: those that `parcelq jobs --stack` lists, live."""
+"""The jobs of a stack in the console: shows the jobs that `parcelq jobs --stack` lists, live."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView
 
 MOST_SHOWN: Final = 500
-"""Jobs shown in the list: incomplete jobs first, and the newest first within each kind."""
+"""How many jobs the list shows: incomplete jobs first, and within both groups the newest first."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class StackConsole:
     """The jobs of a stack.
 
     Attributes:
-        jobs: the jobs.
+        jobs: the job records of the stack.
     """
 
     jobs: StackJobs
@@ -37,7 +37,7 @@ class StackConsole:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def views(self) -> Sequence[JobView]:
-        """Return the progress of jobs. Only records that changed since the last call are read."""
+        """Return the progress of jobs. Only job records that changed since the last call are read."""
         with self._lock:
             records = self.jobs.all(self._known)
         return [view_of(one) for one in sorted(records, key=lambda one: one.is_whole)[:MOST_SHOWN]]
@@ -47,7 +47,7 @@ class StackConsole:
         return view_of(self.jobs.find(job))
 
     def written(self, job: str) -> str:
-        """Return the page beside the whole result of a job."""
+        """Return the report's page, which is stored beside the complete result of a job."""
         store = self.jobs.store
         try:
             return store.read(Source.parse(self.jobs.find(job).source).names(store.bucket).page).decode()
@@ -55,7 +55,7 @@ class StackConsole:
             return ""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not whole, and its figures."""
+        """Return the report of a job that is not complete, and the report's figures."""
         record, store = self.jobs.find(job), self.jobs.store
         notes, names = notes_of(store, record.source), Source.parse(record.source).names(store.bucket)
 
@@ -69,11 +69,11 @@ class StackConsole:
         return self.jobs.read(record, draw)
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Run dead entries again."""
+        """Run a job's dead entries again: the entries for which `only` returns true, or all."""
         self.jobs.redrive(job, only=only)
 
     def resume(self, job: str) -> None:
-        """Continue with the missing records."""
+        """Run the missing records of a job."""
         self.jobs.resume(job)
 
     def cancel(self, job: str) -> None:
@@ -85,7 +85,7 @@ class StackConsole:
 
 
 def view_of(record: JobRecord) -> JobView:
-    """Return the progress of a job from its record."""
+    """Return the progress of a job from its job record."""
     state, rate, left = "whole" if record.is_whole else str(record.state), None, None
     actions = ("redrive",) * bool(record.dead)
     if not record.state.is_ended:

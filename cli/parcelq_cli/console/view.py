@@ -1,4 +1,4 @@
-"""What the console knows of jobs and does with them, whether they are on this machine or on a stack."""
+"""The interface between the console and its jobs, which are on this machine or on a stack."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ ACTIONS: Final = {
     "resume": "The job continues with what is missing.",
     "cancel": "The job stops; finished work is kept.",
 }
-"""What can be done with a job, and what is said when it begins."""
+"""Maps each action on a job to the sentence that the console shows when the action begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """The dead entries to run again; by default all.
+    """Selects the dead entries that run again; by default all.
 
     Attributes:
-        kind: only those with this kind of reason, as `kind_of` returns it, escaped.
-        span: only those in these bytes of the source: the first, and the one just after the last.
+        kind: selects only entries whose reason is of this kind, which `kind_of` returns, escaped; empty for every kind.
+        span: selects only entries in a range of the source: its first byte, and the byte after its last; None for every
+            range.
     """
 
     kind: str = ""
@@ -35,18 +36,19 @@ class Which:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """The progress of a job, as a console shows it.
+    """The progress of a job, with the values that a console shows.
 
     Attributes:
-        id: its id.
-        title: its name for people.
-        state: `running`, `stopped`, `cancelled`, `finished` where only dead entries are left, or `whole`.
+        id: the job's id.
+        title: the job's name for people.
+        state: `running`, `stopped`, `cancelled`, `finished` if only dead entries are left, or `whole` if the result is
+            complete.
         share: how much of the source is done, from 0 to 1; None if unknown.
-        dead: entries that failed.
-        rate: entries of the result a second; None if unknown.
-        seconds_left: the time that the rest takes at that rate; None if unknown.
-        actions: the actions that are possible now.
-        problem: why it was stopped, or why the last action failed; empty if neither happened.
+        dead: how many entries failed for good.
+        rate: how many entries per second the result gains; None if unknown.
+        seconds_left: how many seconds the remaining work takes at this rate; None if unknown.
+        actions: the names of the actions that are possible now.
+        problem: why the job was stopped, or why the last action on the job failed; empty if neither happened.
     """
 
     id: str
@@ -70,29 +72,31 @@ class Jobs(Protocol):
         """Return the progress of a job. Raises JobError if there is no such job."""
 
     def written(self, job: str) -> str:
-        """Return the page beside the whole result of a job; empty if somebody deleted it."""
+        """Return the report's page beside the complete result of a job; empty if somebody deleted the page."""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not whole, and its figures; None if it has no results yet."""
+        """Return the report of a job that is not complete, and the report's figures; None if the job has no outputs
+        yet.
+        """
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Run dead entries again: those that `only` says, or all."""
+        """Run a job's dead entries again: the entries for which `only` returns true, or all."""
 
     def resume(self, job: str) -> None:
-        """Continue with the missing records."""
+        """Run the missing records of a job."""
 
     def cancel(self, job: str) -> None:
-        """Stop it."""
+        """Stop a job."""
 
     def close(self) -> None:
-        """End what ends with the console."""
+        """End all work that must end with the console."""
 
 
 def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
     """Begin an action on a job, and return a sentence that confirms it.
 
     Raises:
-        ParcelqError: the action is not possible; the sentence says why.
+        ParcelqError: if the action is not possible; the message says why.
     """
     view = jobs.view(job)
     if action not in view.actions:
@@ -107,14 +111,14 @@ def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
 
 
 def sentence_of(error: ParcelqError | OSError) -> str:
-    """Return what to tell people of an error: its sentence, or what the system refused to do with which file."""
+    """Return the sentence about an error that people see. For an OSError, it names the file and the system's reason."""
     if isinstance(error, ParcelqError):
         return str(error)
     return f"{error.filename or 'this machine'}: {error.strerror or error}"
 
 
 def _chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return a function that says whether a dead entry is selected; None if all are."""
+    """Return a function that says whether a dead entry is selected; None if all entries are selected."""
     if which.span:
         return lambda dead: (dead.start, dead.end) == which.span
     if which.kind:

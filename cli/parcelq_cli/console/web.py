@@ -1,9 +1,9 @@
 """The console's web application. It listens only on the loopback interface, and refuses requests from other sites or
 without its secret path.
 
-A request must name the loopback as its host, so the console refuses the name of another site that resolves to this
-machine. A request that changes something must be a POST from a page of the console itself (its `Origin`), with
-a token in a header that other sites cannot send. No reply grants rights to other sites.
+A request must name the loopback address as its host, so the console refuses other names that resolve to this machine. A
+request that changes something must be a POST from a page of the console itself (its `Origin` says so), with a token in
+a header that other sites cannot send. No reply grants rights to other sites.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from parcelq_cli.console.view import ACTIONS, Jobs, Which, act, sentence_of
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 _MOST_BYTES: Final = 10_000
-"""The most bytes of a request that changes something."""
+"""The most bytes of the body of a POST request."""
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -42,15 +42,15 @@ _HEADERS: Final = {
 
 
 class Console:
-    """The console of some jobs.
+    """The web application that shows jobs.
 
     Args:
-        jobs: the jobs.
-        place: describes where they are.
+        jobs: the jobs that the console shows.
+        place: a text that says where the jobs are.
         port: the port of the server; 0 for any free port.
 
     Raises:
-        OSError: the port is taken.
+        OSError: if the port is taken.
     """
 
     def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
@@ -82,7 +82,7 @@ class Console:
             self._server.server_close()
 
     def stop(self) -> None:
-        """Make `serve` return; another thread calls it."""
+        """Make `serve` return. Another thread must call this method."""
         self._server.shutdown()
 
     def _application(self) -> Flask:
@@ -153,7 +153,7 @@ class Console:
 
 
 class _Handler(WSGIRequestHandler):  # type: ignore[misc]
-    """Logs no requests: their addresses contain the secret path."""
+    """A request handler that logs no requests, because their addresses contain the secret path."""
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is Werkzeug's
         _log.log(logging.DEBUG if type == "info" else logging.WARNING, "%s", message % args if args else message)

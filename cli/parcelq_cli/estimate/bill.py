@@ -1,4 +1,4 @@
-"""Requests and costs of a job, of storing its file, and of an idle stack. Pure arithmetic."""
+"""Calculates requests and costs: of a job, of storing its file and result, and of an idle stack. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
-"""Requests to SQS of a look: receiving until the topic is empty, locking, publishing the next look, and its own
-delivery.
+"""How many requests to SQS a look (a check of a job) makes: receiving until the topic is empty, locking, publishing the
+next look, and the delivery of the look's own message.
 """
 _LOOK_PUTS: Final = 3
 _LOOK_GETS: Final = 4
-"""Requests to S3 of a look: the job's record, its objects, and notes."""
+"""How many requests to S3 with the price of GET a look makes: for the job record, the job's objects, and notes."""
 _LOOKUPS: Final = 4
-"""Requests of the processor to look up its topics, once an instance."""
+"""How many requests an instance of the processor makes once to look up its topics."""
 _RANGE_TASK_BYTES: Final = 300
 _FREE_DISK_GB: Final = 0.5
 _TRACED: Final = 0.05
-"""Share of the invocations that X-Ray samples, in addition to one a second:
+"""The share of the invocations that X-Ray samples, in addition to one invocation a second:
 https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html
 """
 IDLE_REQUESTS: Final = RECEIVERS + 5
-"""Requests to SQS of a scheduled start with empty topics: receiving, and looking up topics."""
+"""How many requests to SQS a scheduled start of the downloader makes if the topics are empty."""
 IDLE_LISTINGS: Final = 3
-"""Listings of such a start: segments without lineage, all segments, and the records of jobs."""
+"""How many listings such a start makes: of segments without lineage, of all segments, and of job records."""
 _IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
-"""Seconds of such a start, which is cold and waits a second for messages."""
+"""How many seconds such a start takes, which is cold and waits a second for messages."""
 _MONTH_SECONDS: Final = 30 * 24 * 3600
 _METRICS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a bill: a service's price times a quantity, and its purpose."""
+    """A row of a bill: a quantity, the price of a service, and the purpose."""
 
     service: str
     what: str
@@ -53,29 +53,31 @@ class Row:
 
     @classmethod
     def of(cls, prices: Prices, service: str, what: str, price: str, quantity: float) -> Row:
-        """A row by the name of the price."""
+        """Return a row whose price has the name `price`."""
         return cls(service, what, quantity, price.partition("_")[2].replace("_", " "), quantity * prices.of[price].usd)
 
 
 def total(rows: Sequence[Row]) -> float:
-    """Dollars of all rows."""
+    """Return the sum of all rows in dollars."""
     return sum(one.usd for one in rows)
 
 
 def units(size: float) -> int:
-    """Requests that SQS bills for one request with a payload of `size` bytes: https://aws.amazon.com/sqs/pricing/"""
+    """Return how many requests SQS bills for one request with a payload of `size` bytes:
+    https://aws.amazon.com/sqs/pricing/
+    """
     return max(1, ceil(size / BILLING_UNIT_BYTES))
 
 
 def billed(count: float, size: float, together: float = inf) -> float:
-    """Requests that SQS bills for messages of one size, sent in full requests."""
+    """Return how many requests SQS bills for `count` messages of one size that are sent in full requests."""
     most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
     full, rest = divmod(count, most)
     return full * units(most * size) + (units(rest * size) if rest else 0)
 
 
 def sqs(job: Estimate) -> dict[str, float]:
-    """Requests that SQS bills, by purpose."""
+    """Return how many requests SQS bills for a job, by purpose."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
     instances = 1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)
@@ -92,14 +94,14 @@ def sqs(job: Estimate) -> dict[str, float]:
     if job.splitting:
         cut = billed(job.runs, size) + billed(job.uploaded, parcel) + job.uploaded / MAX_REQUEST_MESSAGES
         asked["input topic, re-parcel"] = cut
-    if job.again[0]:  # each such run was published and received, its output was published, and it was deleted
+    if job.again[0]:  # a message of each such run was published, received and deleted, and its output was published
         runs, over, dead = job.again
         asked["failures"] = runs * (2 + 2 * units(job.message_bytes(over / runs))) + 2 * dead
     return asked
 
 
 def s3(job: Estimate) -> tuple[float, float]:
-    """Requests that S3 bills as PUT and as GET: notes, segments, the result and the report."""
+    """Return how many requests S3 bills as PUT and as GET: for notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
     puts = ranges + segments + result.parts + 8 + _LOOK_PUTS * job.looks
@@ -107,7 +109,7 @@ def s3(job: Estimate) -> tuple[float, float]:
 
 
 def used(job: Estimate) -> dict[str, tuple[float, float]]:
-    """The invocations of each function, and their total seconds."""
+    """Return the number of invocations of each function, and the total seconds of these invocations."""
     result, drains = job.result, ceil(job.draining / 30)
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     looking = job.looks * LOOK_SECONDS + min(job.looks, job.setup.collects) * COLD_SECONDS
@@ -120,7 +122,7 @@ def used(job: Estimate) -> dict[str, tuple[float, float]]:
 
 
 def bill(job: Estimate) -> list[Row]:
-    """The cost of processing the file, without storing it."""
+    """Return the cost of processing the file, without the cost of storing the file and its result."""
     asked = sqs(job)
     fair = sum(count for what, count in asked.items() if what.endswith("publish"))
     return priced(job, asked, fair, s3(job), used(job), job.processed)
@@ -134,15 +136,15 @@ def priced(
     invoked: Mapping[str, tuple[float, float]],
     seconds: float,
 ) -> list[Row]:
-    """Price what a job used.
+    """Return the cost of the resources that a job used.
 
     Args:
-        job: its stack and the prices.
-        asked: requests to SQS, by purpose.
-        fair: the requests to SQS that publish with a MessageGroupId.
-        requests: requests to S3, from `s3`.
-        invoked: resources that the functions used, from `used`.
-        seconds: their duration.
+        job: the job, with its stack and the prices.
+        asked: maps purposes to the number of requests to SQS.
+        fair: how many requests to SQS publish with a MessageGroupId.
+        requests: how many requests S3 bills, from `s3`.
+        invoked: the invocations and seconds of each function, from `used`.
+        seconds: how many seconds the job took.
     """
     invocations = sum(count for count, _ in invoked.values())
     functions = [(name, *one, job.megabytes[name] / 1024) for name, one in invoked.items()]
@@ -162,18 +164,18 @@ def priced(
 
 
 def usd(job: Estimate) -> float:
-    """Dollars of the bill."""
+    """Return the total cost of processing the file in dollars."""
     return total(bill(job))
 
 
 def keeping(job: Estimate) -> list[Row]:
-    """The cost of storing the file and its result for a month."""
+    """Return the cost of storing the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
     return [Row.of(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
 
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
-    """The monthly cost of a stack that processes nothing."""
+    """Return the monthly cost of a stack that processes nothing."""
     starts = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     gb_seconds = starts * _IDLE_SECONDS * stack.downloader_mb / 1024

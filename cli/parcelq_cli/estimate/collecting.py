@@ -1,4 +1,4 @@
-"""The time and cost of collecting messages and writing a result, by the downloader's own sizes."""
+"""The time and cost of collecting messages and writing a result, calculated with the sizes that the downloader uses."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from parcelq_cli.estimate import facts
 
 
 def drained_seconds(size: float) -> float:
-    """Seconds in which an invocation drains a message of `size` bytes; its network, its CPU or its requests are the
-    limit.
+    """Return how many seconds an invocation needs to drain a message of `size` bytes. The network, the CPU or the
+    requests are the limit.
     """
     requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * facts.SQS_SECONDS / RECEIVERS
     return max(2 * size / facts.BYTES_PER_SECOND, facts.DRAINED_MESSAGE + facts.DRAINED_BYTE * size, requests)
 
 
 def segments_of(messages: float, size: float) -> int:
-    """Segments that an invocation writes for the messages of `size` bytes that it drained."""
+    """Return how many segments an invocation writes for messages of `size` bytes that it drained."""
     full = max(messages * size / SEGMENT_BYTES, messages / SEGMENT_MESSAGES)
     return max(ceil(full), min(RECEIVERS, ceil(messages)))
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result that is written in parts. What has no unit is in seconds.
+    """A result that is written in parts. Values without a unit are in seconds.
 
     Attributes:
-        size: its bytes, at least 1.
-        messages: the number of its messages.
-        mixed: how many ranges of the source were uploaded at the same time; each segment has messages of all of them.
+        size: how many bytes the result has, at least 1.
+        messages: how many output messages form the result.
+        mixed: how many ranges of the source were uploaded at the same time; each segment has messages of all these
+            ranges.
     """
 
     size: float
@@ -45,22 +46,22 @@ class Result:
 
     @property
     def is_large(self) -> bool:
-        """Whether several invocations write its parts."""
+        """Whether several invocations write the parts of the result."""
         return LargeResults.takes(ceil(self.size))
 
     @property
     def part(self) -> int:
-        """Bytes of a part."""
+        """How many bytes a part has."""
         return part_bytes(round(self.size))
 
     @property
     def parts(self) -> int:
-        """Number of parts."""
+        """How many parts the result has."""
         return ceil(self.size / self.part)
 
     @property
     def gets(self) -> float:
-        """Requests that read a part. Adjacent bytes of a segment are fetched with one request, up to a window.
+        """How many requests read the bytes of a part. One request fetches adjacent bytes of a segment, up to a window.
 
         A segment is sorted, so its messages of one range of the source are adjacent.
         """
@@ -71,21 +72,23 @@ class Result:
 
     @property
     def in_task(self) -> int:
-        """Parts of a task."""
+        """How many parts a task has."""
         return max(1, TASK_BYTES // self.part)
 
     @property
     def tasks(self) -> int:
-        """Number of tasks."""
+        """How many tasks there are."""
         return ceil(self.parts / self.in_task)
 
     @property
     def side_by_side(self) -> int:
-        """Parts that one invocation writes in parallel: those of a task, as far as memory allows."""
+        """How many parts one invocation writes in parallel: all parts of a task if the memory suffices."""
         return max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // self.part, self.in_task))
 
     def task_seconds(self, invocations: float = 1) -> float:
-        """Seconds of one task, if `invocations` work at the same time and share the request rate of one S3 prefix."""
+        """How many seconds a task takes if `invocations` work at the same time and share the request rate of an S3
+        prefix.
+        """
         size, most = self.size / self.parts, self.side_by_side
         waiting = max(facts.S3_SECONDS, invocations * most / facts.S3_GETS) * self.gets + 3 * facts.S3_SECONDS
         together = max(waiting, 2 * most * size / facts.BYTES_PER_SECOND) + most * size / facts.ASSEMBLED
@@ -93,34 +96,34 @@ class Result:
 
     @property
     def seeing(self) -> float:
-        """Seconds of a look that finds all messages collected."""
+        """How many seconds a look (a check of a job) takes that finds all messages collected."""
         listings = ceil(segments_of(self.messages, self.size / self.messages) / facts.LISTED)
         return self.messages / facts.RESOLVED + listings * facts.S3_SECONDS
 
     @property
     def planning(self) -> float:
-        """Seconds for planning where every byte of the result is stored."""
+        """How many seconds it takes to plan where every byte of the result is stored."""
         return self.messages * (1 / facts.LOCATED + facts.EXTENT / facts.BYTES_PER_SECOND) + 3 * facts.S3_SECONDS
 
     @property
     def drawing(self) -> float:
-        """Seconds for writing the report and its page."""
+        """How many seconds it takes to write the report and the report's web page."""
         return self.messages / facts.DRAWN + 6 * facts.S3_SECONDS
 
     @property
     def alone(self) -> float:
-        """Seconds in which one invocation writes a small result."""
+        """How many seconds one invocation needs to write a small result."""
         return self.messages / facts.LOCATED + self.tasks * self.task_seconds()
 
     @property
     def busy(self) -> float:
-        """Total seconds of all invocations that write it and its report."""
+        """The total seconds of all invocations that write the result and its report."""
         if not self.is_large:
             return self.seeing + self.alone + self.drawing
         return 2 * self.seeing + self.planning + self.tasks * self.task_seconds() + self.drawing
 
     def seconds(self, invocations: float) -> float:
-        """Seconds after all messages are collected, with at most `most` invocations."""
+        """How many seconds after the collection of all messages the result is written by `invocations` invocations."""
         if not self.is_large:
             return self.busy
         # An invocation takes ten tasks one after another, so the last tasks are late.

@@ -28,27 +28,31 @@ def estimate(
     parcel_size: ParcelSize = _DEFAULT.parcel_size,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="How many entries the step should get at a time.", show_default="as the parcel size"),
+        typer.Option(
+            min=1, help="How many entries each run of the step should get.", show_default="as the parcel size"
+        ),
     ] = None,
     memory: Annotated[int, typer.Option(min=128, max=10_240, help="ProcessorMemory, in MB.")] = _DEFAULT.memory,
     concurrency: Annotated[
         int,
         typer.Option(
-            min=1, help="Processors at a time: the parameter Concurrency, or the account's limit if that is lower."
+            min=1,
+            help="How many processors run at a time: the parameter Concurrency, or the account's limit if it is lower.",
         ),
     ] = _DEFAULT.concurrency,
     uploads: Annotated[
-        int, typer.Option(min=1, help="UploadConcurrency: uploaders of a large file.")
+        int, typer.Option(min=1, help="How many uploaders read a large file: UploadConcurrency.")
     ] = _DEFAULT.uploads,
     collects: Annotated[
-        int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")
+        int, typer.Option(min=1, help="How many downloaders run at a time: CollectConcurrency.")
     ] = _DEFAULT.collects,
     timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = _DEFAULT.timeout,
     slowdown: Annotated[
         float, typer.Option(help="How many times slower a vCPU of Lambda is than a processor of this machine.")
     ] = 1.0,
     prices: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
+        Path | None,
+        typer.Option(metavar="FILE", help="A YAML file with other prices.", show_default="those of us-east-1"),
     ] = None,
     html: Annotated[
         Path | None,

@@ -19,12 +19,12 @@ from parcelq_cli.estimate.setups import cheapest, grid, warnings
 _PARCELS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _MEMORIES: Final = (512, 1024, VCPU_MB, 2 * VCPU_MB, 4 * VCPU_MB)
 _LEAST: Final = 1e-9
-"""Replaces zero on a logarithmic axis."""
+"""The number that replaces zero on a logarithmic axis."""
 _TIME: Final = "Time until all records are processed"
 
 
 def page(job: Estimate, *, batches_follow: bool) -> bytes:
-    """Compare a job on many setups with the chosen one; `batches_follow` as in `setups.grid`."""
+    """Return a page that compares setups of a job with the chosen setup; `setups.grid` explains `batches_follow`."""
     known, setup = job.known, job.setup
     parcels = {min(one, max(1, known.records)) for one in (*_PARCELS, setup.parcel_size)}
     rows = grid(job, parcels, _MEMORIES, batches_follow=batches_follow)

@@ -1,4 +1,4 @@
-"""Charts of lines over two logarithmic axes, as SVG; see `parcelq.collect.page.charts`."""
+"""Draws charts of lines over two logarithmic axes as SVG; see `parcelq.collect.page.charts`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Point(NamedTuple):
     """A point of a line in a chart.
 
     Attributes:
-        x: a number above 0.
-        y: a number above 0.
+        x: the position on the horizontal axis, above 0.
+        y: the position on the vertical axis, above 0.
     """
 
     x: float
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a chart: its name, and its points from left to right."""
+    """A line of a chart, which has a name and points from left to right."""
 
     name: str
     points: Sequence[Point]
@@ -38,10 +38,10 @@ class Line(NamedTuple):
 def lines(
     drawn: Sequence[Line], x_text: Callable[[float], str], y_text: Callable[[float], str], label: str, x_label: str
 ) -> str:
-    """Draw at most six lines over two logarithmic axes; each line's name is at its end.
+    """Draw at most six lines over two logarithmic axes; the name of a line is written at its end.
 
     Args:
-        drawn: the lines; each has at least one point.
+        drawn: the lines; each line has at least one point.
         label: a description of the chart for screen readers.
     """
     points = [point for line in drawn for point in line.points]
@@ -81,7 +81,7 @@ def _dot(point: Point, x: float, y: float, number: int) -> str:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Labels of a logarithmic axis that include all values between them: 1, 2, 5, 10, …, or only powers of ten."""
+    """Return labels for a logarithmic axis that enclose all values: 1, 2, 5, 10, …, or only powers of ten."""
     low, high = min(values), max(values)
     some = list(_steps(low, high, (1, 2, 5)))
     return some if len(some) <= 7 else list(_steps(low, high, (1,)))
@@ -99,7 +99,7 @@ def _share(value: float, ticks: Sequence[float]) -> float:
 
 
 def _apart(places: Sequence[float], lowest: float) -> list[float]:
-    """Move names of lines up and down so that they do not overlap, none of them below `lowest`."""
+    """Move the names of lines up and down so that no names overlap and no name is below `lowest`."""
     moved = list(places)
     order = sorted(range(len(places)), key=places.__getitem__)
     for before, after in pairwise(order):

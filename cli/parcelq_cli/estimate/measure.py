@@ -1,4 +1,4 @@
-"""Measures a step: runs it over a sample of two sizes, and notes times, outputs and failures."""
+"""Measures a step: runs the step over samples of two sizes, and records times, outputs and failures."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ Clock: TypeAlias = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Seconds of a run: `fixed` for every run, plus `each` for every entry."""
+    """The duration of a run as a line: `fixed` seconds for every run plus `each` seconds for every entry."""
 
     fixed: float
     each: float
 
     def __call__(self, entries: float) -> float:
-        """Seconds of a run over a number of entries."""
+        """Return how many seconds a run over a number of entries takes."""
         return self.fixed + self.each * entries
 
     @classmethod
     def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """The line through two measurements. It never falls, and begins at 0 or above."""
+        """Return the line through two measurements, adjusted so that it never falls and begins at 0 or above."""
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Measured facts about a file, as in `Sample`, and about a step.
+    """Facts about a file, taken from a `Sample`, and facts that were measured about a step.
 
     Attributes:
         name: the file's name.
-        sampled: records of the sample.
+        sampled: how many records the sample has.
         failing: the share of records that the step fails on.
-        reason: why it failed on one of them; empty if it never failed.
-        wall: wall-clock seconds of a run on this machine.
-        cpu: CPU seconds of a run.
-        start: seconds in which a process of a warm step starts.
-        out_entries: output records for one input record.
-        out_bytes: output bytes for one input record.
+        reason: why the step failed on one of these records; empty if the step never failed.
+        wall: how many seconds a run takes on this machine.
+        cpu: how many CPU seconds a run takes.
+        start: how many seconds the process of a warm step needs to start.
+        out_entries: how many output records there are per input record.
+        out_bytes: how many output bytes there are per input record.
         illegal: the share of records with characters that SQS refuses.
-        escaped: bytes in JSON for one byte of the file.
-        attributes_in: bytes of an input message's attributes.
-        attributes_out: bytes of an output message's attributes.
+        escaped: how many bytes JSON has per byte of the file.
+        attributes_in: how many bytes the attributes of an input message have.
+        attributes_out: how many bytes the attributes of an output message have.
     """
 
     name: str
@@ -89,34 +89,35 @@ class Measured:
 
     @property
     def record_bytes(self) -> float:
-        """Bytes of a record."""
+        """The average number of bytes of a record."""
         return self.size / self.records
 
 
 _SMALL: Final = 10
-"""The ratio of the larger to the smaller size."""
+"""How many times larger the larger sample is."""
 _ROUNDS: Final = 3
 _ENOUGH_SECONDS: Final = 10.0
 _RUNS_FOR_BAD: Final = 200
-"""The most runs that search for the bad records of the sample."""
+"""How many runs may be used to find the bad records of the sample."""
 _HOPELESS: Final = 10
 """If this many records each fail alone, and no record succeeds, the step counts as broken."""
 
 
 def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.monotonic) -> Measured:
-    """Run a step over the whole sample and over a tenth of it, in turns, and fit a line through the median times.
+    """Run a step over the whole sample and over a tenth of the sample, in turns, and fit a line through the median
+    times.
 
-    The records that the step fails on are found by halving, as in the processor, and are left out of the times. The CPU
-    seconds of a warm process are known only when it ends, so all the time of a warm step counts as CPU time.
+    Records on which the step fails are found by halving, as in the processor, and are left out of the times. The CPU
+    seconds of a warm process are known only when the process ends, so all the time of a warm step counts as CPU time.
 
     Args:
         name: the file's name.
-        sample: records of it.
-        runs: runs the step.
-        clock: returns a time in seconds.
+        sample: a sample of the file's records.
+        runs: the object that runs the step.
+        clock: a function that returns a time in seconds.
 
     Raises:
-        ParcelqError: the step fails on every record; with the reason.
+        ParcelqError: if the step fails on every record; the message contains the reason.
     """
     run = _Trial(name, sample, runs, clock)
     good, bad, reason = _sift(run, sample.records)
@@ -159,10 +160,10 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
 
 
 def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
-    """Find the records that a step fails on.
+    """Find the records on which a step fails.
 
-    Returns: The records that succeed, the number of records that fail, and the reason of the last failure. Records that
-    were not tried, because the runs were used up, are in neither.
+    Returns: The records on which the step succeeds, the number of records on which it fails, and the reason of the last
+        failure. Records that were not tried, because too many runs were needed, are not counted.
     """
     good: list[bytes] = []
     bad, reason, left = 0, "", [records]
@@ -209,7 +210,7 @@ class _Trial:
         self.layout = Layout.of_source(sample.format, sample.header, header)
 
     def message(self, records: Sequence[bytes]) -> Message:
-        """Records as the uploader would publish them."""
+        """Return records as the message that the uploader would publish."""
         body = b"".join(records)
         parcel = Parcel((self.sample.size - len(body)) // 2, body, len(records))
         return next(parcel_messages([parcel], self.source, self.sample.size, self.layout, empty=False))

@@ -1,4 +1,4 @@
-"""The messages and seconds of a file on a stack. Pure arithmetic."""
+"""Calculates how many messages and seconds a file takes on a stack. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.stack import Setup, Stack
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
-"""Seconds from the last output message until a look has drained it."""
+"""How many seconds pass from the last output message until a look (a check of the job) has drained this message."""
 _ENVELOPE_BYTES: Final = KIB
-"""Bytes of a message's record in a Lambda event, in addition to body and attributes."""
+"""How many bytes a message has in a Lambda event, in addition to its body and attributes."""
 _BEGUN: Final = facts.EVENT_SECONDS + facts.COLD_SECONDS + 2 * facts.S3_SECONDS
-"""Seconds from the put until the uploader begins to publish."""
+"""How many seconds pass from the put until the uploader begins to publish."""
 _RULES: Final = Rules()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A file on a stack with one setup.
+    """The estimate for a file and a step on a stack with one setup.
 
     Attributes:
-        known: the file and the step.
-        setup: the parameters that are compared.
+        known: the measured facts about the file and the step.
+        setup: the stack's parameters that are compared.
         prices: the prices of AWS.
-        stack: the rest of the stack.
+        stack: all other properties of the stack.
         slowdown: how many times slower a vCPU of Lambda is than the machine that measured.
     """
 
@@ -49,7 +49,7 @@ class Estimate:
 
     @property
     def megabytes(self) -> dict[str, int]:
-        """The memory of each function."""
+        """Maps the name of each function to its memory in MB."""
         memory = self.stack.uploader_mb, self.setup.memory, self.stack.downloader_mb
         return dict(zip(("uploader", "processor", "downloader"), memory, strict=True))
 
@@ -57,15 +57,15 @@ class Estimate:
 
     @cached_property
     def ranges(self) -> int:
-        """Byte ranges in which the file is uploaded; 0 if it is uploaded as a whole."""
+        """In how many byte ranges the file is uploaded; 0 if the file is uploaded as a whole."""
         if self.known.one_stream or self.known.size <= self.stack.range_bytes:
             return 0
         return ceil(self.known.size / self.stack.range_bytes)
 
     @cached_property
     def parcel(self) -> int:
-        """Entries of a message that is uploaded: those of a parcel or of a batch, whichever is more, if they fit into a
-        message.
+        """How many entries an uploaded message has: those of a parcel or of a batch, whichever are more, if they fit
+        into a message.
         """
         records = ceil(self.known.records / max(1, self.ranges))
         entries = parcel_size_for(self.setup.batch_size, self.setup.parcel_size)
@@ -74,38 +74,40 @@ class Estimate:
 
     @cached_property
     def entries(self) -> int:
-        """Entries of a run: those of a message or of a batch, whichever is less. Messages are re-parcelled to it."""
+        """How many entries a run gets: those of a message or of a batch, whichever are fewer. Larger messages are
+        split.
+        """
         return min(self.parcel, self.setup.batch_size)
 
     @cached_property
     def uploaded(self) -> int:
-        """Messages that the uploader publishes."""
+        """How many messages the uploader publishes."""
         return max(1, self.ranges) * ceil(self.known.records / max(1, self.ranges) / self.parcel)
 
     @property
     def splitting(self) -> int:
-        """Messages that are re-parcelled before the step runs over them."""
+        """How many messages are split before the step runs over their parts."""
         return self.uploaded if self.entries < self.parcel else 0
 
     @cached_property
     def runs(self) -> int:
-        """Messages that the step runs over, without failures; equals the number of runs."""
+        """Over how many messages the step runs, which is the number of runs, without failures."""
         return ceil(self.known.records / self.entries) if self.splitting else self.uploaded
 
     @cached_property
     def together(self) -> int:
-        """Messages of an invocation while enough messages wait."""
+        """How many messages an invocation gets while enough messages wait."""
         event = self.input_bytes * self.known.escaped + _ENVELOPE_BYTES
         return max(1, min(self.stack.together, int(MAX_LAMBDA_EVENT_BYTES / event)))
 
     @cached_property
     def invocations(self) -> int:
-        """Invocations of the processor that run the step, without those for failures."""
+        """How many invocations of the processor run the step, without the invocations for failures."""
         return ceil(self.runs / self.together)
 
     @cached_property
     def outputs(self) -> tuple[int, float]:
-        """How many messages the output of a run makes, and the bytes of each."""
+        """How many messages the output of a run needs, and how many bytes each message has."""
         size, entries = self.entries * self.known.out_bytes, self.entries * self.known.out_entries
         pieces = max(1, ceil(entries / self.setup.parcel_size - 1e-9), ceil(size / MAX_BODY_BYTES))
         return pieces, size / pieces + self.known.attributes_out
@@ -114,8 +116,8 @@ class Estimate:
     def again(self) -> tuple[float, float, float]:
         """The effects of failing entries: additional runs, the entries of these runs, and dead entries.
 
-        A message that fails runs once more unchanged. Then it is split into halves, which run once each, until the bad
-        entries are alone. The model assumes that entries fail at random.
+        A message that fails runs once more unchanged. After that, the message is split into halves, which run once
+        each, until the bad entries are alone. The model assumes that entries fail at random.
         """
         good = 1 - self.known.failing
         parts, size = float(self.runs), self.known.records / self.runs
@@ -129,42 +131,44 @@ class Estimate:
 
     @property
     def output_bytes(self) -> float:
-        """Bytes of the result."""
+        """How many bytes the result has."""
         return self.known.records * self.known.out_bytes
 
     @property
     def input_bytes(self) -> float:
-        """Bytes of a message that the step runs over."""
+        """How many bytes a message has over which the step runs."""
         return self.message_bytes(self.entries)
 
     def message_bytes(self, entries: float) -> float:
-        """Bytes of a message with `entries` entries of the file."""
+        """Return how many bytes a message with `entries` entries of the file has."""
         return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     def _encoded(self, entries: int) -> float:
-        """Bytes in a body for a byte of the file. One record that SQS refuses makes its whole parcel base64."""
+        """Return how many bytes of a body a byte of the file takes. One record that SQS refuses makes its whole parcel
+        base64.
+        """
         return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
 
     # ---- Time, in seconds.
 
     @cached_property
     def run(self) -> float:
-        """Seconds of one run of the step."""
+        """How many seconds one run of the step takes."""
         return self._run_seconds(self.entries)
 
     @property
     def fits(self) -> bool:
-        """Whether a run fits into an invocation."""
+        """Whether a run ends before the timeout of an invocation."""
         return self.run <= self.setup.timeout - reserved(self.setup.timeout)
 
     @cached_property
     def invocation(self) -> float:
-        """One full invocation of the processor."""
+        """How many seconds one full invocation of the processor takes."""
         return self.invocation_of(min(self.together, self.runs))
 
     def invocation_of(self, messages: float) -> float:
-        """Seconds of an invocation of the processor with `messages` messages. Its CPUs or the longest lane are the
-        limit.
+        """Return how many seconds an invocation of the processor with `messages` messages takes. Its CPUs or its
+        longest lane (sequence of runs) are the limit.
         """
         pieces, size = self.outputs
         rounds = ceil(messages / min(messages, self._lanes))
@@ -173,7 +177,7 @@ class Estimate:
 
     @cached_property
     def busy(self) -> float:
-        """Total seconds of all invocations of the processor, with cold starts and failures."""
+        """The total seconds of all invocations of the processor, with cold starts and failures."""
         runs, over, _ = self.again
         full = min(self.together, self.runs)
         busy = self.runs / full * self.invocation + self.splitting * _moving(2 * self.known.size / self.uploaded)
@@ -185,49 +189,53 @@ class Estimate:
 
     @cached_property
     def publishing(self) -> float:
-        """Seconds in which the uploader publishes a range, or the file if it has no ranges."""
+        """How many seconds the uploader needs to publish a range, or to publish the file if there are no ranges."""
         size = self.known.size / max(1, self.ranges)
         moving = max(2 * size / facts.BYTES_PER_SECOND, size * facts.UPLOADED_BYTE)
         return facts.S3_SECONDS + 2 * facts.SQS_SECONDS + moving
 
     @cached_property
     def upload(self) -> float:
-        """Seconds from the put until the whole file is published."""
+        """How many seconds pass from the put until the whole file is published."""
         ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + facts.COLD_SECONDS
         return _BEGUN + (ranges if self.ranges else self.publishing)
 
     @cached_property
     def processed(self) -> float:
-        """Seconds from the put until the last message is processed. Processors begin as soon as there are messages."""
+        """How many seconds pass from the put until the last message is processed. Processors begin with the first
+        message.
+        """
         failing = _RULES.delay(1) * (1 + ceil(log2(self.entries))) if self.again[0] else 0
         working = ramp_seconds(self.busy, self.invocation + facts.COLD_SECONDS, self.setup.concurrency)
         return max(_BEGUN + 2 * facts.SQS_SECONDS + working, self.upload + self.invocation) + failing
 
     @cached_property
     def result(self) -> Result:
-        """The result, for the cost of writing it."""
+        """The size and parts of the result, which determine the cost of writing the result."""
         mixed = min(self.setup.uploads, self.ranges) or 1
         return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
 
     @cached_property
     def draining(self) -> float:
-        """Total seconds of the downloader's invocations that drain the output topic."""
+        """The total seconds of the downloader's invocations that drain the output topic."""
         return self.result.messages * drained_seconds(self.outputs[1])
 
     @cached_property
     def assembly(self) -> float:
-        """Seconds from the last message until the result is written: the rest is drained, and the result is written."""
+        """How many seconds pass from the last message until the remaining messages are drained and the result is
+        written.
+        """
         late = max(0.0, self.draining / self.setup.collects - self.processed)
         return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * facts.S3_SECONDS / 8
 
     @property
     def latest(self) -> float:
-        """Seconds from the put until the result is written."""
+        """How many seconds pass from the put until the result is written."""
         return self.processed + self.assembly
 
     @cached_property
     def looks(self) -> int:
-        """Number of looks at the job. The next look comes after a fraction of the estimated remaining time."""
+        """How many looks (checks) the job needs. Each look comes after a fraction of the estimated remaining time."""
         left = self.processed - facts.EVENT_SECONDS - facts.COLD_SECONDS
         count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + facts.LOOK_SECONDS)))
         left -= count * (LONGEST_SECONDS + facts.LOOK_SECONDS)
@@ -242,7 +250,7 @@ class Estimate:
 
     @property
     def _lanes(self) -> int:
-        """Runs that an invocation executes in parallel: Lambda shows at least two processors."""
+        """How many runs an invocation executes in parallel. Lambda shows at least two processors."""
         return max(2, ceil(self.setup.memory / facts.VCPU_MB))
 
     def _run_seconds(self, entries: float) -> float:
@@ -254,17 +262,18 @@ def _moving(size: float) -> float:
 
 
 def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
-    """Seconds of a run on fewer processors, if it took `wall` seconds with all the processors it wanted.
+    """Return how many seconds a run takes on `vcpus` processors if it took `wall` seconds with enough processors.
 
-    Waiting time stays the same. The `cpu` seconds of work take longer if there is less than one processor, or fewer
-    than the run used.
+    The time for which the run waits stays the same. The `cpu` seconds of work take longer if there is less than one
+    processor, or if there are fewer processors than the run used.
     """
     return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
 
 
 def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
-    """Duration of parallel invocations of `each` seconds, `busy` seconds in total, as event source mappings scale
-    up."""
+    """Return the duration of parallel invocations of `each` seconds, `busy` seconds in total, while event source
+    mappings scale up.
+    """
     first = min(facts.POLLERS, concurrency)
     growing = (concurrency - first) / facts.MORE_PER_SECOND
     done = growing * (first + concurrency) / 2

@@ -1,4 +1,4 @@
-"""What `parcelq estimate` prints: as text, and as JSON."""
+"""Writes the output of `parcelq estimate` as text or as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GAP: Final = "\n\n"
 
 
 def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
-    """The estimate of a job, compared with other setups, as JSON: seconds, bytes and dollars."""
+    """Return the estimate of a job, compared with other setups, as JSON values in seconds, bytes and dollars."""
     best, nothing = cheapest(every), idle(job.stack, job.prices)
     return {
         "file": asdict(job.known),
@@ -30,7 +30,7 @@ def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def text(job: Estimate, every: Sequence[Estimate]) -> str:
-    """The estimate of a job, compared with other setups, as text."""
+    """Return the estimate of a job, compared with other setups, as text."""
     known, setup, best, days = job.known, job.setup, cheapest(every), job.prices.days
     counted = "counted" if known.counted else "worked out from the sample"
     reason = " ".join(known.reason.split())[:200]
@@ -59,7 +59,7 @@ List prices of {job.prices.region}{dated}, without the free tier; docs/costs.md 
 
 
 def seconds(value: float) -> str:
-    """A duration with two significant digits: `130 µs`, `0.28 s`, `14 min`, `1.9 h`."""
+    """Return a duration with two significant digits: `130 µs`, `0.28 s`, `14 min`, `1.9 h`."""
     if value < 10:
         return f"{value:.2g} s" if value >= 0.001 else f"{value * 1e6:.0f} µs"
     if value < 120:
@@ -68,7 +68,7 @@ def seconds(value: float) -> str:
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Lines of columns; the first column is left-aligned, the others right-aligned."""
+    """Return a table as text: the first column is left-aligned, all other columns are right-aligned."""
     lines = list(rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Samples records from all parts of a file or an S3 object, without reading all of it."""
+"""Samples records from all parts of a file or an S3 object, without reading the whole source."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from parcelq.store.store import OpenedPut
 from parcelq.upload.puts import is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
-"""The records of a source up to this size, decompressed, are counted; for a larger one their number is extrapolated."""
+"""Up to this size (decompressed), the records of a source are counted; for a larger source, the number is extrapolated.
+"""
 _TOGETHER: Final = 10
-"""Records that are taken at one place, so that sources that alternate long and short records are sampled fairly."""
+"""How many records are taken at one place, so that the sample is fair even if long and short records alternate."""
 _READ_BYTES: Final = 64 * KIB
 _LONGEST: Final = 64 * MIB
 
 _Open: TypeAlias = Callable[[int], AbstractContextManager[OpenedPut]]
-"""Opens a source from a byte offset."""
+"""A function that opens a source from a byte offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,14 @@ class Sample:
     """A sample of the records of a source.
 
     Attributes:
-        records: the records, in the order of the source.
-        size: bytes of the whole source, decompressed; extrapolated for a large compressed one.
-        stored: its bytes as they are stored.
-        total: records of the whole source.
-        counted: whether `total` was counted; otherwise it was extrapolated.
-        format: its record format.
-        header: its header.
-        one_stream: whether it cannot be cut into ranges.
+        records: the records of the sample, in the order of the source.
+        size: how many bytes the whole source has, decompressed; extrapolated if the source is compressed and large.
+        stored: how many bytes the stored source has, perhaps compressed.
+        total: how many records the whole source has.
+        counted: whether `total` was counted; otherwise `total` was extrapolated.
+        format: the source's record format.
+        header: the source's header.
+        one_stream: whether the source cannot be cut into ranges.
     """
 
     records: tuple[bytes, ...]
@@ -59,18 +60,18 @@ class Sample:
 def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sample:
     """Take about `wanted` records from all parts of a source.
 
-    The places are random, so that a pattern in the file does not distort the sample, but the same file always gives the
-    same places. If a large source cannot be read from the middle (compressed, CSV, `lines=N`), the records come from
-    its first 64 MiB.
+    The places are random, so that a pattern in the file does not distort the sample. The same file always gives the
+    same places. If a large source cannot be read from the middle (compressed, CSV, `lines=N`), all records come from
+    the first 64 MiB.
 
     Args:
-        file: a path, or `s3://bucket/key`.
-        wanted: how many records, at least 1; all of them if the source has fewer.
-        fmt: the record format; None if its name decides.
+        file: the path of a file, or `s3://bucket/key`.
+        wanted: how many records to take, at least 1; if the source has fewer, all are taken.
+        fmt: the record format; None if the source's name decides.
 
     Raises:
-        ParcelqError: the source does not exist, cannot be read, does not match its format, or has no records.
-        AwsError: a request to S3 failed.
+        ParcelqError: if the source does not exist, cannot be read, does not match its format, or has no records.
+        AwsError: if a request to S3 failed.
     """
     name = str(file)
     opened = _object(name) if name.startswith("s3://") else _file(FileState.of(Path(name)))
@@ -118,7 +119,7 @@ def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
         more, stored = rest.read(1), found.size
     if not head:
         raise ParcelqError(f"file {name!r} has no records, so there is nothing to estimate")
-    if more:  # the last record may continue after it
+    if more:  # the last record may continue after the data
         head = head[: fmt.closing(head).start]
     if not head:
         raise ParcelqError(f"file {name!r} has a record of more than {COUNTED_BYTES // MIB} MiB; is it {fmt}?")
@@ -136,7 +137,7 @@ def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
 
 
 def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
-    """Records from random places in data that has `count` records."""
+    """Return records from random places in data that has `count` records."""
     numbers = set(range(count) if count <= wanted else ())
     for start in () if numbers else _places(seed, count, wanted):
         numbers |= set(range(start, min(count, start + _together(wanted))))
@@ -144,7 +145,7 @@ def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> 
 
 
 def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
-    """Records from places all over a source: those that start first at or after each place."""
+    """Yield records from places all over a source. At each place, the next records that begin there are taken."""
     end = 0
     for place in _places(size, size, wanted):
         start = max(place, end)
@@ -160,8 +161,8 @@ def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int
 
 
 def _places(seed: int, size: int, wanted: int) -> Iterator[int]:
-    """One random place in each of several equal sections; their number gives the sample the wanted size."""
-    chance = random.Random(seed)  # nosec B311 # the same for the same file
+    """Yield a random place in each of several equal sections, as many as the wanted size of the sample needs."""
+    chance = random.Random(seed)  # nosec B311 # the same file gives the same places
     places = -(-wanted // _together(wanted))
     for place in range(places):
         yield int(size * (place + chance.random()) / places)

@@ -1,4 +1,4 @@
-"""Other setups that are compared with the chosen one, and warnings about that."""
+"""Finds other setups that are compared with the chosen setup, and warnings about the chosen setup."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from parcelq_cli.estimate.model import Estimate
 def grid(
     job: Estimate, parcels: Iterable[int], memories: Iterable[int], *, batches_follow: bool
 ) -> list[list[Estimate]]:
-    """A job on several setups including its own: a row for each parcel size, from little to much memory.
+    """Return a job on several setups, including its own: a row per parcel size, each from little to much memory.
 
     Args:
         job: the job on the chosen setup.
-        parcels: parcel sizes to compare.
-        memories: memory sizes to compare.
-        batches_follow: whether the batch size is always the parcel size; otherwise it stays the same.
+        parcels: the parcel sizes to compare.
+        memories: the memory sizes to compare, in MB.
+        batches_follow: whether the batch size is always the parcel size; otherwise the batch size stays the same.
     """
 
     def on(parcel: int, memory: int) -> Estimate:
@@ -31,19 +31,21 @@ def grid(
 
 
 def neighbours(job: Estimate, *, batches_follow: bool) -> list[Estimate]:
-    """A job with a tenth and with ten times its parcel size, each with several memory sizes."""
+    """Return a job with a tenth and with ten times its parcel size, each with several memory sizes."""
     parcels = max(1, job.setup.parcel_size // 10), job.setup.parcel_size * 10
     rows = grid(job, parcels, (512, VCPU_MB, 2 * VCPU_MB), batches_follow=batches_follow)
     return [one for row in rows for one in row]
 
 
 def cheapest(found: Iterable[Estimate]) -> Estimate | None:
-    """The cheapest of the jobs that fit; the first if several cost the same."""
+    """Return the cheapest job whose runs fit into an invocation, or the first if several cost the same. None if none
+    fits.
+    """
     return min((one for one in found if one.fits), key=usd, default=None)
 
 
 def warnings(job: Estimate) -> Iterator[str]:
-    """Warnings: where the estimate is unreliable, or the job cannot run with this setup."""
+    """Yield warnings, if the estimate is unreliable or if the job cannot run with its setup."""
     known = job.known
     if not job.fits:
         yield (

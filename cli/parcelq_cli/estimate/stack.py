@@ -1,4 +1,4 @@
-"""A stack made from this version's template with default parameters; a test compares both."""
+"""The properties of a stack that this version's template creates with default parameters; a test compares the two."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The template's parameters that are varied; memory in MB, timeout in seconds.
+    """The parameters of the template that estimates vary. Memory is in MB, and the timeout is in seconds.
 
-    `uploads` and `collects` are UploadConcurrency and CollectConcurrency.
+    `uploads` and `collects` are the parameters UploadConcurrency and CollectConcurrency.
     """
 
     parcel_size: int = 1000
@@ -23,18 +23,18 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The rest of a stack.
+    """The properties of a stack that estimates do not vary.
 
     Attributes:
-        alarms: CloudWatch alarms.
-        dashboards: CloudWatch dashboards.
-        mappings: event source mappings, which poll SQS.
-        collect_seconds: seconds between two starts of the downloader by its schedule.
-        uploader_mb: memory of the uploader.
-        downloader_mb: memory of the downloader.
-        disk_gb: /tmp of a processor.
-        range_bytes: objects above this size are uploaded in ranges of it.
-        together: most messages of an invocation of the processor.
+        alarms: how many CloudWatch alarms the stack has.
+        dashboards: how many CloudWatch dashboards the stack has.
+        mappings: how many event source mappings poll SQS.
+        collect_seconds: how many seconds pass between two starts of the downloader by its schedule.
+        uploader_mb: the memory of the uploader in MB.
+        downloader_mb: the memory of the downloader in MB.
+        disk_gb: the size of a processor's /tmp in GB.
+        range_bytes: the size in bytes of a range, and above which an object is uploaded in ranges.
+        together: the most messages that an invocation of the processor gets.
     """
 
     alarms: int = 17

@@ -1,7 +1,7 @@
 """The step that a fresh stack runs: it describes each molecule of a SMILES file.
 
-Input: one molecule a line, `SMILES name`. Output: a line of JSON for each, with its heavy atoms, its rings and its
-    charge. It needs only Python, so that a first deployment works without changes. Replace it by your own step.
+Input: one molecule a line, `SMILES name`. Output: a line of JSON for each molecule, with its heavy atoms, rings and
+    charge. This step needs only Python, so that a first deployment works without changes. Replace it by your own step.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
-# An atom is in brackets, or one of the few that need none: https://www.opensmiles.org/opensmiles.html
+# An atom is in brackets, or is one of the few atoms that need no brackets: https://www.opensmiles.org/opensmiles.html
 ATOM = re.compile(r"\[\d*(?P<bracket>[A-Z][a-z]?|[a-z][a-z]?)[^\]]*\]|(?P<bare>Cl|Br|[BCNOPSFI]|[bcnops])")
 CHARGE = re.compile(r"\[[^\]]*?(\++|-+)(\d*)\]")
 RING = re.compile(r"%\d\d|\d")
 
 
 def describe(line: str) -> dict[str, object]:
-    """Return the counts for a line of a SMILES file."""
+    """Return the numbers of atoms and rings and the charge for a line of a SMILES file."""
     smiles, _, name = line.strip().partition(" ")
     atoms = Counter((found["bracket"] or found["bare"]).capitalize() for found in ATOM.finditer(smiles))
     if not atoms:
@@ -41,7 +41,7 @@ def describe(line: str) -> dict[str, object]:
 
 
 def main() -> None:
-    """Read the input, one molecule a line, and write a line for each."""
+    """Read the input, one molecule a line, and write a line of JSON for each molecule."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

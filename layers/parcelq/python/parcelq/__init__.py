@@ -8,7 +8,7 @@
     parcelq.Worker(lines, done, step="tr", settings="s.yaml").run(idle=5)
     done.download("out.smi")
 
-On this machine without AWS, or on a deployed stack:
+A job runs on this machine without AWS, or on a deployed stack:
 
     parcelq.run("score.py", "molecules.smi").wait()
     parcelq.run("score.py", "molecules.smi", stack="parcelq").wait()
@@ -16,20 +16,20 @@ On this machine without AWS, or on a deployed stack:
 Each subpackage imports only those below it in this list:
 
     aws         clients, translated errors, requests in flight
-    store       where objects are kept: a bucket or a folder
+    store       stores of objects: a bucket or a folder
     lineage which bytes of its source a message was made from
     records     how a source is cut into entries
     topics      messages and topics (SQS queues): publish, pull, acknowledge, lease, create, delete
-    steps       find a step and its settings, and run it;  `step` writes one as a Python function
+    steps       find a step and its settings, and run the step;  `step` turns a Python function into a step
     upload      files and objects, cut into parcels and published
-    process     pulled messages: run the step, publish, acknowledge; dead letters; the worker
-    collect     messages into segments, segments into results and reports
-    jobs        workflows and their versions, the record of each job, and the looks that move it on
+    process     process pulled messages: run the step, publish, acknowledge; dead letters; the worker
+    collect     collect messages into segments, and segments into results and reports
+    jobs        workflows and their versions, the job records, and the looks (scheduled checks) at each job
     local       jobs on one machine: the same parts over topics in memory and a folder
-    stack       jobs on a deployed stack: putting files, following, cancelling, resuming and redriving them
+    stack       jobs on a deployed stack: put files, and follow, cancel, resume and redrive jobs
     config      the environment of the deployed functions
-    errors      everything that is raised on purpose;  `limits`, what AWS allows
-    face the public interface; imported on first use, like `start`, which has `run`
+    errors      all errors that are raised on purpose;  `limits`, the limits of AWS
+    face the public interface; imported on first use, like `start`, which contains `run`
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MODULES: Final = frozenset({"errors", "step"})
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name on first use, so that a cold start imports only what it needs."""
+    """Import a name on first use, so that a cold start imports only the needed modules."""
     from importlib import import_module
 
     if name in _PLACES:

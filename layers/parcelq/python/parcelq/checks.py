@@ -1,6 +1,6 @@
 """Checks of values that come from outside: settings files, the functions' environment, and requests to functions.
 
-A check is a function that takes a value and returns it converted, or raises `Wrong` with a text that says what the
+A check is a function that converts a value and returns the result, or raises `Wrong` with a text that says what the
 value must be. `checked` applies a check to each key and reports all mistakes at once.
 """
 
@@ -21,11 +21,11 @@ class Wrong(Exception):  # noqa: N818 - only checks raise it, and `checked` hand
 def checked(
     given: Mapping[Any, Any], checks: Mapping[str, Check], required: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Check the values of a mapping.
+    """Check the values of a mapping, and report all mistakes at once.
 
     Args:
-        given: keys with values.
-        checks: the keys that may be given, each with its check.
+        given: maps each given key to its value.
+        checks: maps each allowed key to the check of its value.
         required: the keys that must be given.
 
     Returns:
@@ -44,16 +44,16 @@ def checked(
 
 
 def shown(value: object) -> str:
-    """A value, shortened for a message."""
+    """Return a value as text, shortened for an error message."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or deeply nested lists
+    except (ValueError, RecursionError):  # Python cannot print numbers with thousands of digits, or deeply nested lists
         return "too large to be shown"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def anything(value: object) -> object:
-    """Accept any value."""
+    """Accept any value; a check."""
     return value
 
 

@@ -14,33 +14,35 @@ from parcelq.names import DEAD_LETTER_SUFFIX, OUTPUT, check_topic, dead_letter
 RANGES: Final = "ranges"
 LOOKS: Final = "looks"
 _OWN: Final = (OUTPUT, RANGES, LOOKS)
-"""Names of the stack's topics that do not belong to stages."""
+"""The names of the stack's topics that do not belong to a stage."""
 
 
 class Config(NamedTuple):
     """The configuration that a deployed stack gives to its functions.
 
     Attributes:
-        prefix: all topics of the stack are named `<prefix>-…`.
-        bucket: the bucket of inbox, results, segments and overflow.
-        stages: names of the stages in order; the topic of the first is the stack's input topic.
-        stage: the stage of this function; empty if it has none.
-        parcel_size: most entries of a published message.
+        prefix: the beginning of the names of all topics of the stack, which are `<prefix>-…`.
+        bucket: the bucket with the inbox, results, segments and large message bodies.
+        stages: the names of the stages in order; the first stage's topic is the stack's input topic.
+        stage: the name of this function's stage; empty if the function has no stage.
+        parcel_size: the most entries of a published message.
         record_format: the record format of all sources; empty if each source's name decides.
-        batch_size: how many entries the step should get at a time.
-        step_path: path of the step; empty for the step in the stage's folder.
-        settings_file: the step's settings; empty for the file in the stage's folder, if it exists.
+        batch_size: how many entries each run of the step should get.
+        step_path: the path of the step; empty if the step is in the stage's folder.
+        settings_file: the path of the step's settings file; empty for the file in the stage's folder, if there is such
+            a file.
         step_folders: the only folders where a step and its settings may be.
-        workflow_id: the value of `--workflow-id` for the step.
-        max_failures: runs of a message that may fail before it is halved or dead.
-        back_off_seconds: delay of a message that failed once; doubled after each further failure.
-        range_bytes: objects larger than this are uploaded in ranges, by several invocations.
+        workflow_id: the value that the step gets as `--workflow-id`.
+        max_failures: how many runs over a message may fail before the message is halved or dead.
+        back_off_seconds: how many seconds a message is delayed after its first failure; each further failure doubles
+            the delay.
+        range_bytes: the size in bytes above which an object is uploaded in ranges, by several invocations.
         halving: whether a message that fails for the last time is split instead of dead-lettered as a whole.
-        storage_mib: the disk of a processor; half of it is for bundles of workflows.
-        step_role: ARN of the role for steps' credentials; empty for none.
-        secrets: ARNs of the secrets of workflows.
-        kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
-        quiet_seconds: seconds without a message of a job after which missing records are published again.
+        storage_mib: the size of a processor's disk in MiB; half of the disk is for bundles of workflows.
+        step_role: the ARN of the role whose credentials steps get; empty if steps get no credentials.
+        secrets: the ARNs of the secrets that workflows may use.
+        kms_key_arn: the ARN of the key that encrypts the topics; empty for SQS's own key.
+        quiet_seconds: after how many seconds without a message of a job its missing records are published again.
     """
 
     prefix: str
@@ -70,46 +72,48 @@ class Config(NamedTuple):
 
     @property
     def input_topic(self) -> str:
-        """The input topic of this function's stage; of the first stage if it has none."""
+        """The name of the input topic of this function's stage, or of the first stage if the function has no stage."""
         return self.topic(self.stage or self.stages[0])
 
     @property
     def output_topic(self) -> str:
-        """Name of the topic that results are collected from."""
+        """The name of the topic with the output messages from which results are put together."""
         return self.topic(OUTPUT)
 
     @property
     def next_topic(self) -> str:
-        """Name of the topic to which this function's stage publishes: the next stage's, or the output topic after the
-        last stage.
+        """The name of the topic to which this function's stage publishes: the topic of the next stage, or the output
+        topic if there is no next stage.
         """
         following = self.stages[self.stages.index(self.stage) + 1 :]
         return self.topic(following[0]) if following else self.output_topic
 
     @property
     def range_topic(self) -> str:
-        """Name of the topic with the uploader's tasks: ranges of large objects."""
+        """The name of the topic with the uploader's tasks, which are ranges of large objects."""
         return self.topic(RANGES)
 
     @property
     def looks_topic(self) -> str:
-        """Name of the topic of looks, which triggers the downloader."""
+        """The name of the topic of looks (scheduled checks of jobs), which triggers the downloader."""
         return self.topic(LOOKS)
 
     @property
     def uploaded_parcel_size(self) -> int:
-        """Most entries of a message that is cut from a source."""
+        """The most entries of a message that is cut from a source."""
         return parcel_size_for(self.batch_size, self.parcel_size)
 
     @property
     def own_topics(self) -> frozenset[str]:
-        """All topics that the stack created, including dead-letter topics; none of them may be deleted individually."""
+        """The names of all topics that the stack created, including dead-letter topics. No such topic may be deleted
+        alone.
+        """
         topics = {self.topic(name) for name in (*self.stages, *_OWN)}
         return frozenset(topics | {dead_letter(topic) for topic in topics})
 
 
 def parcel_size_for(batch_size: int, parcel_size: int) -> int:
-    """Entries that an uploader puts into a message: a whole batch, so that messages need not be joined for a run."""
+    """Return how many entries an uploader puts into a message: at least a batch, so that a run needs one message."""
     return max(batch_size, parcel_size)
 
 
@@ -117,10 +121,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read a function's configuration.
 
     Args:
-        environ: the environment variables; by default those of the process.
+        environ: the environment variables; by default the variables of this process.
 
     Raises:
-        SettingsError: names every variable that is missing or wrong.
+        SettingsError: if a variable is missing or wrong; the message names every such variable.
     """
     variables = os.environ if environ is None else environ
     given = {name: variables[name] for name in _VARIABLES if variables.get(name)}
@@ -168,7 +172,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _are_stages(names: tuple[str, ...]) -> bool:
-    """Return whether every stage gets its own topic, different from the stack's other topics."""
+    """Return whether every stage would get its own topic, which no other stage and no other part of the stack uses."""
     taken = {"", *_OWN}
     return len(set(names)) == len(names) and not any(
         name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _MISTAKES = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ParamValidationError"})
-"""botocore's errors for a request that it never sent; sending it again cannot help."""
+"""The names of botocore's errors for requests that were never sent because they are wrong. A retry cannot help."""
 
 _FORBIDDEN = 403
 _CREDENTIALS = ("Signature", "Token", "AccessKey", "Expired", "ClientTokenId")
@@ -13,7 +13,7 @@ _CREDENTIALS = ("Signature", "Token", "AccessKey", "Expired", "ClientTokenId")
 
 
 class ParcelqError(Exception):
-    """Root of all errors raised by Parcelq. Its text is one sentence that can be shown to a user."""
+    """The root class of all errors of Parcelq. The text of an error is one sentence that can be shown to a user."""
 
 
 class InvalidValueError(ParcelqError, ValueError):
@@ -36,11 +36,11 @@ class RecordError(ParcelqError, ValueError):
     """Bytes do not match their record format, so the boundaries of their records are unknown.
 
     Attributes:
-        format: the format's short text, such as `csv`.
-        reason: the mistake, without its place.
-        record: number of the record, from 1; 0 is the header.
-        line: number of its first line, from 1.
-        offset: offset of its first byte, from 0, in the decompressed source.
+        format: the short name of the record format, such as `csv`.
+        reason: what is wrong; the position is not part of this text.
+        record: the number of the invalid record, from 1; 0 is the header.
+        line: the number of the record's first line, from 1.
+        offset: the offset of the record's first byte in the decompressed source, from 0.
         counted_from: the offset from which records and lines are counted; 0 is the source's first byte.
     """
 
@@ -61,7 +61,7 @@ class CompressionError(ParcelqError, ValueError):
 
     Attributes:
         name: the source's name.
-        reason: what is wrong with it.
+        reason: what is wrong with the source.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -74,8 +74,8 @@ class SourceError(ParcelqError):
     """A source can never be uploaded: it does not match its record format or is damaged.
 
     Attributes:
-        source: the source's name, path or address.
-        reason: what is wrong with it.
+        source: the name, path or address of the source.
+        reason: what is wrong with the source.
     """
 
     def __init__(self, source: str, reason: str) -> None:
@@ -93,7 +93,7 @@ class MessageError(ParcelqError, ValueError):
 
 
 class TopicError(ParcelqError):
-    """An operation on a topic failed.
+    """An operation on a topic (an SQS queue) failed.
 
     Attributes:
         topic: the topic's name or URL, if known.
@@ -112,14 +112,14 @@ class TopicNotFoundError(TopicError):
 
 
 class TopicExistsError(TopicError):
-    """A topic of that name already exists, with other attributes."""
+    """A topic cannot be created, because a topic of that name already exists with other attributes."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic, "it already exists, with other attributes")
 
 
 class TopicBlockedError(TopicError):
-    """The topic was deleted less than 60 s ago; until then SQS refuses to create it again."""
+    """The topic was deleted less than 60 s ago; SQS refuses to create the topic again within that time."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic, "it was deleted less than 60 seconds ago; until then SQS refuses the name")
@@ -135,7 +135,7 @@ class AwsError(ParcelqError):
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        # Without a status there was no answer. Then the message is enough; the name of an exception would not help.
+        # No status means that AWS did not answer. The message is enough then; the name of an exception would not help.
         super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code
@@ -143,12 +143,12 @@ class AwsError(ParcelqError):
 
     @property
     def is_denied(self) -> bool:
-        """Whether AWS refuses because a permission is missing."""
+        """Whether AWS refused the request because a permission is missing."""
         return self.status == _FORBIDDEN and not any(word in self.code for word in _CREDENTIALS)
 
     @property
     def server_fault(self) -> bool:
-        """Whether a retry may help: after throttling, a fault of AWS, or no answer."""
+        """Whether a retry may help, because AWS throttled the request, failed, or did not answer."""
         if self.status is None:
             return self.code not in _MISTAKES
         return (
@@ -172,7 +172,7 @@ class StoreError(ParcelqError):
 
 
 class NotFoundError(StoreError):
-    """The object, or its unfinished multipart upload, does not exist."""
+    """An object of a store, or the object's unfinished multipart upload, does not exist."""
 
     def __init__(self, key: str, reason: str = "it does not exist") -> None:
         super().__init__(key, reason)
@@ -186,7 +186,7 @@ class ConflictError(StoreError):
 
 
 class PublishError(ParcelqError):
-    """Messages could not be published, so the messages they were made from must not be acknowledged.
+    """Messages could not be published, so the messages from which they were made must not be acknowledged.
 
     Attributes:
         reasons: one text for each message that failed.
@@ -204,7 +204,7 @@ class SettingsError(ParcelqError, ValueError):
     """A settings file, an environment or the path of a step is wrong; the text names every mistake.
 
     Attributes:
-        problems: a text for each mistake.
+        problems: the sentences that describe the mistakes.
     """
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
@@ -217,8 +217,8 @@ class WorkflowError(ParcelqError):
     """A workflow or a version of it does not exist or cannot be used.
 
     Attributes:
-        workflow: the workflow's name, perhaps with `@` and the version.
-        reason: the reason.
+        workflow: the workflow's name; `@` and a version may follow.
+        reason: why the workflow does not exist or cannot be used.
     """
 
     def __init__(self, workflow: str, reason: str) -> None:
@@ -231,8 +231,8 @@ class BundleError(ParcelqError):
     """A bundle of files is damaged, or cannot be made or unpacked.
 
     Attributes:
-        bundle: its SHA-256, or the name of its file.
-        reason: the mistake.
+        bundle: the bundle's SHA-256, or the name of the bundle's file.
+        reason: what is wrong with the bundle.
     """
 
     def __init__(self, bundle: str, reason: str) -> None:
@@ -242,15 +242,16 @@ class BundleError(ParcelqError):
 
 
 class StepError(ParcelqError):
-    """A step failed.
+    """A run of a step failed.
 
     Attributes:
         step: the step's name.
-        exit_code: its exit code; negative for the signal that ended it; None if it never started or timed out.
-        timed_out: whether it timed out and was killed.
-        no_room: whether the machine lacked disk, memory or processes for it, or AWS did not give its secrets. Then its
-            input is not to blame.
-        stderr_tail: the end of its stderr.
+        exit_code: the step's exit code; minus the number of the signal that ended the step; None if the step never
+            started or timed out.
+        timed_out: whether the step took too long and was killed.
+        no_room: whether the failure is not the input's fault: the machine had too little disk, memory or processes for
+            the step, or AWS did not deliver the step's secrets.
+        stderr_tail: the end of what the step wrote to stderr.
     """
 
     def __init__(
@@ -277,7 +278,7 @@ class JobError(ParcelqError):
 
     Attributes:
         job: the job's id.
-        reason: the reason.
+        reason: why the job cannot continue.
     """
 
     def __init__(self, job: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Escapes text from elsewhere, so that it cannot move the cursor, change colours or hide what follows."""
+"""Escapes text of unknown origin, so that the text cannot move the cursor, change colours or hide what follows."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _SHORT: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 def escaped(text: str) -> str:
-    r"""Escape characters that control a terminal, such as `\x1b`; line ends and tabs stay."""
+    r"""Escape characters that control a terminal, such as `\x1b`, but not line ends and tabs."""
     return HARMFUL.sub(_escape, text)
 
 
 def one_line(text: object) -> str:
-    r"""Like `escaped`, but escape line ends and tabs too, for a value that must stay within a line."""
+    r"""Do the same as `escaped`, and escape line ends and tabs too, so that the text stays within one line."""
     return _IN_LINE.sub(_escape, str(text))
 
 
 def escaped_json(text: str) -> str:
-    """Like `escaped`, for JSON that `json.dumps` wrote; its meaning does not change."""
+    """Escape JSON from `json.dumps` as `escaped` does with text, without changing the meaning of the JSON."""
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def escaped_bytes(data: bytes) -> bytes:
-    """Like `escaped`, for bytes; bytes that are not UTF-8 are escaped too."""
+    """Escape bytes as `escaped` does with text; bytes that are not UTF-8 are escaped too."""
     return escaped(data.decode("utf-8", "surrogateescape")).encode()
 
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 
 def connect(*, bucket: str = "") -> Topics:
-    """Connect to the topics (SQS queues) of the account and region that boto3 is configured for.
+    """Connect to the topics (SQS queues) of the account and region for which boto3 is configured.
 
     Args:
-        bucket: stores entries that are too large for a message of 1 MiB; without a bucket they are refused.
+        bucket: the bucket for entries that are too large for a message of 1 MiB; without a bucket such entries are
+            refused.
 
     Raises:
-        AwsError: no region is configured.
+        AwsError: if no region is configured.
     """
     from parcelq.aws.clients import s3_client, sqs_client
     from parcelq.topics import admin
@@ -41,7 +42,7 @@ def connect(*, bucket: str = "") -> Topics:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of an account and region; `connect` returns them."""
+    """The topics of an account and region; `connect` returns this object."""
 
     _admin: admin.Topics
     _overflow: Overflow
@@ -49,21 +50,21 @@ class Topics:
     def create(self, name: str, *, max_receive_count: int = 2) -> Topic:
         """Create a topic and its dead-letter topic `<name>-dead-letter`.
 
-        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s; this
-        method waits that long.
+        If one of the two topics exists, both are deleted first, with all messages. SQS then refuses their names for 60
+        s; this method waits that long.
 
         Args:
-            name: up to 68 letters, digits, hyphens and underscores.
-            max_receive_count: deliveries after which a message goes to the dead-letter topic.
+            name: the topic's name, up to 68 letters, digits, hyphens and underscores.
+            max_receive_count: how often a message is delivered before it goes to the dead-letter topic.
 
         Raises:
-            InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
-            AwsError: SQS refused a request.
+            InvalidValueError: if the name is not allowed, or `max_receive_count` is below 1.
+            AwsError: if SQS refused a request.
         """
         return self._topic(self._admin.create(name, max_receive_count))
 
     def topic(self, name: str) -> Topic:
-        """Return an existing topic, by name or URL. Raises TopicNotFoundError if it does not exist."""
+        """Return the topic with a name or URL. Raises TopicNotFoundError if the topic does not exist."""
         return self._topic(self._admin.url(name))
 
     def names(self, prefix: str = "") -> list[str]:
@@ -71,16 +72,14 @@ class Topics:
         return self._admin.names(prefix)
 
     def delete(self, topic: Topic | str) -> list[str]:
-        """Delete a topic, and its dead-letter topic unless other topics use it; return the names of the deleted
-        topics.
-        """
+        """Delete a topic, and its dead-letter topic unless other topics use it. Return the deleted topics' names."""
         return self._admin.delete(topic if isinstance(topic, str) else topic.url)
 
     def clear(self, prefix: str) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, including dead-letter topics; return their names.
+        """Delete every topic whose name starts with `prefix`, including dead-letter topics. Return the deleted names.
 
         Raises:
-            InvalidValueError: the prefix is empty.
+            InvalidValueError: if the prefix is empty.
         """
         return self._admin.clear(prefix)
 
@@ -110,13 +109,13 @@ class Topic:
         """Publish the lines of files as messages, and return the number of messages.
 
         Args:
-            paths: the files.
-            parcel_size: most lines of a message.
+            paths: the paths of the files.
+            parcel_size: the most lines of a message.
 
         Raises:
-            ParcelqError: a file cannot be read.
-            PublishError: some messages were refused; all others are published.
-            AwsError: SQS refused a request.
+            ParcelqError: if a file cannot be read.
+            PublishError: if SQS refused some messages; all other messages are published.
+            AwsError: if SQS refused a request.
         """
         from parcelq.upload.files import upload_files
 
@@ -125,19 +124,20 @@ class Topic:
         return upload_files(self._queue, paths, parcel_size)
 
     def download(self, path: str | Path, *, idle: float = MAX_LONG_POLL_SECONDS) -> Downloaded:
-        """Write the entries of all messages into a new file, in the order of their source, and acknowledge them.
+        """Write the entries of all messages into a new file, in the order of their source, and acknowledge the
+        messages.
 
         Args:
-            path: the file, which must not exist yet.
-            idle: seconds without a message after which the topic counts as empty.
+            path: the path of the new file, which must not exist yet.
+            idle: after how many seconds without a message the topic counts as empty.
 
         Returns:
-            The numbers of messages and entries written, and the incomplete sources. While a source is incomplete,
-            `<path>.parts` stays, and another download into the same file adds messages that arrived since.
+            The numbers of messages and entries written, and the incomplete sources. While a source is incomplete, the
+            folder `<path>.parts` stays, and another download into the same file adds the messages that arrived since.
 
         Raises:
-            ParcelqError: the file already exists.
-            AwsError, OSError: SQS or the disk failed. No message is lost.
+            ParcelqError: if the file already exists.
+            AwsError, OSError: if SQS or the disk failed. No message is lost.
         """
         from parcelq.collect.download import download
 
@@ -148,19 +148,21 @@ class Topic:
         return self._queue.publish(messages, delay_seconds=delay_seconds)
 
     def pull(self, min_messages: int = 1, max_messages: int = 10, receive_message_timeout: float = 300) -> list[Pulled]:
-        """Pull messages. No other receiver gets them before their acknowledgement deadline."""
+        """Pull messages. Until the acknowledgement deadline, no other receiver gets these messages."""
         return self._queue.pull(min_messages, max_messages, receive_message_timeout)
 
     def read(self, pulled: Pulled) -> Message:
-        """Return a pulled message, decoded. Raises MessageError if it cannot be read."""
+        """Decode a pulled message and return it. Raises MessageError if the message cannot be read."""
         return self._queue.read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that could not be deleted; they will be delivered again."""
+        """Delete messages, and return the messages that could not be deleted and will be delivered again."""
         return self._queue.acknowledge(messages)
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline to `timeout` seconds from now; return the messages for which that failed."""
+        """Set the acknowledgement deadline to `timeout` seconds from now. Return the messages whose deadline was not
+        set.
+        """
         return self._queue.refresh_deadline(messages, timeout)
 
     def counts(self) -> Counts:
@@ -168,23 +170,23 @@ class Topic:
         return self._queue.counts()
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic for messages that failed for good; None if it does not exist."""
+        """The topic for messages that failed for good; None if the topic has no dead-letter topic."""
         found = self._queue.dead_letter_topic()
         return Topic(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Runs a step over the messages of a topic and publishes its output on another.
+    """Runs a step over the messages of a topic and publishes the step's output on another topic.
 
     Attributes:
-        input: the topic of the messages. Messages that fail for good go to its dead-letter topic.
+        input: the topic with the messages. Messages that fail for good go to its dead-letter topic.
         output: the topic for the step's output.
-        step: a path, or the name of a program on the PATH.
-        settings: path of the step's settings file; empty for none.
-        workflow_id: the value of `--workflow-id` for the step.
-        batch_size: how many entries the step should get at a time.
-        parcel_size: most entries of a published message.
+        step: the path of a program, or the name of a program on the PATH.
+        settings: the path of the step's settings file; empty if the step has no settings.
+        workflow_id: the value that the step gets as `--workflow-id`.
+        batch_size: how many entries each run of the step should get.
+        parcel_size: the most entries of a published message.
     """
 
     input: Topic
@@ -204,16 +206,17 @@ class Worker:
         """Pull messages, run the step, publish its output and acknowledge, until no message arrives for `idle` seconds.
 
         Args:
-            idle: seconds without a message after which this returns; by default it never returns.
-            on_progress: called after every round with its counts and the total.
+            idle: after how many seconds without a message this returns; by default this never returns.
+            on_progress: a function that is called after each round of work with the counts of the round and the total
+                counts.
 
         Returns:
             The numbers of messages processed and published.
 
         Raises:
-            SettingsError: the step or its settings do not exist or are invalid.
-            TopicError: the input topic has no dead-letter topic.
-            AwsError: SQS refused a request.
+            SettingsError: if the step or its settings do not exist or are invalid.
+            TopicError: if the input topic has no dead-letter topic.
+            AwsError: if SQS refused a request.
         """
         from parcelq.process.worker import process
 

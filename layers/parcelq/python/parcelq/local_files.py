@@ -14,8 +14,8 @@ from parcelq.limits import KIB
 from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
-"""A file that seems to be at most this large is read first, because files of /proc and /sys have another size than the
-system reports.
+"""A file that seems to be at most this large is read at once, because files of /proc and /sys have another size than
+the system reports.
 """
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISDIR, "a folder"),
@@ -29,9 +29,9 @@ class Input(NamedTuple):
     """A file that is open for reading.
 
     Attributes:
-        stream: its bytes. Reading raises ParcelqError if the file changed since it was opened.
-        size: its bytes; None if unknown before its end, as for a pipe.
-        path: its absolute path; without links if it is a regular file.
+        stream: a stream of the file's bytes. Reading raises ParcelqError if the file changed since it was opened.
+        size: how many bytes the file has; None if unknown before its end, as for a pipe.
+        path: the file's absolute path, in which links are resolved if the file is a regular file.
     """
 
     stream: Readable
@@ -43,7 +43,7 @@ def check_readable(path: Path) -> os.stat_result:
     """Check that a path leads to something that can be read to an end: a regular file, a pipe or a terminal.
 
     Raises:
-        ParcelqError: it does not; the message says what it is.
+        ParcelqError: if the path leads to something else; the message says to what.
     """
     with _named(path):
         found = os.stat(path)
@@ -57,10 +57,10 @@ def check_readable(path: Path) -> os.stat_result:
 def opened(path: Path) -> Iterator[Input]:
     """Open a file, a pipe or a terminal for reading; see `Input`.
 
-    Opening a named pipe waits until somebody writes to it.
+    Opening a named pipe waits until another process opens the pipe for writing.
 
     Raises:
-        ParcelqError: it cannot be read. Reading from the stream raises it too.
+        ParcelqError: if the file cannot be read. Reading from the stream may raise this error too.
     """
     check_readable(path)
     with _named(path):
@@ -71,7 +71,7 @@ def opened(path: Path) -> Iterator[Input]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add a path to every OSError without one, such as that of a write to a full disk."""
+    """Add `path` to every OSError that names no file, such as the error of a write to a full disk."""
     try:
         yield
     except OSError as error:
@@ -84,11 +84,11 @@ def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
     """Check that no output overwrites an input, even if their names differ.
 
     Args:
-        sources: files that are read.
-        targets: files that will be written; most of them do not exist yet.
+        sources: the paths of files that are read.
+        targets: the paths of files that will be written; most of these files do not exist yet.
 
     Raises:
-        ParcelqError: a target is one of the sources or a folder; the message names both.
+        ParcelqError: if a target is one of the sources or a folder; the message names the target.
     """
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:
@@ -104,7 +104,7 @@ def check_folder(folder: Path, option: str) -> None:
     """Check that files can be put into a folder, which need not exist yet.
 
     Raises:
-        InvalidValueError: it is a file or below one.
+        InvalidValueError: if the path is a file, or leads through a file.
     """
     for one in (folder, *folder.parents):
         if one.is_dir():
@@ -118,7 +118,7 @@ def check_free(folder: Path, name: str) -> None:
     """Check that a file of a given name can be put into a folder, which need not exist yet.
 
     Raises:
-        ParcelqError: a file is in the place of a needed folder, or a folder has that name.
+        ParcelqError: if a file is in the place of a needed folder, or a folder has that name.
     """
     path = folder
     *folders, last = name.split("/")
@@ -135,11 +135,12 @@ def place(folder: Path, name: str) -> Path:
 
     Args:
         folder: the folder of results.
-        name: path below it, from `result_names`. It may be any text, because anybody can name an object.
+        name: the path below the folder, from `result_names`. The name may be any text, because anybody can name an
+            object.
 
     Raises:
-        InvalidValueError: the name leads out of the folder, or is not valid for a file.
-        ParcelqError: a folder has that name, or a file is in the place of a needed folder.
+        InvalidValueError: if the name leads out of the folder, or is not valid for a file.
+        ParcelqError: if a folder has that name, or a file is in the place of a needed folder.
     """
     parts = name.split("/")
     if "\0" in name or not {"", ".", ".."}.isdisjoint(parts):
@@ -159,7 +160,7 @@ def _input(path: Path, file: IO[bytes]) -> Input:
         return Input(_Stream(file, path, before=found), found.st_size, resolved)
     with _named(path):
         head = file.read(_READ_AT_ONCE + 1)
-    if len(head) > _READ_AT_ONCE:  # the reported size is wrong; the file may be long, so the rest is not read here
+    if len(head) > _READ_AT_ONCE:  # the reported size is wrong; the file may be long, so it is not read to its end
         return Input(_Stream(file, path, head), None, resolved)
     _check_unchanged(file, found, path)
     return Input(_Stream(file, path, head), len(head), resolved)
@@ -169,11 +170,11 @@ class _Stream:
     """Reads the bytes of a file; every error names the file.
 
     Args:
-        file: the open file.
-        path: its name for errors.
-        head: bytes that were already read from it.
-        before: its status when it was opened. Exactly as many bytes are read as it had then, and reading raises
-            ParcelqError at the end if it has changed. None to read to the end without this check.
+        file: the file, opened for reading.
+        path: the file's path, for error messages.
+        head: the bytes that were already read from the file.
+        before: the file's status when it was opened. This reads exactly as many bytes as the file had then, and at the
+            end raises ParcelqError if the file has changed. None reads to the end without this check.
     """
 
     def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:
@@ -184,7 +185,7 @@ class _Stream:
         self._left = before.st_size if before else 0
 
     def read(self, size: int, /) -> bytes:
-        """Read up to `size` bytes; empty at the end."""
+        """Read up to `size` bytes; the result is empty only at the end."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
@@ -221,7 +222,7 @@ def _is_terminal(path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a path; None if it does not exist."""
+    """Return the numbers of the device and the inode of a path; None if the path does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -231,7 +232,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn an OSError into an error with a sentence about a file."""
+    """Turn an OSError into a ParcelqError that says in a sentence that the file cannot be read, and why."""
     try:
         yield
     except FileNotFoundError:

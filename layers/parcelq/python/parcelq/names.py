@@ -1,4 +1,4 @@
-"""Names of topics, and of folders in a bucket; checks names."""
+"""The names of topics and of folders in a bucket, and the checks of names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from parcelq.limits import MAX_TOPIC_NAME
 
 DEAD_LETTER_SUFFIX: Final = "-dead-letter"
 OUTPUT: Final = "output"
-"""The name of the topic that results are collected from; on a stack, its prefix comes before it."""
+"""The name of the topic with outputs, from which results are put together. A stack's prefix comes before this name."""
 INBOX: Final = "inbox/"
 RESULTS: Final = "results/"
 SEGMENTS: Final = "segments/"
@@ -19,25 +19,26 @@ OVERFLOW: Final = "overflow/"
 MARKS: Final = "marks/"
 WORKFLOWS: Final = "workflows/"
 VERSIONS: Final = f"{SEGMENTS}.versions/"
-"""The folder that says which workflow version each job began with."""
+"""The folder with the version of the workflow with which each job began."""
 SCANS: Final = f"{SEGMENTS}.scans/"
-"""The folder of results of scanning ranges, for formats in which a range depends on all ranges before it."""
+"""The folder with what was found by scanning ranges of objects, for formats in which a range depends on earlier ranges.
+"""
 HEADERS: Final = f"{SEGMENTS}.headers/"
-"""The folder of headers of sources and of outputs that are too long for an attribute, or that several runs must agree
-on.
+"""The folder with headers of sources and outputs, if a header is too long for an attribute or if several runs must use
+the same header.
 """
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
-"""Old buckets in us-east-1 may have names that are not allowed for new ones; an ARN names an access point."""
+"""Old buckets in us-east-1 may have names that new buckets may not have. An ARN names an access point."""
 _WORKFLOW: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 def check_topic(name: str) -> str:
-    """Return `name` if it and the name of its dead-letter topic are valid names of standard queues.
+    """Return `name` if this name and the name of the dead-letter topic are valid names of standard queues.
 
     Raises:
-        InvalidValueError: one of them is not valid.
+        InvalidValueError: if one of the two names is not valid.
     """
     longest = MAX_TOPIC_NAME if name.endswith(DEAD_LETTER_SUFFIX) else MAX_TOPIC_NAME - len(DEAD_LETTER_SUFFIX)
     if not _TOPIC.fullmatch(name) or len(name) > longest:
@@ -46,10 +47,10 @@ def check_topic(name: str) -> str:
 
 
 def check_bucket(name: str) -> str:
-    """Return `name` if it is valid for a bucket.
+    """Return `name` if a bucket may have this name.
 
     Raises:
-        InvalidValueError: it is not.
+        InvalidValueError: if the name is not valid.
     """
     if name.startswith("s3://"):
         alone = name.removeprefix("s3://").partition("/")[0]
@@ -60,10 +61,10 @@ def check_bucket(name: str) -> str:
 
 
 def check_workflow(name: str) -> str:
-    """Return `name` if it is valid for a workflow.
+    """Return `name` if a workflow may have this name.
 
     Raises:
-        InvalidValueError: it is not.
+        InvalidValueError: if the name is not valid.
     """
     if not _WORKFLOW.fullmatch(name):
         wanted = "a letter, then lower-case letters, digits and hyphens, up to 40 characters, not ending with a hyphen"
@@ -77,7 +78,7 @@ def dead_letter(topic: str) -> str:
 
 
 def looks_beside(topic: str) -> str:
-    """Return the name of the topic of looks of the stack that a topic may belong to; empty if it cannot belong to a
+    """Return the name of the topic of looks of the stack that `topic` may belong to; empty if `topic` belongs to no
     stack.
     """
     prefix, dash, _ = topic.partition("-")
@@ -85,20 +86,20 @@ def looks_beside(topic: str) -> str:
 
 
 def is_url(topic: str) -> bool:
-    """Return whether a topic is given by its URL instead of its name."""
+    """Return whether `topic` is the URL of a topic, not a name."""
     return topic.startswith(("https://", "http://"))
 
 
 def topic_of_url(url: str) -> str:
-    """Return the topic's name from its URL."""
+    """Return the name of the topic that has this URL."""
     return url.rstrip("/").rpartition("/")[2]
 
 
 def topic_within(prefix: str, topic: str) -> str:
-    """Return the name of a topic given by name or URL, if it belongs to the stack with that prefix.
+    """Return the name of a topic given by name or URL, if the topic belongs to the stack with that prefix.
 
     Raises:
-        InvalidValueError: its name does not begin with `<prefix>-`, or is not valid for SQS.
+        InvalidValueError: if the topic's name does not begin with `<prefix>-`, or is not valid for SQS.
     """
     name = topic_of_url(topic) if is_url(topic) else topic
     if not name.startswith(f"{prefix}-"):
@@ -107,5 +108,5 @@ def topic_within(prefix: str, topic: str) -> str:
 
 
 def topic_of_arn(arn: str) -> str:
-    """Return the topic's name from its ARN."""
+    """Return the name of the topic that has this ARN."""
     return arn.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""Prices of AWS: one dated table, which a file of the user can override."""
+"""Prices of AWS: a dated table, which a user's file can override."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ _TABLE: Final = "prices.yaml"
 
 
 class Price(NamedTuple):
-    """A price: dollars for one unit, the day of its publication (None if unknown), and its source."""
+    """A price in dollars for one unit, the day when AWS published the price (None if unknown), and the source of the
+    price.
+    """
 
     usd: float
     dated: date | None = None
     source: str = ""
 
     def document(self) -> dict[str, Any]:
-        """The price, for JSON."""
+        """The price as JSON values."""
         return {"usd": self.usd, "date": self.dated and str(self.dated), "source": self.source}
 
 
 class Prices(NamedTuple):
-    """The region of the prices, and the prices by name."""
+    """The prices of one region, by name."""
 
     region: str
     of: Mapping[str, Price]
 
     @property
     def days(self) -> tuple[date, date] | None:
-        """The days of the oldest and the newest price; None if no price is dated."""
+        """The publication days of the oldest and the newest price; None if no price has a day."""
         days = [price.dated for price in self.of.values() if price.dated]
         return (min(days), max(days)) if days else None
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Read the table, and replace prices by those of a YAML file in the same form, which has only the changed rows.
+    """Read the table, and replace the prices that a YAML file changes. This file has the table's form, but fewer rows.
 
     Raises:
-        ParcelqError: the file cannot be read, is not YAML, has rows that the table does not have, or has no prices.
+        ParcelqError: if the file cannot be read, is not YAML, has rows that the table does not have, or has no prices.
     """
     prices = _table()
     if path is None:

@@ -9,4 +9,4 @@ class Readable(Protocol):
     """An object that can be read in blocks: a file, the body of an S3 object, a decompressor."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; may return fewer, but none only at the end."""
+        """Return at most `size` bytes. The result may be shorter, but is empty only at the end."""

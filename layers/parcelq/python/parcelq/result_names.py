@@ -1,16 +1,19 @@
-"""Names of results and of the files beside them. They are derived only here, from the source's name alone.
+"""Derives the names of a result and of the files beside it. Only this module does so, from the source's name alone.
 
-Each source is named without knowing the others, so the rule alone must give different names to different sources:
+No result's name depends on another source, so the following rules must give different names to different sources:
 
-- A result has the name of its source, and the files beside it add the endings `.report.json`, `.report.html`,
+- A result has the name of its source. The files beside the result have this name and the endings `.report.json`,
+`.report.html`,
   `.dead.jsonl` and `.steps.log`.
-- A name with one of `ENDINGS` gets `.result` added: the endings that Parcelq adds itself, those of compressed files (a
-  result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never that of `x`.
-- The folders of `FOLDERS` belong to Parcelq. A source below one of that name goes to `<name>.result/`.
-- If a part of a path is too long or not UTF-8, it keeps its beginning and gets `~<digest>.result` added. The same holds
-  for a whole path that is too long.
+- A name with one of `ENDINGS` gets `.result` added. These are the endings that Parcelq adds, of compressed files (a
+  result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never equals the result of
+  `x`.
+- The folders of `FOLDERS` belong to Parcelq. If a source's folder has such a name, the result is in `<name>.result/`.
+- If a part of a path is too long or not UTF-8, the part keeps its beginning and gets `~<digest>.result` added. A whole
+path that is too long is shortened in the same way.
 
-So no two names give the same result: a name that ends in `.result` was changed, or had that ending and got another one.
+So no two sources give the same name: a name that ends in `.result` was changed, or already had that ending and got
+    another.
 """
 
 from __future__ import annotations
@@ -27,27 +30,28 @@ PAGE: Final = ".report.html"
 DEAD: Final = ".dead.jsonl"
 PRINTED: Final = ".steps.log"
 UNFINISHED: Final = ".part"
-"""Ending of a file that is still being written."""
+"""The ending of a file that is still being written."""
 PIECES: Final = ".parts"
-"""Ending of the folder beside a download that contains its segments until it is complete."""
+"""The ending of the folder beside a download; the folder contains the download's segments until all are there."""
 COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst")
-"""Endings (case does not matter) of sources that are decompressed."""
+"""The endings (case does not matter) of sources that are decompressed."""
 ENDINGS: Final = (REPORT, PAGE, DEAD, PRINTED, UNFINISHED, PIECES, *COMPRESSED)
 
 STATE: Final = ".parcelq"
-"""Folder, in a folder of results, for Parcelq's own state."""
+"""The name of the folder with Parcelq's own state, in a folder of results."""
 LOGS: Final = f"{STATE}/logs"
 WITHOUT_LINEAGE: Final = "without-lineage"
-"""Folder of messages that cannot be part of a result."""
+"""The name of the folder with messages that cannot be part of a result."""
 ELSEWHERE: Final = "elsewhere"
-"""Folder of results whose sources are outside the inbox; below it comes the source's whole address."""
+"""The folder for results of sources outside the inbox. The path below this folder is the source's whole address."""
 _STORE: Final = ".store"
-"""Folder for the internal files of `FolderStore`."""
+"""The name of the folder for the internal files of `FolderStore`."""
 FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE, _STORE})
 
 _CHANGED: Final = ".result"
 _ADDED: Final = 64
-"""Bytes reserved after a name, for `.report.json` and for what a store adds while it writes: `FolderStore` up to 50."""
+"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (`FolderStore`: up to 50).
+"""
 _DIGEST_BYTES: Final = 12
 
 
@@ -55,47 +59,47 @@ class ResultNames(NamedTuple):
     """The names of the result of a source and of the files beside it.
 
     Attributes:
-        result: path of the result below the folder of results; with its prefix, the key in a bucket.
+        result: the path of the result below the folder of results; in a bucket, the key.
     """
 
     result: str
 
     @property
     def report(self) -> str:
-        """Path of the report, as JSON."""
+        """The path of the report as JSON."""
         return self.result + REPORT
 
     @property
     def page(self) -> str:
-        """Path of the report, as a page."""
+        """The path of the report as a web page."""
         return self.result + PAGE
 
     @property
     def dead(self) -> str:
-        """Path of the list of dead entries."""
+        """The path of the list of dead entries."""
         return self.result + DEAD
 
     @property
     def printed(self) -> str:
-        """Path of the log of the output that the steps printed."""
+        """The path of the log of the output that the steps printed."""
         return self.result + PRINTED
 
     @property
     def all(self) -> tuple[str, ...]:
-        """All five, the result first."""
+        """The names of the result and of all files beside it, with the result first."""
         return self.result, self.report, self.page, self.dead, self.printed
 
 
 def result_names(name: str, prefix: str = "") -> ResultNames:
-    """Derive the names for one source.
+    """Derive the names of the result of one source and of the files beside it.
 
     Args:
-        name: the source's name: its key below the inbox, or the file's name. Bytes that are not UTF-8 are surrogates,
-            as in Python's file names.
+        name: the source's name: the object's key below the inbox, or the file's name. Bytes that are not UTF-8 are
+            surrogates, as in Python's file names.
         prefix: the start of every name, such as `results/`; empty for a folder.
 
     Raises:
-        InvalidValueError: the prefix leaves no room for names.
+        InvalidValueError: if the prefix is so long that the names would be too long.
     """
     room = MAX_KEY_BYTES - _ADDED - len(prefix.encode())
     if room < MAX_FILE_NAME_BYTES:
@@ -112,11 +116,11 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
     """Check that the results of sources in one command have different names.
 
     Args:
-        given: the user's names for the sources, such as paths.
-        names: the base of the name of each result; by default the last part of the user's name.
+        given: the names that the user gave to the sources, such as paths.
+        names: the name from which each result's name is derived; by default the last part of the user's name.
 
     Raises:
-        InvalidValueError: two would have the same result; the message names both.
+        InvalidValueError: if two results would have the same name; the message names both sources.
     """
     given = list(given)
     found: dict[str, str] = {}
@@ -129,7 +133,7 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:
-    """Return one part of a path, changed if the rule says so."""
+    """Return one part of a path, changed if the module's rules require a change."""
     lowered = part.lower()
     taken = part.endswith(_CHANGED) or lowered.endswith(endings) or (reserved and part in FOLDERS)
     changed = part + _CHANGED if taken else part
@@ -142,7 +146,7 @@ def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:
 
 
 def _shortened(name: str, shown: str, longest: int) -> str:
-    """The beginning of a text, and a digest of the name that makes it unique; at most `longest` bytes."""
+    """Return at most `longest` bytes: the beginning of a text, and a digest of the name that makes the text unique."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES).hexdigest()
     ending = f"~{digest}{_CHANGED}"
     text = shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\ufffd", "_")

@@ -1,4 +1,4 @@
-"""`parcelq.run`: begins a job from a Python program, on this machine or on a stack."""
+"""`parcelq.run`: starts a job from a Python program, on this machine or on a stack."""
 
 from __future__ import annotations
 
@@ -41,37 +41,37 @@ def run(
     go_on: bool = False,
     stack: str = "",
 ) -> Job:
-    """Run a step over every record of files, and write one result file for each, like `parcelq run`.
+    """Run a step over every record of files, and write one result file per file, as the command `parcelq run` does.
 
-    On this machine, the job runs on a thread of this program and the step in processes of its own. A job that was
-    stopped continues when this is called again. On a stack, a thread follows the jobs of the files and downloads their
-    results.
+    On this machine, the job runs on a thread of this program, and the step runs in separate processes. A job that was
+    stopped continues when the same call is repeated. On a stack, a thread follows the jobs of the files and downloads
+    the results.
 
     Args:
-        step: a path, the name of a program on the PATH, or a function decorated with `@step`; several steps run one
-            after another.
-        files: paths of files, folders and pipes, and patterns such as `data/*.smi`; for a stack, paths of files and
-            addresses of objects, `s3://bucket/key`.
-        output: the folder of results.
-        name: name of the result, if there is only one file.
-        combine: name of one result for all files; empty for separate results.
-        settings: settings files of the steps, in their order.
+        step: the path of a program, the name of a program on the PATH, or a function decorated with `@step`; several
+            steps run one after another.
+        files: the paths of files, folders and pipes, and patterns such as `data/*.smi`; for a stack, the paths of files
+            and addresses of objects such as `s3://bucket/key`.
+        output: the path of the folder of results.
+        name: the name of the result; allowed only if there is only one file.
+        combine: the name of one result for all files; empty if each file has its own result.
+        settings: the settings files, in the order of the steps.
         format: the record format, such as `csv`; by default derived from the files' names.
-        packages: Python packages that the steps need.
-        env: names of this program's environment variables for the steps.
-        workflow_id: the value of `--workflow-id` for the steps.
-        batch_size: most entries of one run of a step.
-        parcel_size: most entries of one message.
-        max_dead: stop when more entries failed: a number such as 10, or a share such as `1%`.
-        keep_going: continue even if the step fails on every record.
-        fresh: start over, and discard the work of an earlier run.
-        go_on: continue with another version of the step.
-        stack: name of a stack on AWS; empty for this machine.
+        packages: the names of Python packages that the steps need.
+        env: the names of this program's environment variables that the steps get.
+        workflow_id: the value that the steps get as `--workflow-id`.
+        batch_size: the most entries of one run of a step.
+        parcel_size: the most entries of one message.
+        max_dead: how many entries may fail before the job stops: a number such as 10, or a share such as `1%`.
+        keep_going: whether to continue even if the step fails on every record.
+        fresh: whether to discard the work of an earlier run and start over.
+        go_on: whether to continue a job with another version of the step.
+        stack: the name of a stack on AWS; empty to run on this machine.
 
     Raises:
-        InvalidValueError: a value is invalid.
-        SettingsError: a step or settings file does not exist, or the dependencies of a step cannot be installed.
-        ParcelqError: there is no such stack, or a file cannot be read.
+        InvalidValueError: if a value is invalid.
+        SettingsError: if a step or settings file does not exist, or if the dependencies of a step cannot be installed.
+        ParcelqError: if there is no such stack, or if a file cannot be read.
     """
     from parcelq.jobs.workflow import workflow_name
     from parcelq.local.job import Job

@@ -1,6 +1,6 @@
-"""The decorator for steps that are Python functions: `from parcelq.step import step`, or `@parcelq.step`.
+"""The decorator that turns a Python function into a step: `from parcelq.step import step`, or `@parcelq.step`.
 
-The module has the name of the function, so that it can be called like the function.
+The decorator has the same name as this module, so calling the module calls the decorator.
 """
 
 import sys
@@ -14,7 +14,7 @@ __all__ = ["StepFunction", "reject", "step"]
 
 class _CallableModule(ModuleType):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Call the function `step`."""
+        """Call the decorator `step` of this module."""
         return step(*arguments, **options)
 
 

@@ -1,1 +1,1 @@
-"""Access to AWS for all packages: clients, translated errors, parallel requests, request bodies."""
+"""What all packages use to access AWS: clients, translated errors, parallel requests and request bodies."""

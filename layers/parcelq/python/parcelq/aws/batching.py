@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Split lazily into lists of `most` items; the last may be shorter."""
+    """Split items lazily into lists of `most` items; only the last list may be shorter."""
     rest = iter(items)
     while batch := list(islice(rest, most)):
         yield batch
@@ -19,9 +19,9 @@ def batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
 def sized_batches(
     items: Iterable[Item], size: Callable[[Item], int], most: int, most_bytes: int
 ) -> Iterator[list[Item]]:
-    """Split lazily into lists of at most `most` items and `most_bytes` in all, in order.
+    """Split items lazily and in order into lists of at most `most` items with at most `most_bytes` together.
 
-    An item larger than `most_bytes` is alone in its list; the caller refuses it.
+    An item larger than `most_bytes` is alone in its list; the caller refuses this item.
     """
     batch: list[Item] = []
     total = 0

@@ -1,8 +1,11 @@
 """Writes message bodies into requests several times faster than botocore.
 
-Bodies make up nearly all of a request. botocore writes them with `json.dumps`, which inspects every character and takes
+Message bodies make up nearly all of a request. botocore writes bodies with `json.dumps`, which inspects every character
+and takes
 half of the CPU time of publishing. In a legal body JSON escapes only five characters, and `bytes.replace` finds these
-with vector instructions. So botocore writes a placeholder, and this module replaces it by the body, with botocore's own
+five
+with vector instructions. So botocore writes a placeholder, and this module replaces the placeholder by the body, using
+botocore's
 events:
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
 """
@@ -22,10 +25,10 @@ _ESCAPES: Final = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"
 
 
 def write_bodies_fast(sqs: SQSClient) -> None:
-    """Make a client write the bodies of SendMessageBatch faster; the request means the same.
+    """Make a client write the bodies of SendMessageBatch faster, without changing the meaning of the request.
 
     Bodies may only have characters that SQS accepts. Any other control character makes SQS refuse the whole request,
-    not just that message.
+    not just one message.
     """
     model = sqs.meta.service_model
     if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda may bring another version of botocore
@@ -36,7 +39,7 @@ def write_bodies_fast(sqs: SQSClient) -> None:
         entries = params.get("Entries", ())
         bodies = [entry.get("MessageBody") for entry in entries]
         if not all(isinstance(body, str) for body in bodies):
-            return None  # botocore reports the mistake
+            return None  # botocore itself reports an invalid request
         context[_KEPT] = bodies
         return {**params, "Entries": [{**entry, "MessageBody": stand_in} for entry in entries]}
 

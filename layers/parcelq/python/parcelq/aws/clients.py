@@ -1,4 +1,4 @@
-"""Creates AWS clients, and is the one place that converts their errors to Parcelq's."""
+"""Creates AWS clients, and converts the errors of AWS to Parcelq's; no other module does so."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _AGENT: Final = "parcelq"
-"""botocore puts a longer text together for each request, which costs a tenth of it."""
+"""A short user agent. Building botocore's longer text takes a tenth of the time of each request."""
 CONNECTIONS: Final = 32
-"""Connections that a client keeps open: more than any operation has requests in flight."""
+"""How many connections a client keeps open, which is more than the parallel requests of any operation."""
 
 _REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
 """The end of botocore's error for an invalid bucket name: a regular expression, which does not help a user."""
@@ -34,10 +34,10 @@ _EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
 
 
 def sqs_client() -> SQSClient:
-    """An SQS client from boto3's standard configuration (profile, region, `AWS_ENDPOINT_URL`).
+    """Return an SQS client with boto3's standard configuration (profile, region, `AWS_ENDPOINT_URL`).
 
     Raises:
-        AwsError: no region is configured.
+        AwsError: if no region is configured.
     """
     with _configured():
         # Long polls last 20 s, so the read timeout must be clearly longer.
@@ -51,27 +51,29 @@ def sqs_client() -> SQSClient:
 
 
 def s3_client() -> S3Client:
-    """An S3 client from boto3's standard configuration; see `sqs_client`."""
+    """Return an S3 client with boto3's standard configuration; see `sqs_client`."""
     with _configured():
         config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"}, user_agent=_AGENT)
         return boto3.client("s3", config=config)
 
 
 def cloudformation_client() -> CloudFormationClient:
-    """A CloudFormation client from boto3's standard configuration; see `sqs_client`."""
+    """Return a CloudFormation client with boto3's standard configuration; see `sqs_client`."""
     client: CloudFormationClient = other_client("cloudformation")
     return client
 
 
 def other_client(service: Literal["cloudformation", "cloudwatch", "lambda", "secretsmanager", "ssm", "sts"]) -> Any:
-    """A client of a service that is rarely used, from boto3's standard configuration; see `sqs_client`."""
+    """Return a client of a rarely used service, with boto3's standard configuration; see `sqs_client`."""
     with _configured():
         return boto3.client(service, config=Config(retries={"mode": "standard"}))
 
 
 @contextmanager
 def _configured() -> Iterator[None]:
-    """The same as `translated`, for creating a client: boto3 raises ValueError if the endpoint is not a URL."""
+    """Do the same as `translated` while a client is created, and translate boto3's ValueError if the endpoint is not a
+    URL.
+    """
     try:
         with translated():
             yield
@@ -85,11 +87,11 @@ def translated(topic: str = "") -> Iterator[None]:
     """Turn boto3's exceptions into Parcelq's.
 
     Args:
-        topic: name or URL of the topic of the requests inside.
+        topic: the name or URL of the topic that the requests in the context concern.
 
     Raises:
-        TopicNotFoundError, TopicBlockedError, TopicExistsError: SQS's errors about the topic.
-        AwsError: any other error of AWS or of the connection.
+        TopicNotFoundError, TopicBlockedError, TopicExistsError: if SQS reports an error about the topic.
+        AwsError: if AWS reports any other error, or the connection fails.
     """
     try:
         yield

@@ -17,13 +17,13 @@ SOURCE: Final = "parcelq"
 
 
 def events_client() -> Any:
-    """An EventBridge client from boto3's standard configuration."""
+    """Return an EventBridge client with boto3's standard configuration."""
     with translated():
         return boto3.client("events", config=Config(retries={"mode": "standard"}))
 
 
 def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) -> None:
-    """Put an event on the account's default bus, and check that the reply confirms it.
+    """Put an event on the account's default bus, and check that the reply confirms the event.
 
     Args:
         events: a boto3 EventBridge client.
@@ -32,7 +32,7 @@ def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) 
         resource: the resource that the event is about.
 
     Raises:
-        AwsError: EventBridge did not accept the event.
+        AwsError: if EventBridge did not accept the event.
     """
     entry = {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
     with translated():

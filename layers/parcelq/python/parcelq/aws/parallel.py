@@ -1,4 +1,6 @@
-"""Runs several requests at once on threads. boto3 has no other way, and threads suffice for waiting on a network."""
+"""Runs several requests at once on threads. boto3 has no other way to do this, and threads suffice to wait for a
+network.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ Result = TypeVar("Result")
 
 
 def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Generator[Result]:
-    """Yield `call(item)` for every item in the order of completion, with at most `most` calls at a time.
+    """Call `call(item)` for every item, at most `most` at a time, and yield the results in the order of completion.
 
     An item is read only when its call can begin, so an iterable of any length needs little memory. An error in a call
-    is raised here after the running calls have ended. After an error or `close()`, no further item is read. A single
-    item of a sequence needs no other thread.
+    is raised here after the running calls have ended. After an error or `close()`, no further item is read. The only
+    item of a sequence is handled without another thread.
     """
     if isinstance(items, Sequence) and len(items) == 1:
         yield call(items[0])

@@ -1,6 +1,6 @@
-"""Checks replies of AWS: only what a reply confirms counts as done.
+"""Checks replies of AWS: an operation counts as done only if the reply confirms the operation.
 
-A broken proxy may reply, or a reply may be cut off: `200 {}`, HTML with status 200, an entry listed twice.
+A broken proxy may send wrong replies: `200 {}`, HTML with status 200, a reply that is cut off or lists an entry twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
     """Return a member that a reply must contain.
 
     Raises:
-        AwsError: it is missing or empty.
+        AwsError: if the member is missing or empty.
     """
     value = reply.get(name)
     # guard[False]: a reply counts only if it has what it must contain
@@ -31,7 +31,7 @@ def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
 
 
 def incomplete(operation: str, reason: str) -> AwsError:
-    """The error for a reply that is not valid. It has no status, because a retry may help."""
+    """Return the error for an invalid reply. The error has no status, because a retry may help."""
     return AwsError(operation, INCOMPLETE, f"{reason}; did something other than AWS answer?")
 
 
@@ -39,8 +39,8 @@ class Confirmed(NamedTuple):
     """The results of the entries of a batch request.
 
     Attributes:
-        done: ids of the entries that succeeded.
-        failed: the other entries, by id, with the reply's `Code`, `Message` and `SenderFault`.
+        done: the ids of the entries that succeeded.
+        failed: maps the id of each failed entry to the reply's `Code`, `Message` and `SenderFault`.
     """
 
     done: frozenset[str]
@@ -48,14 +48,14 @@ class Confirmed(NamedTuple):
 
 
 def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) -> Confirmed:
-    """Match the reply to a batch request of SQS with the request's entries.
+    """Find out from the reply to a batch request of SQS which entries of the request succeeded.
 
-    An entry has succeeded only if the reply lists it under `Successful` and not under `Failed`. An entry in neither
-    list has failed and may be retried. Ids that were not in the request are ignored.
+    An entry has succeeded only if the reply lists the entry under `Successful` and not under `Failed`. An entry in
+    neither list has failed and may be retried. Ids that were not in the request are ignored.
 
     Args:
-        operation: the API's operation, for error messages.
-        reply: the reply.
+        operation: the name of the API's operation, for error messages.
+        reply: the decoded reply of SQS.
         ids: the ids of all entries of the request.
     """
     successful = {str(one.get("Id")) for one in reply.get("Successful") or ()}
@@ -76,7 +76,7 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
 def check_replies(client: Any) -> None:
     """Make an SQS client refuse replies that have status 200 but are not from SQS: HTML or an empty body.
 
-    botocore reads an unreadable reply as an empty one, and an empty reply to ListQueues or ReceiveMessage means that
+    botocore treats an unreadable reply as an empty reply. An empty reply to ListQueues or ReceiveMessage means that
     there are no queues or messages.
     """
     model = client.meta.service_model
@@ -96,8 +96,8 @@ def check_replies(client: Any) -> None:
 
 
 def size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
-    """Return the size of an object, from the reply to a request for a part. Raises AwsError if the reply has another
-    part.
+    """Return the size of a whole object from the reply to a request for a part of the object. Raises AwsError if the
+    reply contains another part.
     """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
     # guard[not found]: a part of an object counts only if it is the part that was asked for

@@ -8,25 +8,25 @@ from typing import Final
 from parcelq.aws.clients import other_client, translated
 
 _SESSION_SECONDS: Final = 3600
-"""The longest session that AWS gives to a role that assumes another role:
+"""The longest session that AWS allows if a role assumes another role:
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 """
 _PARAMETER: Final = ":parameter/"
 
 
 def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
-    """Assume a role.
+    """Assume an IAM role and return credentials.
 
     Args:
-        role: its ARN.
+        role: the role's ARN.
         session: the session's name in CloudTrail; 2 to 64 letters, digits and hyphens.
 
     Returns:
-        The credentials as the environment variables that AWS clients read, and the time when they expire, in seconds
-        since the epoch.
+        The credentials as the environment variables that AWS clients read, and the time when the credentials expire, in
+        seconds since the epoch.
 
     Raises:
-        AwsError: STS refused the request, or could not be reached.
+        AwsError: if STS refused the request or could not be reached.
     """
     with translated():
         given = other_client("sts").assume_role(
@@ -41,10 +41,10 @@ def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
 
 
 def secret_value(arn: str) -> str:
-    """Return the text of a secret of Secrets Manager, or of a parameter of Systems Manager, decrypted.
+    """Return the decrypted text of a secret of Secrets Manager or of a parameter of Systems Manager.
 
     Raises:
-        AwsError: the secret does not exist, must not be read, or the service could not be reached.
+        AwsError: if the secret does not exist, if it may not be read, or if the service could not be reached.
     """
     _, is_parameter, name = arn.partition(_PARAMETER)
     with translated():

@@ -14,7 +14,7 @@ _ILLEGAL_OTHERS: Final = ("\ufffe".encode(), "\uffff".encode())
 def is_legal(data: bytes) -> bool:
     """Return whether SQS accepts `data` as text.
 
-    `in` is a vectorised search. One search for each forbidden character is several times faster than a regular
+    `in` is a vectorised search. Searching once per forbidden character is several times faster than a regular
     expression.
     """
     ascii_only = data.isascii()
@@ -27,5 +27,5 @@ def is_legal(data: bytes) -> bool:
 
 
 def legal_text(data: bytes) -> str | None:
-    """Return `data` as text if SQS accepts it, else None."""
+    """Return `data` as text, or None if SQS would not accept the text."""
     return data.decode() if is_legal(data) else None

@@ -1,1 +1,3 @@
-"""Runs jobs on one machine: the uploader, processor and collector over topics in memory and a folder."""
+"""Runs jobs on one machine: the uploader, the processor and the collector use topics in memory and a folder instead of
+AWS.
+"""

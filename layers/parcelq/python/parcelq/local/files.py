@@ -1,4 +1,4 @@
-"""Files as sources of jobs on one machine: detects changed files, and joins several files to one source."""
+"""Files as sources of jobs on one machine: detects changed files, and joins several files into one source."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from parcelq.result_names import ResultNames, result_names
 
 STDIN: Final = "stdin"
 PIPE: Final = "pipe"
-"""The name of the standard input and of other pipes without names."""
+"""The name that Parcelq gives to a pipe without a name, other than the standard input."""
 
 
 class FileState(NamedTuple):
     """The state of a file at one moment. Equal states mean equal content.
 
     Attributes:
-        path: the absolute path, with links followed.
-        device: number of the device of the file.
-        inode: its inode number on the device.
-        size: its bytes.
-        modified_ns: when it was modified last, in nanoseconds since the epoch.
+        path: the file's absolute path, in which links are resolved.
+        device: the number of the device that stores the file.
+        inode: the file's inode number on the device.
+        size: how many bytes the file has.
+        modified_ns: when the file was last modified, in nanoseconds since the epoch.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class FileState(NamedTuple):
         """Read the state of a file.
 
         Raises:
-            ParcelqError: the file does not exist, cannot be read, or is not a regular file.
+            ParcelqError: if the file does not exist, cannot be read, or is not a regular file.
         """
         try:
             real = path.resolve(strict=True)
@@ -57,22 +57,22 @@ class FileState(NamedTuple):
 
     @classmethod
     def at(cls, path: Path, found: os.stat_result) -> Self:
-        """The state of the file at a path without links, from `os.stat`."""
+        """Return the state of a file from its path, in which links are resolved, and from `os.stat`."""
         return cls(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @property
     def text(self) -> str:
-        """This state without the path, as text."""
+        """The state as text, without the path."""
         return f"{self.modified_ns:016x}-{self.size:x}-{self.inode:x}-{self.device:x}"
 
 
 class LocalFile(NamedTuple):
-    """An input file.
+    """An input file of a job.
 
     Attributes:
-        name: the user's name for it; the extension determines its record format and compression.
-        state: the state of the file when its job began.
-        content: a digest of its content if it was read from a pipe, so that the same content is the same source.
+        name: the name that the user gave to the file; the extension determines its record format and compression.
+        state: the state of the file when the file's job began.
+        content: a digest of the content of a pipe, so that the same content is the same source; empty for other files.
     """
 
     name: str
@@ -81,26 +81,26 @@ class LocalFile(NamedTuple):
 
     @classmethod
     def parse(cls, told: Mapping[str, Any]) -> LocalFile:
-        """Read a value of `document`."""
+        """Return the file that a value of `document` describes."""
         path, *numbers = told["state"]
         return cls(told["name"], FileState(Path(path), *numbers), told["content"])
 
     def document(self) -> dict[str, Any]:
-        """JSON values for the record of a job."""
+        """The file as JSON values for the job record."""
         state = self.state
         numbers = state.device, state.inode, state.size, state.modified_ns
         return {"name": self.name, "state": [os.fspath(state.path), *numbers], "content": self.content}
 
     @property
     def identity(self) -> str:
-        """Identifies this content of the file among earlier and later contents."""
+        """A text that distinguishes the file's present content from earlier and later contents."""
         return self.content or self.state.text
 
     def check_unchanged(self) -> None:
-        """Check that the file is unchanged.
+        """Check that the file is unchanged since its job began.
 
         Raises:
-            ParcelqError: it changed.
+            ParcelqError: if the file changed.
         """
         try:
             found = self.state.path.stat()
@@ -110,7 +110,7 @@ class LocalFile(NamedTuple):
             raise ParcelqError(f"file {self.name!r} changed since the job began; run the command again")
 
     def is_unchanged(self) -> bool:
-        """Whether the file exists and is unchanged."""
+        """Whether the file exists and is unchanged since its job began."""
         try:
             self.check_unchanged()
         except ParcelqError:
@@ -119,10 +119,10 @@ class LocalFile(NamedTuple):
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """Open the file.
+        """Open the file for reading, and check at the begin and the end of the context that the file is unchanged.
 
         Raises:
-            ParcelqError: it cannot be read, or has changed now or at the end of the context.
+            ParcelqError: if the file cannot be read, or has changed.
         """
         self.check_unchanged()
         try:
@@ -142,10 +142,10 @@ class LocalSource(NamedTuple):
     """One or more files that are read one after another and have one result.
 
     Attributes:
-        files: the files, in order.
-        name: the name of the result; it may have folders.
-        source: the attribute `Source` of its messages.
-        combined: whether the user asked for one result of several files.
+        files: the files, in the order in which they are read.
+        name: the name of the result, which may contain folders.
+        source: the attribute `Source` of the messages made from this source.
+        combined: whether the user asked for one result for several files.
     """
 
     files: tuple[LocalFile, ...]
@@ -160,7 +160,7 @@ class LocalSource(NamedTuple):
 
     @classmethod
     def of_files(cls, files: Sequence[LocalFile], name: str, results: Path) -> LocalSource:
-        """Return the source of several files that are joined."""
+        """Return the source that joins several files."""
         digest = hashlib.blake2b(digest_size=16)
         for one in files:
             digest.update(f"{os.fspath(one.state.path)}\0{one.identity}\0".encode("utf-8", "surrogateescape"))
@@ -169,27 +169,27 @@ class LocalSource(NamedTuple):
 
     @property
     def names(self) -> ResultNames:
-        """Names of the result and of the files beside it."""
+        """The names of the result and of the files beside it."""
         return result_names(self.name)
 
     @property
     def format_name(self) -> str:
-        """The name that determines the record format: that of the first file with a name, or else that of the
-        result.
+        """The name that determines the record format: the name of the first file with a name, or else the result's
+        name.
         """
         return next((one.name for one in self.files if not is_nameless(one)), self.name)
 
     @property
     def size(self) -> int:
-        """Bytes of the files, as they are stored."""
+        """How many bytes the files have on disk, perhaps compressed."""
         return sum(one.state.size for one in self.files)
 
     @property
     def title(self) -> str:
-        """Its name for messages: that of its only file, or of its result."""
+        """The source's name in messages to the user: the name of its only file, or the name of its result."""
         return self.name if self.combined else self.files[0].name
 
     def check_unchanged(self) -> None:
-        """Check that the files are unchanged. Raises ParcelqError if one has changed."""
+        """Raise ParcelqError if a file of the source has changed since the job began."""
         for one in self.files:
             one.check_unchanged()

@@ -1,4 +1,4 @@
-"""Finishes a job on one machine: a result replaces an earlier one only when it is complete."""
+"""Finishes a job on one machine: replaces an earlier result only when the new result is complete."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_HEALINGS: Final = 3
 
 
 class FileResult(NamedTuple):
-    """The outcome of a file, or of several files with one result.
+    """The outcome of a job over a file, or over several files with one result.
 
     Attributes:
-        file: the user's name for it.
+        file: the name that the user gave to the file.
         job: the job's id.
         names: the paths of the result and of the files beside it, below the folder of results.
         state: the progress of the job.
-        healings: how often missing records were published again.
-        problem: why there is no result; empty if there is one.
+        healings: how often the job's missing records were published again.
+        problem: why there is no result; empty if there is a result.
     """
 
     file: str
@@ -38,15 +38,16 @@ class FileResult(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is in the result, and there are no doubts about it."""
+        """Whether every entry is in the result, and nothing suggests that the result is wrong."""
         return bool(self.state.report and self.state.report["complete"]) and not self.problem
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
-    """Write a job's result when no message of it is in progress; None if records are missing and must run again.
+    """Write a job's result, when none of its messages is in progress. Return None if records are missing and must run
+    again.
 
     Raises:
-        StoreError, OSError: the result cannot be written.
+        StoreError, OSError: if the result cannot be written.
     """
     if job.is_whole:
         state = SourceState(job.record.source, 0, job.total, 0, 0, job.record.result, report=job.report)
@@ -79,10 +80,10 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
-    """Delete the files beside an earlier result just before it is replaced, so that none of them seems to describe the
-    new one.
+    """Delete the files beside an earlier result just before the new result replaces it, so that none of these files
+    seems to describe the new result.
 
-    The earlier result itself stays until the new one replaces it.
+    The earlier result itself stays until the new result replaces it.
     """
     names = job.source.names
     present = kept.results.stat(names.result)
@@ -94,14 +95,14 @@ def _make_way(job: LocalJob, kept: Kept) -> None:
 
 
 def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") -> FileResult:
-    """The outcome of a job whose state is no longer needed."""
+    """Delete the state of a job that needs it no longer, and return the outcome of the job."""
     kept.drop(job.record)
     job.is_closed = True
     return _unfinished(job, kept, state, problem)
 
 
 def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
-    """The outcome of a job whose state is kept, either completely or only its dead entries."""
+    """Return the outcome of a job whose state is kept: the whole state, or only the dead entries."""
     return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
 
 

@@ -1,5 +1,5 @@
-"""The inputs that a user names: paths, folders, patterns, pipes and the standard input. All are found before any is
-read.
+"""Finds the inputs that a user names: paths, folders, patterns, pipes and the standard input. All inputs are found
+before any input is read.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from parcelq.result_names import check_distinct
 
 _STDIN: Final = "-"
 _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
-"""The folders of pipes without a name, such as those of a shell's `<(command)`."""
+"""Matches the paths of pipes without a name, such as the pipes of a shell's `<(command)`."""
 _READ_AT_ONCE: Final = 64 * KIB
 
 
 class FoundFile(NamedTuple):
-    """An input.
+    """An input that the user named, or a file that a named folder or pattern includes.
 
     Attributes:
-        path: its path.
-        given: the user's name for it.
-        name: the base of its result's name; for a file in a given folder, with its subfolders.
-        is_pipe: whether it can be read only once.
+        path: the path of the input.
+        given: the name that the user gave to the input.
+        name: the name from which the result's name is derived; if the user named a folder, with the subfolders of the
+            folder.
+        is_pipe: whether the input is a pipe, which can be read only once.
     """
 
     path: Path
@@ -48,16 +49,16 @@ Put = Callable[[FoundFile], LocalFile]
 def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
     """Find the inputs that a user names.
 
-    A folder means all files in it and in its subfolders, sorted by name, except those whose names begin with a dot and
-    those in the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an existing path means
-    all files that match it.
+    A folder means all files in the folder and in its subfolders, sorted by name, except files whose names begin with a
+    dot and files in the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an existing
+    path means all files that match the pattern.
 
     Args:
-        given: paths of files, folders and pipes, patterns, and `-` for the standard input.
-        results: the folder of results.
+        given: the paths of files, folders and pipes, patterns, and `-` for the standard input.
+        results: the path of the folder of results.
 
     Raises:
-        ParcelqError: an input does not exist, cannot be read, or has no files.
+        ParcelqError: if an input does not exist, cannot be read, or has no files.
     """
     found = [one for text in given for one in _found(os.fspath(text), results)]
     if not found:
@@ -70,19 +71,20 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 def sources_of(
     found: Sequence[FoundFile], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
 ) -> list[LocalSource]:
-    """Create sources from inputs.
+    """Create the sources of a run from its inputs.
 
     Args:
-        found: the inputs.
-        results: the folder of results.
-        put: returns the file to read; for a pipe, a copy of its whole content.
-        name: the name of the result, if there is only one; empty for the default.
-        combine: the base of the name of the one result of all files; empty for separate results.
-        fmt: the record format of all files, as text; empty if their names decide.
+        found: the inputs, from `find_inputs`.
+        results: the path of the folder of results.
+        put: a function that returns the file to read for an input; for a pipe, a copy of the pipe's whole content.
+        name: the name of the only result; empty for the default name.
+        combine: the name from which the name of one result for all files is derived; empty if each file has its own
+            result.
+        fmt: the record format of all files, as text; empty if the files' names decide.
 
     Raises:
-        InvalidValueError: two results would have the same name, or the files cannot be combined.
-        ParcelqError: an input cannot be read.
+        InvalidValueError: if two results would have the same name, or the files cannot be combined.
+        ParcelqError: if an input cannot be read.
     """
     if name and len(found) > 1 and not combine:
         wanted = f"given for one file only, not for {len(found)}; --combine makes one result of all"
@@ -106,15 +108,15 @@ def sources_of(
 
 
 def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
-    """Return the file to read; for a pipe, a file below the folder `spool` with a copy of its content.
+    """Return the file to read for an input. If the input is a pipe, its content is copied to a file below `spool`.
 
     Args:
-        one: the input.
-        command: id of the command that reads it.
+        one: the input to read.
+        command: the id of the command that reads the input.
         spool: a folder of the state folder.
 
     Raises:
-        ParcelqError: it cannot be read.
+        ParcelqError: if the input cannot be read.
     """
     if not one.is_pipe:
         return LocalFile(one.given, FileState.of(one.path))
@@ -180,8 +182,8 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
 
 
 def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Return whether a file has another size than the system reports, like those of /proc and /sys. It can be read only
-    as a pipe.
+    """Return whether a file has another size than the system reports, as files of /proc and /sys do. Such a file can be
+    read only as a pipe.
     """
     if found.st_blocks or found.st_size > _READ_AT_ONCE:
         return False

@@ -18,11 +18,11 @@ class DeadEntry(NamedTuple):
     """An entry that failed for good.
 
     Attributes:
-        file: the file of the entry.
-        record: its number in the file, from 1; None if unknown.
-        line: number of its first line, from 1; None if unknown.
-        entry: the entry; bytes if it is not UTF-8.
-        reason: why it failed.
+        file: the name of the file that contains the entry.
+        record: the entry's record number in the file, from 1; None if unknown.
+        line: the number of the entry's first line, from 1; None if unknown.
+        entry: the entry as text, or as bytes if the entry is not UTF-8.
+        reason: why the entry failed.
     """
 
     file: str
@@ -33,7 +33,7 @@ class DeadEntry(NamedTuple):
 
     @classmethod
     def of(cls, told: dict[str, Any], file: str) -> DeadEntry:
-        """Read a line of a list of dead entries."""
+        """Return the dead entry that a line of a list of dead entries describes."""
         import base64
 
         entry = base64.b64decode(told["entry_base64"]) if "entry_base64" in told else told["entry"]
@@ -41,11 +41,12 @@ class DeadEntry(NamedTuple):
 
 
 class Job:
-    """A running job over files; `parcelq.run` returns it. A thread follows it until it ends or is cancelled.
+    """A running job over files; `parcelq.run` returns this object. A thread follows the job until the job ends or is
+    cancelled.
 
     Args:
-        work: runs the files.
-        folder: the folder of results.
+        work: a function that runs the steps over the files.
+        folder: the path of the folder of results.
     """
 
     def __init__(self, work: Work, folder: Path) -> None:
@@ -62,15 +63,15 @@ class Job:
         """Wait until the job has ended.
 
         Args:
-            timeout: most seconds to wait; None for no limit.
+            timeout: the most seconds to wait; None for no limit.
 
         Returns:
-            The outcome of each file, in their order. The attribute `whole` of each says whether every entry is in the
-            result.
+            The outcomes of the files, in their order. The attribute `whole` of an outcome says whether every entry is
+            in the result.
 
         Raises:
-            TimeoutError: the time is up; the job continues.
-            ParcelqError: the job could not begin or was stopped; the message says why. Finished work is kept.
+            TimeoutError: if the job has not ended in time; the job continues.
+            ParcelqError: if the job could not begin or was stopped; the message says why. Finished work is kept.
         """
         if not self._ended.wait(timeout):
             raise TimeoutError(f"the job did not end within {timeout} seconds")
@@ -80,24 +81,24 @@ class Job:
         return self._results
 
     def progress(self) -> Progress:
-        """Return the progress of the job; this never waits."""
+        """Return the progress of the job at once, without waiting."""
         return self._progress
 
     def results(self) -> list[Path]:
         """Wait until the job has ended, and return the paths of the results, in the order of the files.
 
-        There is a result for each file whose entries are all done or dead; see `dead`.
+        A file has a result if all its entries are done or dead; see `dead`.
 
         Raises:
-            ParcelqError: see `wait`.
+            ParcelqError: as in `wait`.
         """
         return [self._folder / one.names.result for one in self.wait() if one.state.result]
 
     def dead(self) -> Iterator[DeadEntry]:
-        """Wait until the job has ended, and yield the entries that failed for good, in order.
+        """Wait until the job has ended, and yield the entries that failed for good, in the order of the files.
 
         Raises:
-            ParcelqError: see `wait`.
+            ParcelqError: as in `wait`.
         """
         for one in self.wait():
             listed = self._folder / one.names.dead
@@ -109,7 +110,7 @@ class Job:
     def cancel(self) -> None:
         """Stop the job, and wait until it has stopped. Finished work is kept.
 
-        To continue, repeat the call on this machine, or use `parcelq resume` for a stack.
+        To continue the job on this machine, repeat the call of `run`; on a stack, use `parcelq resume`.
         """
         self._cancelled.set()
         self._ended.wait()
@@ -118,7 +119,7 @@ class Job:
     def _run(self, work: Work) -> None:
         try:
             self._results = work(self._saw, self._cancelled)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the job is waited for
+        except BaseException as error:  # noqa: BLE001 - the error is raised again where the job is waited for
             self._error = error
         finally:
             self._ended.set()

@@ -1,4 +1,4 @@
-"""Jobs on one machine: their progress, and the work that is left."""
+"""Jobs on one machine: finds out the progress of jobs and the work that is left."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LocalJob:
-    """A running job.
+    """A job that a command of this machine has claimed and runs.
 
     Attributes:
-        source: its input.
-        record: its stored record.
-        missing: ranges of the source that still have to run.
-        marks: begins and ends of messages whose dead entries are not entries of the source but of a step's output.
-        total: bytes of the source; None if unknown.
-        done: bytes of it that are already done.
-        stored: whether outputs of it were stored when this run began.
-        is_noted: whether the number of the source's records has been noted.
-        report: the report of its result, if that is complete and only cleaning up was left; else None.
-        uploaded: whether all of it was published.
-        problem: why it cannot continue; empty if it can.
-        is_hopeless: whether retrying cannot help.
-        healings: how often missing records were published again.
-        is_closed: whether its state was deleted.
+        source: the source that the job reads.
+        record: the stored job record.
+        missing: the ranges of the source that the steps still have to process.
+        marks: the begins and ends of messages in which dead entries belong to a step's output, not to the source.
+        total: how many bytes the source has; None if unknown.
+        done: how many bytes of the source are already done.
+        stored: whether outputs of the job were already stored when this run began.
+        is_noted: whether the number of the source's records has been stored.
+        report: the report of the job if its result is complete and only cleaning up is left; else None.
+        uploaded: whether the whole source was published.
+        problem: why the job cannot continue; empty if the job can continue.
+        is_hopeless: whether running the job again cannot solve the problem.
+        healings: how often the job's missing records were published again.
+        is_closed: whether the job's state was deleted.
     """
 
     source: LocalSource
@@ -62,17 +62,17 @@ class LocalJob:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its result exists, and only cleaning up was left."""
+        """Whether the job's result is complete and only cleaning up is left."""
         return self.report is not None
 
     @property
     def job(self) -> JobKey:
-        """The job of its messages, as segments name it."""
+        """The key that names the job in segments."""
         return JobKey(self.record.source, self.record.workflow)
 
 
 def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> LocalRecord:
-    """The record of a new job."""
+    """Return the job record of a new job."""
     workflow = workflow_name(options.workflow)
     job = JobKey(str(source.source), workflow)
     present = kept.results.stat(source.names.result)
@@ -91,7 +91,7 @@ def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any],
 
 
 def source_of(record: LocalRecord, results: Path) -> LocalSource:
-    """The source of a stored job."""
+    """Return the source that a stored job record describes."""
     if record.combined:
         return LocalSource.of_files(record.files, record.name, results)
     return LocalSource.of_file(record.files[0], record.name)
@@ -109,20 +109,21 @@ def take_up(
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what work is left.
 
-    Nothing is deleted before all of the jobs are known to be free and able to continue.
+    This deletes nothing until it is certain that no other command runs one of the jobs and that all of them can
+    continue.
 
     Args:
-        sources: the sources.
+        sources: the sources of the jobs.
         options: the options of the run.
-        kept: the stored state beside the results.
-        command: id of the command that claims them.
-        note: called with sentences that inform the user.
-        redrive: whether dead entries run again.
-        chosen: with `redrive`, the places of the dead entries that run again; None for all.
+        kept: the stores for the state of jobs.
+        command: the id of the command that claims the jobs.
+        note: a function that is called with each sentence for the user.
+        redrive: whether the steps run again over dead entries.
+        chosen: if `redrive` is true, the byte ranges of the dead entries that run again; None for all dead entries.
 
     Raises:
-        JobError: another command runs one of the jobs; one began with other steps and the options do not say what to
-            do; or another job with the same result is not finished.
+        JobError: if another command runs one of the jobs, if another job with the same result is not finished, or if a
+            job began with other steps and the options do not say what to do.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]
@@ -151,7 +152,7 @@ def take_up(
     known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
     for job, record in known:
         if not (job.stored or job.is_whole):
-            kept.drop_stored(record)  # after --fresh, or remains of a killed command
+            kept.drop_stored(record)  # the state of an earlier run before --fresh, or of a killed command
             job.record = replace(record, command=command)
         versions = tuple(dict.fromkeys([*job.record.versions, options.version]))
         job.record = replace(job.record, versions=versions, recipe=record.recipe)
@@ -160,16 +161,16 @@ def take_up(
 
 
 def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
-    """Find out the progress of a job, and what is missing.
+    """Find out the progress of a job and the ranges of its source that are missing, and set the job's attributes.
 
     Args:
-        job: the job.
-        kept: the stored state beside the results.
+        job: the job to examine.
+        kept: the stores for the state of jobs.
         redrive: whether dead entries count as missing.
-        chosen: with `redrive`, the places of these entries; None for all.
+        chosen: if `redrive` is true, the byte ranges of the dead entries that count as missing; None for all.
 
     Raises:
-        ParcelqError: the stored state cannot be read.
+        ParcelqError: if the stored state cannot be read.
     """
     collected = kept.collected(job.record.id)
     job.report = kept.written(job.record)
@@ -183,7 +184,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     if resolution.has_dead:
         rows = [row for row in collected.dead() if not row.of_source]
         job.marks = sorted({place for row in rows for place in (row.start, row.end)})
-    with suppress(ValueError, KeyError):  # of a note that is empty after a crash
+    with suppress(ValueError, KeyError):  # a note may be empty after a crash
         notes = notes_of(kept.notes, job.record.source)
         job.is_noted = job.total is not None and entries_in(notes, 0, job.total, job.total) is not None
     if not job.is_noted:
@@ -194,9 +195,9 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
     """Return the missing ranges of a source, in order; adjacent ranges are joined.
 
     Args:
-        collected: the stored messages.
-        resolution: their resolution.
-        dead: the places of dead entries that count as missing.
+        collected: the job's stored messages.
+        resolution: which of these messages form the result.
+        dead: the byte ranges of the dead entries that count as missing.
     """
     found = sorted([*collected.holes(resolution.up_to(MAX_POSITION)), *dead])
     ranges: list[Range] = []
@@ -209,12 +210,12 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
 
 
 def _bytes(ranges: Sequence[Range]) -> int:
-    """Return the total bytes of ranges; equal ranges count once."""
+    """Return how many bytes ranges have together; equal ranges count once."""
     return sum(end - start for start, end in set(ranges))
 
 
 def _check_version(job: LocalJob, options: Options) -> None:
-    """Check that a job may continue with these steps: nothing is done yet, or they are the same as before."""
+    """Check that a job may continue with the given steps: the steps are the same as before, or nothing is done yet."""
     if job.is_whole:
         job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
@@ -228,8 +229,8 @@ def _check_version(job: LocalJob, options: Options) -> None:
 
 
 def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
-    """Check that no work is lost when a job takes the result name of another job: the other one is finished, or cannot
-    continue.
+    """Check that no work is lost when a job takes the result name of another job, because the other job is finished or
+    cannot continue.
     """
     collected = kept.collected(other.id, tidies=False)
     if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
@@ -241,7 +242,7 @@ def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
-    """Delete the records of jobs that have stored nothing; the same command begins them anew."""
+    """Delete the job records of jobs that have stored nothing. If the command is repeated, these jobs begin anew."""
     for job in jobs:
         if not job.is_closed:
             with suppress(ParcelqError, OSError):

@@ -1,4 +1,4 @@
-"""The stored state of jobs on one machine, beside a folder of results and below it."""
+"""Stores the state of jobs on one machine, in folders beside and below a folder of results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 class Kept(NamedTuple):
-    """The stores for the state of jobs, beside a folder of results and below it.
+    """The stores for the state of jobs, in folders beside and below a folder of results.
 
     Attributes:
-        state: records of jobs.
-        store: segments and headers.
-        notes: notes of uploads, in the same folder; if a crash loses a note, its records are counted again.
-        results: results and the files beside them.
+        state: the store of job records.
+        store: the store of segments and headers.
+        notes: the store of notes, which say how many records a source has. If a crash loses a note, the records are
+            counted again.
+        results: the store of results and of the files beside them.
     """
 
     state: StateFolder
@@ -37,7 +38,7 @@ class Kept(NamedTuple):
 
     @classmethod
     def beside(cls, results: Path) -> Kept:
-        """The state beside the results of a folder."""
+        """Return the stores that belong to a folder of results."""
         folder = results / STATE
         stores = FolderStore(folder), FolderStore(folder, durable=False), FolderStore(results, own=f"{STATE}/results")
         return cls(StateFolder(results), *stores)
@@ -51,16 +52,16 @@ class Kept(NamedTuple):
         """Return all stored messages of a job; None if there are none.
 
         Args:
-            job: the job's id.
-            tidies: whether to merge indexes; only the command that runs the job may do so.
+            job: the id of the job.
+            tidies: whether to merge indexes, which only the command that runs the job may do.
 
         Raises:
-            NotFoundError: another command finished the job in the meantime.
+            NotFoundError: if another command finished the job in the meantime.
         """
         return self.opened(self.segments(job), tidies=tidies)
 
     def opened(self, keys: Sequence[str], *, tidies: bool = False) -> Collected | None:
-        """The messages under some keys of `segments`; see `collected`."""
+        """Return the messages in segments; `keys` are keys from `segments`. See `collected`."""
         if not keys:
             return None
         from parcelq.collect.runs import collected_of, tidy
@@ -68,20 +69,20 @@ class Kept(NamedTuple):
         return collected_of(self.store, keys, tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else None)
 
     def drop_stored(self, record: LocalRecord) -> None:
-        """Delete everything stored of a job: its segments, notes and headers."""
+        """Delete the segments, the notes and the headers of a job."""
         source = source_id(record.source)
         places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
-        for place in places:  # the segments last: while there are any, this is repeated
+        for place in places:  # segments are deleted last; while some exist, this is repeated
             shutil.rmtree(self.store.folder / place, ignore_errors=True)
 
     def drop(self, record: LocalRecord) -> None:
-        """Delete all state of a job. Its result stays."""
+        """Delete all state of a job, but not its result."""
         self.drop_stored(record)
         self.state.remove(record)
 
     def written(self, record: LocalRecord) -> Mapping[str, Any] | None:
-        """Return the report of a job whose complete result was written while its state was not fully deleted; else
-        None.
+        """Return the report of a job whose result was completely written but whose state was not completely deleted;
+        None if the job is in another state.
         """
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:

@@ -1,4 +1,4 @@
-"""Jobs on one machine that are not complete: lists them and their dead entries, and continues one by its id."""
+"""Lists the incomplete jobs of one machine and the dead entries of a job, and continues a job by its id."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from parcelq.records.compression import begins_compressed
 from parcelq.upload.notes import notes_of
 
 _TRIES: Final = 5
-"""How often to retry reading a job while its segments are being merged."""
+"""How often reading a job is tried while another command merges the job's segments."""
 
 
 class JobStatus(NamedTuple):
     """The progress of an incomplete job.
 
     Attributes:
-        record: the job's record.
-        is_running: whether a command runs it now.
-        keys: of what is stored of its messages.
-        collected: its collected messages; None if there are none.
-        resolution: their resolution.
+        record: the job record.
+        is_running: whether a command runs the job now.
+        keys: the keys of the stored segments of the job.
+        collected: the job's collected messages; None if there are none.
+        resolution: which of the collected messages form the result; None if there are no messages.
     """
 
     record: LocalRecord
@@ -44,27 +44,27 @@ class JobStatus(NamedTuple):
 
     @property
     def total(self) -> int | None:
-        """Bytes of the source; None if unknown."""
+        """How many bytes the source has; None if unknown."""
         return self.resolution.total
 
     @property
     def covered(self) -> int:
-        """Bytes of the source whose results are stored."""
+        """How many bytes of the source have stored results."""
         return self.resolution.covered
 
     @property
     def dead(self) -> int:
-        """Entries that failed for good."""
+        """How many entries failed for good."""
         return self.resolution.dead
 
     @property
     def missing(self) -> int | None:
-        """Bytes of the source that are neither there nor dead; None if unknown."""
+        """How many bytes of the source are neither done nor dead; None if unknown."""
         return None if self.total is None else self.resolution.missing
 
     @property
     def map(self) -> str:
-        """The states of equal parts of the source, a letter for each; empty if unknown."""
+        """A map of the source: one letter for the state of each of many equal parts; empty if unknown."""
         if self.collected is None or self.total is None:
             return ""
         try:
@@ -74,7 +74,7 @@ class JobStatus(NamedTuple):
 
     @property
     def state(self) -> str:
-        """`running`, `stopped`, or `finished` if only dead entries are left."""
+        """The job's state: `running`, `stopped`, or `finished` if only dead entries are left."""
         if self.is_running:
             return "running"
         return "finished" if self.missing == 0 else "stopped"
@@ -91,7 +91,7 @@ class LocalJobs(NamedTuple):
     """The jobs of one folder of results.
 
     Attributes:
-        results: the folder.
+        results: the path of the folder.
     """
 
     results: Path
@@ -100,7 +100,8 @@ class LocalJobs(NamedTuple):
         """Return the progress of all incomplete jobs, sorted by the names of their results.
 
         Args:
-            known: what an earlier call has read, by ids. What has not changed since is not read again.
+            known: maps ids of jobs to what an earlier call has read. A job that has not changed since is not read
+                again.
         """
         cache = {} if known is None else known
         kept = Kept.beside(self.results)
@@ -110,13 +111,13 @@ class LocalJobs(NamedTuple):
         return list(cache.values())
 
     def find(self, job: str) -> LocalRecord:
-        """Return the record of a job.
+        """Return the job record of an incomplete job.
 
         Args:
-            job: its id, or the beginning of the id.
+            job: the job's id, or the beginning of the id.
 
         Raises:
-            JobError: no job or several jobs have such an id.
+            JobError: if no job or more than one job has such an id.
         """
         kept = Kept.beside(self.results)
         found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []
@@ -132,7 +133,7 @@ class LocalJobs(NamedTuple):
         return found[0]
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the dead entries of a job, in order; see `find`."""
+        """Yield the dead entries of a job, in the order of the source; `find` describes `job`."""
         record = self.find(job)
         kept = Kept.beside(self.results)
         if collected := kept.collected(record.id, tidies=False):
@@ -153,22 +154,25 @@ class LocalJobs(NamedTuple):
         """Run the missing part of a job with its stored options, and write its result.
 
         Args:
-            job: its id, or the beginning of the id.
-            redrive: whether its dead entries run again too. Entries that die again are listed once.
-            only: says whether a dead entry runs again; None for all.
-            steps: steps that replace those that the job began with. If their number is the same, the settings stay.
-            go_on: whether to continue although the steps changed; a redrive always does.
-            note: called with sentences that inform the user.
-            on_progress: called several times a second.
-            cancelled: stops the run when it is set.
+            job: the job's id, or the beginning of the id.
+            redrive: whether the steps run again over the job's dead entries too. An entry that dies again is listed
+                once.
+            only: a function that says whether a dead entry runs again; None if all run again.
+            steps: the steps that replace the job's steps; empty to keep the steps. The same number of steps keeps the
+                settings.
+            go_on: whether to continue although the steps changed; a redrive always continues.
+            note: a function that is called with each sentence for the user.
+            on_progress: a function that is called with the progress several times a second.
+            cancelled: an event that stops the run when it is set.
 
         Raises:
-            JobError: there is no such job, another command runs it, it has no dead entries, or the steps changed.
-            ParcelqError: its files changed, or the run was stopped; see `run_files`.
+            JobError: if there is no such job, if another command runs the job, if it has no dead entries, or if the
+                steps changed.
+            ParcelqError: if the job's files changed, or if the run was stopped; see `run_files`.
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
-        if redrive:  # dead entries may well die again, which does not mean that the step is broken
+        if redrive:  # all dead entries may die again, although the step is not broken
             recipe = recipe._replace(keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
@@ -191,7 +195,7 @@ class LocalJobs(NamedTuple):
 
 
 def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:
-    """Return the progress of a job; None if it has just finished."""
+    """Return the progress of a job; None if the job has just finished."""
     running = kept.state.is_running(record)
     for _ in range(_TRIES):
         keys = tuple(kept.segments(record.id))
@@ -200,7 +204,7 @@ def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> 
         try:
             collected = kept.opened(keys)
             resolution = collected.resolve() if collected else Resolution(None)
-        except NotFoundError:  # the command that runs it merges its segments
+        except NotFoundError:  # the command that runs the job is merging the segments
             continue
         total = resolution.total if resolution.total is not None else _size(record, kept)
         return JobStatus(record, running, keys, collected, resolution.up_to(total))
@@ -208,7 +212,7 @@ def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> 
 
 
 def _size(record: LocalRecord, kept: Kept) -> int | None:
-    """Bytes of a job's files, if these are there and not compressed; else None."""
+    """Return how many bytes a job's files have; None if a file is missing or compressed."""
     try:
         is_known = all(one.is_unchanged() and not begins_compressed(one.state.path) for one in record.files)
     except OSError:

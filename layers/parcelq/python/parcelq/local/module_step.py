@@ -1,7 +1,8 @@
-"""Makes a step from a decorated function in a module.
+"""Turns a decorated function of a Python module into a step.
 
-The step is a folder with a copy of the module, and a program that imports the copy and runs the function. So a module
-can run its own function over files: the step does not execute the code under `if __name__ == "__main__"`.
+The step is a folder with a copy of the module, and a program that imports the copy and runs the function. So a script
+can run one of its own functions over files, because the step does not execute the code under `if __name__ ==
+"__main__"`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from parcelq.steps.environments import cache_folder
 from parcelq.steps.function import StepFunction
 
 _METADATA: Final = re.compile(r"(?m)^# /// script$\s(?:^#(?:| .*)$\s)+^# ///$")
-"""Inline metadata: https://packaging.python.org/en/latest/specifications/inline-script-metadata/"""
+"""Matches the inline metadata of a script:
+https://packaging.python.org/en/latest/specifications/inline-script-metadata/
+"""
 _PROGRAM: Final = '''{metadata}"""Runs a function of the module beside this file as a step."""
 
 import sys
@@ -38,14 +41,15 @@ if __name__ == "__main__":
 
 
 def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) -> Path:
-    """Return the folder of a function's step; create it if it does not exist.
+    """Return the folder of a function's step, and create the folder if it does not exist.
 
     Args:
-        function: the function, decorated with `@step`, at the top of a module that is a file.
-        cache: the folder for these folders; by default `cache_folder()`. Their names are digests of their content.
+        function: the function, decorated with `@step`, which must be at the top level of a module that is a file.
+        cache: the parent of the steps' folders; by default `cache_folder()`. A folder's name is a digest of its
+            content.
 
     Raises:
-        InvalidValueError: the function is not at the top of a module file.
+        InvalidValueError: if the function is not at the top level of a module that is a file.
     """
     name: str = getattr(function, "__qualname__", "")
     path = inspect.getsourcefile(inspect.unwrap(function))
@@ -60,13 +64,13 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
     ).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]
     folder = (cache or cache_folder()) / "steps" / digest
-    if not folder.is_dir():  # created elsewhere and then renamed, so that it is complete as soon as it exists
+    if not folder.is_dir():  # created under another name and renamed, so that it is never incomplete
         made = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
         (made / "module").mkdir(parents=True)
         (made / "module" / Path(path).name).write_bytes(module)
         (made / "step.py").write_bytes(program)
         try:
             made.rename(folder)
-        except OSError:  # another process was faster
+        except OSError:  # another process has created the folder
             shutil.rmtree(made)
     return folder

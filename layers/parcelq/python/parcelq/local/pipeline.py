@@ -1,4 +1,6 @@
-"""The pipeline on one machine: uploader, processors and collector on threads, over topics in memory and a folder."""
+"""The pipeline on one machine: an uploader, processors and a collector on threads, which use topics in memory and a
+folder instead of AWS.
+"""
 
 from __future__ import annotations
 
@@ -33,30 +35,32 @@ from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 
 _WORKER_BYTES: Final = 4 * MIB
-"""Memory that the messages of a stage may take for each worker before the uploader waits. If it ran far ahead, it would
-only keep Python busy while the first steps start."""
+"""How much memory the messages of a stage may take per worker before the uploader waits. Publishing more would only
+keep Python busy while the first steps start.
+"""
 _TOGETHER: Final = 16
-"""Messages that a step gets at a time if it takes little time for them."""
+"""How many messages a run of a step gets if the step is fast."""
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""Seconds between two segments. They grow with the age of the job, so that a long job has few segments."""
+"""The most seconds between two segments. The pause grows with the age of the job, so that a long job has few segments.
+"""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
-"""The most bytes of output that wait in memory; more is stored at once."""
+"""How many bytes of output may wait in memory. If there are more, the output is stored at once."""
 
 
 @dataclass(slots=True)
 class _Stage:
-    """A step between two topics.
+    """A step, which reads messages from one topic and publishes its output on another.
 
     Attributes:
-        step: the step.
-        topic: its input topic.
-        processor: runs it.
-        first: the outcomes of its first runs; None if the job continues even if all of them fail.
-        header: the header for single entries of these runs.
-        share: this stage's part of the whole work.
+        step: the step that runs.
+        topic: the step's input topic.
+        processor: runs the step.
+        first: the outcomes of the step's first runs; None if the job continues even if all runs fail.
+        header: the header of the entries that the first runs read.
+        share: the stage's share of the whole work, from 0 to 1.
     """
 
     step: Step
@@ -71,16 +75,16 @@ class _Stage:
 class Pipeline:
     """Runs steps over the messages of sources, and stores their outputs as segments.
 
-    A context manager; its threads run while the context lasts.
+    This is a context manager, and its threads run while the context lasts.
 
     Args:
-        steps: the steps, in order.
-        store: stores the segments.
-        rules: how messages of each step are processed.
-        meter: counts the work done.
+        steps: the steps, in the order in which they run.
+        store: the store for segments.
+        rules: say how messages are processed, and what happens to failures.
+        meter: counts the finished work.
         keep_going: whether to continue although every entry fails.
         workers: number of parallel runs of a step; by default one for each CPU.
-        on_printed: called with the output that a successful run printed.
+        on_printed: a function that is called with the text that a successful run printed.
     """
 
     def __init__(
@@ -139,7 +143,7 @@ class Pipeline:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped, a thread failed, or the step is broken."""
+        """Whether the pipeline was stopped, a thread failed, or a step is broken."""
         return self._stopping.is_set()
 
     def __enter__(self) -> Pipeline:
@@ -166,27 +170,27 @@ class Pipeline:
             stage.processor.close()
 
     def stop(self) -> None:
-        """Begin no further run. Existing outputs are stored before the context ends."""
+        """Prevent further runs of steps. Outputs that exist already are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
             stage.topic.close()
         self.ledger.wake()
 
     def abort(self) -> None:
-        """Stop, and also end the running runs; only their work is lost."""
+        """Stop the pipeline, and kill the steps that are running; only the work of these runs is lost."""
         self.stop()
         for stage in self._stages:
             stage.processor.abort()
 
     def upload(self, publish: Callable[[], object]) -> None:
-        """Call a function that publishes messages on a thread of its own; an error in it stops the pipeline."""
+        """Call a function that publishes messages, in a new thread. An error in the function stops the pipeline."""
         self._start(publish)
 
     def _start(self, target: Callable[..., object], *arguments: object) -> threading.Thread:
         def run() -> None:
             try:
                 target(*arguments)
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the pipeline is waited for
+            except BaseException as error:  # noqa: BLE001 - the error is raised again where the pipeline is waited for
                 self.error = self.error or error
                 self.stop()
 
@@ -220,7 +224,7 @@ class Pipeline:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
 
     def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Find out whether the step is broken or the data is bad; no other run of it begins meanwhile."""
+        """Find out whether the step is broken or the data is bad. Meanwhile no other run of the step begins."""
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return
@@ -238,7 +242,7 @@ class Pipeline:
                 self.stop()
 
     def _collect(self) -> None:
-        """Store outputs regularly, and a last time when no more can follow."""
+        """Store outputs regularly, and a last time when no more output can follow."""
         began = time.monotonic()
         while not self._ended.is_set():
             self._drainer.drain(0)
@@ -247,7 +251,7 @@ class Pipeline:
         self._drainer.drain(0)
 
     def _await_output(self, seconds: float) -> None:
-        """Wait until it is time for a segment: the pause is over, there is much output, or no other work is left."""
+        """Wait until the next segment is due: the pause is over, much output waits in memory, or no work is left."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._ended.is_set():
             if self._output.size >= _OUTPUT_BYTES or self._is_quiet():
@@ -255,13 +259,13 @@ class Pipeline:
             self.ledger.wait(min(left, 0.05))
 
     def _is_quiet(self) -> bool:
-        """Whether all messages in progress are outputs of the last step."""
+        """Whether all messages in progress are outputs of the last step, so that no step has work."""
         counts = self._output.counts()
         return 0 < sum(counts) == self.ledger.total()
 
 
 def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | None:
-    """Run a step over one entry; return why it failed, or None."""
+    """Run a step over one entry; return the reason if the run failed, or None."""
     try:
         with ExitStack() as opened:
             ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))

@@ -1,4 +1,4 @@
-"""Logs the output that steps print when they succeed, in one file beside each result."""
+"""Logs the output that steps print when they succeed, in a file beside each result."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from parcelq.topics.attributes import FIRST
 
 _log = logging.getLogger(__name__)
 MAX_LOG_BYTES: Final = 16 * MIB
-"""Most bytes of a log; further output is dropped, and the log says so."""
+"""The most bytes of a log. Further output is dropped, and the log's last line says so."""
 _FULL: Final = b"--- more was printed; this log is full\n"
 _COUNTED_FROM_START: Final = re.compile("([0-9]+),[0-9]+")
-"""The attribute `First` of a message whose records are counted from the start of the source."""
+"""Matches an attribute `First` whose record number is counted from the start of the source."""
 
 
 class PrintLogs:
-    """The logs of the sources of one command. Any thread may write to them.
+    """The logs for the sources of one command. Any thread may write to the logs.
 
     Args:
-        paths: the path of each source's log. A log is created when its first run prints something.
-        most_bytes: most bytes of each.
+        paths: maps each source to the path of its log. A log is created when a run first prints something.
+        most_bytes: the most bytes of each log.
     """
 
     def __init__(self, paths: Mapping[str, Path], most_bytes: int = MAX_LOG_BYTES) -> None:
@@ -36,7 +36,7 @@ class PrintLogs:
         self._full: set[str] = set()
 
     def add(self, step: str, works: Sequence[Work], text: str) -> None:
-        """Append the output of a run, below a line that names the records of the source."""
+        """Append the output of a run to the logs, below a line that says which records the run processed."""
         source = works[0].source
         if source not in self._paths or source in self._full:
             return
@@ -49,13 +49,13 @@ class PrintLogs:
                     self._full.add(source)
                     data = _FULL
                 file.write(data)
-        except OSError as error:  # a failure to log must not cost a result
+        except OSError as error:  # a result matters more than its log
             self._full.add(source)
             _log.warning("the output of steps cannot be logged: %s", error)
 
 
 def place_of(works: Sequence[Work]) -> str:
-    """Return the records of the source that a run was about: their numbers if known, and their bytes."""
+    """Describe the records of the source that a run processed, by their numbers if known and their byte positions."""
     roots = [work.lineage.root for work in works if work.lineage]
     at = f"bytes {min(one.start for one in roots)} to {max(one.end for one in roots)}" if roots else "no known place"
     first = works[0].message.attributes.get(FIRST, "")

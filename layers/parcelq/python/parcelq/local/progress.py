@@ -11,21 +11,22 @@ from typing import Final, NamedTuple
 from parcelq.lineage.lineage import Lineage
 
 _FEW: Final = 64
-"""If at most this many messages are in progress, the end of each wakes waiting threads."""
+"""If at most this many messages are in progress, threads that wait are woken whenever a message is done."""
 
 
 class Progress(NamedTuple):
     """The progress of a job at one moment.
 
     Attributes:
-        share: the share of the source's bytes that is done, from 0 to 1; it never falls.
-        entries: entries that the last step has read so far.
-        entries_per_second: entries per second; 0 while unknown.
-        seconds_left: how long the rest takes at the rate so far; None while unknown.
-        dead: entries that are dead.
-        reason: why the newest dead entry failed; empty if there is none.
-        seconds: duration so far.
-        map: the states of equal parts of the source, a letter for each, if known; see `source_map.KINDS`.
+        share: the share of the source's bytes that is done, from 0 to 1, which never falls.
+        entries: how many entries the last step has read so far.
+        entries_per_second: how many entries per second the last step reads; 0 while unknown.
+        seconds_left: how many seconds the remaining work takes at the present rate; None while unknown.
+        dead: how many entries are dead.
+        reason: why the newest dead entry failed; empty if no entry is dead.
+        seconds: for how many seconds the job has run.
+        map: one letter for the state of each of many equal parts of the source (see `source_map.KINDS`); empty if
+            unknown.
     """
 
     share: float
@@ -42,9 +43,9 @@ class Meter:
     """Adds up the finished work of a job. Any thread may call its methods.
 
     Args:
-        totals: bytes of each source, or a first guess, by source.
-        done: bytes whose results existed when this run began.
-        clock: returns a time in seconds.
+        totals: maps each source to its bytes, or to a first guess.
+        done: how many bytes of the sources had results when this run began.
+        clock: a function that returns a time in seconds.
     """
 
     def __init__(self, totals: Mapping[str, int], done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +60,7 @@ class Meter:
         self._shown = 0.0
 
     def add(self, done_bytes: float, entries: int) -> None:
-        """Count bytes of the source that are done, and the entries that the last step read for them."""
+        """Count bytes of the source that are done, and the entries that the last step read."""
         with self._lock:
             self._bytes += done_bytes
             self._entries += entries
@@ -71,14 +72,14 @@ class Meter:
             self._reason = reason
 
     def expect(self, source: str, total: int) -> None:
-        """Set the bytes of a source, as far as known now."""
+        """Set how many bytes a source has, or the best estimate so far."""
         with self._lock:
             self._total += total - self._totals[source]
             self._totals[source] = total
 
     @property
     def dead(self) -> int:
-        """Number of dead entries so far."""
+        """How many entries are dead so far."""
         return self._dead
 
     def now(self) -> Progress:
@@ -94,7 +95,9 @@ class Meter:
 
 
 def source_bytes(lineage: Lineage) -> float:
-    """Return the bytes of the source that a message accounts for: its share of every output that it was cut from."""
+    """Return how many bytes of the source a message accounts for. A part of an output accounts for a share of its
+    bytes.
+    """
     share = float(len(lineage.root))
     for output in lineage.outputs:
         total = output.span.total or len(output.span)
@@ -103,10 +106,11 @@ def source_bytes(lineage: Lineage) -> float:
 
 
 class Ledger:
-    """Counts the messages of each source on all topics of a job.
+    """Counts, for each source, the messages that are in progress on all topics of a job.
 
-    A message is added before it is published, and removed after it is acknowledged. Its outputs are published before
-    that. So after the end of the upload, a count of 0 means that no message of the source is in progress.
+    A message is added before it is published, and removed after it is acknowledged. A message is acknowledged only
+    after its outputs are published. So after the end of the upload, a count of 0 means that no message of the source is
+    in progress.
     """
 
     def __init__(self) -> None:
@@ -115,16 +119,16 @@ class Ledger:
         self._changed = threading.Condition()
 
     def add(self, source: str) -> None:
-        """Add a message that is about to be published."""
+        """Count a message that is about to be published."""
         with self._changed:
             self._counts[source] += 1
             self._total += 1
 
     def remove(self, sources: Iterable[str]) -> None:
-        """Remove messages that were acknowledged.
+        """Count messages no longer, because they were acknowledged.
 
-        While many messages are in progress, this wakes no waiting thread, because waking for each message would cost
-        too much time.
+        While many messages are in progress, this wakes no waiting thread, because waking a thread for each message
+        would take too much time.
         """
         with self._changed:
             for source in sources:
@@ -144,7 +148,7 @@ class Ledger:
             return self._total
 
     def wait(self, seconds: float) -> None:
-        """Wait until few messages are in progress and one of them is removed, but at most for some seconds."""
+        """Wait until few messages are in progress and a message is removed, or until `seconds` have passed."""
         with self._changed:
             self._changed.wait(seconds)
 

@@ -1,4 +1,4 @@
-"""Publishes the missing part of a job, and notes how many records its source has."""
+"""Publishes the missing part of a job, and stores a note that says how many records the source has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from parcelq.upload.sources import Uploaded, parcel_messages
 
 _INPUT: Final = "step1"
 _FILES_OF_NOTE: Final = 4000
-"""Most files that one note names; a note has room for more."""
+"""The most files that one note names, well below the size limit of a note."""
 
 
 class PipelineStopped(Exception):  # noqa: N818 - it is no error
@@ -29,13 +29,13 @@ class PipelineStopped(Exception):  # noqa: N818 - it is no error
 
 
 def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish the missing ranges of a job's source, and read the rest only to count its records.
+    """Publish the missing ranges of a job's source, and read the remaining source only to count its records.
 
     Raises:
-        Stopped: the pipeline was stopped; part of the source is published.
-        SourceError: the source does not match its format, or its compression is damaged.
-        ParcelqError: a file cannot be read or has changed. Then the last message is not published.
-        PublishError: some messages were refused.
+        Stopped: if the pipeline was stopped; part of the source is published.
+        SourceError: if the source does not match its format, or its compression is damaged.
+        ParcelqError: if a file cannot be read or has changed; the last message is not published in this case.
+        PublishError: if some messages were refused.
     """
     reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
     attribute = header_of_source(reading.header, job.record.source, kept.store)
@@ -46,7 +46,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
     def counted(read: int, made: int) -> None:
         if pipeline.stopped:
             raise PipelineStopped
-        # The unread rest is assumed to decompress by the same factor.
+        # This assumes that the unread part of the file has the same compression ratio.
         meter.expect(source, int(made * job.source.size / read) if read else made)
 
     reading.on_read = counted
@@ -80,14 +80,16 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
-    """Note the number of records, and where files begin: in one note, or in several if there are many files."""
+    """Store the number of records and the offsets at which files begin, in one note, or in several if there are many
+    files.
+    """
     some: list[list[Beginning]] = [[]]
     for file in files:
         if len(some[-1]) >= _FILES_OF_NOTE and file.start > some[-1][0].start:
             some.append([])
         some[-1].append(file)
     if len(some) > 1:
-        uploaded = uploaded._replace(parts=())  # otherwise they would have to be cut where notes begin
+        uploaded = uploaded._replace(parts=())  # otherwise the parts would have to be cut at the begin of each note
     for number, part in enumerate(some):
         start, record = (part[0].start, part[0].record) if number else (0, 0)
         following = some[number + 1][0] if number + 1 < len(some) else None

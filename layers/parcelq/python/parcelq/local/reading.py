@@ -1,8 +1,8 @@
-"""Reads a source of one or more files in one pass: yields missing records as parcels, and only counts the rest.
+"""Reads a source of one or more files in one pass: yields its missing records as parcels, and counts all its records.
 
-The files of a source are read one after another. The first file's header is the source's header; the headers of the
-others must be equal, and are left out. A file without a line end at its end gets one, unless it is the last. So records
-have the same numbers wherever a job continues.
+The files of a source are read one after another. The first file's header is the source's header; the headers of all
+other files must be equal to it, and are left out. If the last line of a file has no line end, the file gets one, unless
+it is the last file. So records have the same numbers wherever a job continues.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
 """The missing ranges of a new job: the whole source."""
 _COUNTED_ENTRIES: Final = 1_000_000
 _COUNTED_BYTES: Final = 4 * MIB
-"""Ranges that are already done are counted in parcels of up to this many entries and bytes."""
+"""The most entries and bytes of a parcel of records that are already done and are only counted."""
 _BLANK: Final = (b"\n\n", b"\n\r\n")
 
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a source. Read `parcels` to its end; then the attributes describe what was read.
+    """One pass over a source. After `parcels` was read to its end, the attributes describe the whole source.
 
     Attributes:
-        source: the source.
-        format: the record format.
+        source: the source that is read.
+        format: the record format of the source.
         header: the source's header.
-        missing: ranges of the source to yield, in order; they begin and end at boundaries of records.
-        parcel_size: most entries of a parcel.
-        marks: offsets outside of `missing`, in order, at which counted parts must begin and end.
-        max_bytes: most bytes of a parcel.
-        on_read: called from time to time with the bytes read from files, and the bytes of the source that they are.
-        begins: the begin of each file.
-        warnings: oddities of the files' compression.
-        end: bytes of the source read so far.
-        entries: entries read so far.
-        lines: line ends read so far.
-        parts: bytes and entries of the counted parts.
+        missing: the ranges of the source to yield, in order; each range begins and ends at a boundary of records.
+        parcel_size: the most entries of a parcel.
+        marks: the offsets outside of `missing`, in order, at which counted parts must begin and end.
+        max_bytes: the most bytes of a parcel.
+        on_read: a function that is called repeatedly with how many bytes of files were read, and how many bytes of the
+            source these gave.
+        begins: the position in the source at which each file begins.
+        warnings: sentences about oddities in the files' compression.
+        end: how many bytes of the source were read so far.
+        entries: how many entries were read so far.
+        lines: how many line ends were read so far.
+        parts: the numbers of bytes and entries of each counted part.
     """
 
     source: LocalSource
@@ -78,11 +79,11 @@ class Reading:
         parcel_size: int,
         marks: Sequence[int] = (),
     ) -> Reading:
-        """Read the source's header from the first file that is not empty.
+        """Begin to read a source: read its header from the first file that is not empty.
 
         Raises:
-            SourceError: the header does not match the format, or the compression is damaged.
-            ParcelqError: a file cannot be read.
+            SourceError: if the header does not match the format, or if the compression is damaged.
+            ParcelqError: if a file cannot be read.
         """
         fmt = fmt or by_name(source.format_name)
         header = b""
@@ -94,11 +95,11 @@ class Reading:
         return cls(source, fmt, header, missing, parcel_size, marks)
 
     def parcels(self) -> Iterator[Parcel]:
-        """Yield the missing entries as parcels, in order, with record and line numbers of the source.
+        """Yield the missing entries as parcels, in order, with their record and line numbers in the source.
 
         Raises:
-            SourceError: a file does not match its format, its compression is damaged, or its header differs.
-            ParcelqError: a file cannot be read, or has changed.
+            SourceError: if a file does not match its format, if its compression is damaged, or if its header differs.
+            ParcelqError: if a file cannot be read, or has changed.
         """
         self.end, self.lines = len(self.header), self.header.count(b"\n")
         if self.header:
@@ -121,7 +122,7 @@ class Reading:
         if header and _plain(header) != _plain(self.header):
             raise SourceError(file.name, f"its header differs from that of {self.source.files[0].name!r}")
         lines = header.count(b"\n")
-        # Errors name records and lines of the file; parcels name those of the source.
+        # Errors name records and lines of the file; parcels name records and lines of the source.
         origin = Beginning(file.name, self.end - len(header), self.entries, self.lines - lines)
         first = not self.begins
         self.begins.append(origin._replace(start=0 if first else self.end))
@@ -145,7 +146,9 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Yield streams of done and of missing bytes in turn, until the end of a file's stream."""
+        """Split a file's stream into streams of done bytes and of missing bytes, and say for each whether its bytes are
+        missing.
+        """
         starts = [start for start, _ in self.missing]
         begin = -1
         while self.end != begin:  # an empty stream is the end
@@ -160,7 +163,7 @@ class Reading:
 
 
 class _Ended:
-    """A stream with a line end added if it lacks one."""
+    """A stream that adds a line end at the end of another stream if the line end is missing there."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -177,7 +180,7 @@ class _Ended:
 
 
 def _joined(parcels: Iterator[Parcel], fmt: Format, size: int, max_bytes: int) -> Iterator[Parcel]:
-    """Join small adjacent parcels, such as those of files with one record each."""
+    """Join small adjacent parcels, such as the parcels of files with one record each."""
     held: list[Parcel] = []
     entries = length = 0
     for parcel in parcels:
@@ -194,7 +197,7 @@ def _flushed(held: list[Parcel], entries: int, fmt: Format) -> list[Parcel]:
     if len(held) < 2:
         return held
     data = b"".join([one.data for one in held])
-    # They are joined only if that keeps their records the same.
+    # Parcels are joined only if that does not change their records.
     return [held[0]._replace(data=data, entries=entries)] if fmt.count(data) == entries else held
 
 

@@ -1,4 +1,6 @@
-"""The options of a run: as the user gave them and as stored with a job (`Recipe`), and ready to run (`Options`)."""
+"""The options of a run: the user's options, stored with the job (`Recipe`), and the options with steps found
+(`Options`).
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,17 @@ checks whether SQS takes its characters.
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a run.
+    """The options of a run, after its steps were found and their environments were created.
 
     Attributes:
-        steps: the steps, in order.
-        results: the folder of results.
+        steps: the steps, in the order in which they run.
+        results: the path of the folder of results.
         format: the record format of all files; None if each source's name decides.
-        rules: how messages of each step are processed, and how failures are handled.
-        limits: the limits that stop the run.
-        keep_going: continue although every entry fails.
-        fresh: start over if a job was stopped or has dead entries.
-        go_on: continue a job that began with another version of its steps.
+        rules: say how messages are processed, and how failures are handled.
+        limits: say how many entries may fail before the run stops.
+        keep_going: whether to continue although every entry fails.
+        fresh: whether to start over if a job was stopped or has dead entries.
+        go_on: whether to continue a job that began with another version of its steps.
         recipe: the options in the form that is stored with the job.
     """
 
@@ -62,26 +64,26 @@ class Options:
 
     @property
     def workflow(self) -> str:
-        """The value of `--workflow-id` for the steps."""
+        """The value that the steps get as `--workflow-id`."""
         return self.recipe.workflow_id
 
 
 class Recipe(NamedTuple):
-    """The options of a run as the user gave them. They are stored with a job, so that it can be resumed by its id
-    alone.
+    """The options of a run as the user gave them. They are stored in the job record, so that a job can be resumed by
+    its id alone.
 
     Attributes:
-        steps: paths of the steps, or commands such as `tr a-z A-Z`; several run one after another.
-        folder: the folder of a workflow, instead of steps; empty for none.
-        settings: settings files of the steps, in their order; there may be fewer.
-        workflow_id: the value of `--workflow-id` for the steps.
-        packages: Python packages that the steps need.
-        env: names of environment variables for the steps.
+        steps: the paths of the steps, or commands such as `tr a-z A-Z`; several steps run one after another.
+        folder: the path of a workflow's folder, which is given instead of steps; empty if steps are given.
+        settings: the settings files, in the order of the steps; there may be fewer files than steps.
+        workflow_id: the value that the steps get as `--workflow-id`.
+        packages: the names of Python packages that the steps need.
+        env: the names of the environment variables that the steps get.
         format: the record format of all files; empty if each source's name decides.
-        batch_size: most entries of a run of a step; None for the workflow's value.
-        parcel_size: most entries of a message; None for the workflow's value.
-        max_dead: `10` or `1%`: stop when more entries failed; empty for the workflow's value.
-        keep_going: continue although every entry fails.
+        batch_size: the most entries of a run of a step; None for the workflow's value.
+        parcel_size: the most entries of a message; None for the workflow's value.
+        max_dead: how many entries may fail before the job stops, such as `10` or `1%`; empty for the workflow's value.
+        keep_going: whether to continue although every entry fails.
     """
 
     steps: tuple[str, ...] = ()
@@ -98,24 +100,24 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
-        """Read a value of `document`."""
+        """Return the options that a value of `document` describes."""
         fields: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in document.items()}
         return cls(**fields)
 
     def document(self) -> dict[str, Any]:
-        """JSON values for the record of a job, with absolute paths."""
+        """The options as JSON values for the job record, with absolute paths."""
         steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
         settings = tuple(map(os.path.abspath, self.settings))
         folder = os.path.abspath(self.folder) if self.folder else ""
         return self._replace(steps=steps, settings=settings, folder=folder)._asdict()
 
     def assembled(self) -> Assembled:
-        """Return the described workflow.
+        """Return the workflow that the options describe.
 
         Raises:
-            InvalidValueError: neither steps nor a workflow are given, or both, or a value is invalid. The error names
-                the option without its hyphens.
-            SettingsError: the workflow is invalid.
+            InvalidValueError: if a value is invalid, if both steps and a workflow are given, or if neither is given.
+                The error names the option without its hyphens.
+            SettingsError: if the workflow is invalid.
         """
         if bool(self.folder) == bool(self.steps):
             raise InvalidValueError("step", list(self.steps), "given, or else a workflow; not both")
@@ -143,16 +145,16 @@ class Recipe(NamedTuple):
     def options(
         self, results: Path, note: Callable[[str], None], *, fresh: bool = False, go_on: bool = False
     ) -> Options:
-        """Find the steps, and create environments for those that need one.
+        """Find the steps, and create a Python environment for each step that needs one.
 
         Args:
-            results: the folder of results.
-            note: called with one line of text about each slow operation.
-            fresh: start over if a job was stopped or has dead entries.
-            go_on: continue a job that began with another version of its steps.
+            results: the path of the folder of results.
+            note: a function that is called with a line of text about each slow operation.
+            fresh: whether to start over if a job was stopped or has dead entries.
+            go_on: whether to continue a job that began with another version of its steps.
 
         Raises:
-            InvalidValueError, SettingsError: as in `assembled`; or the dependencies of a step cannot be installed.
+            InvalidValueError, SettingsError: as in `assembled`, or if the dependencies of a step cannot be installed.
         """
         assembled = self.assembled()
         workflow = assembled.workflow

@@ -1,4 +1,4 @@
-"""Runs steps over files on one machine: with the same parts as on AWS, over topics in memory and a folder."""
+"""Runs steps over files on one machine: with the same parts as on AWS, but with topics in memory and a folder."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ OnProgress = Callable[[Progress], None]
 
 
 class BrokenStepError(ParcelqError):
-    """The step fails on every input, so the job was stopped. Stored results are kept.
+    """The job was stopped, because the step fails on every input. Stored results are kept.
 
     Attributes:
-        verdict: the reason, and the number of single entries that it failed on.
+        verdict: why the step fails, and how many single entries it failed on.
     """
 
     def __init__(self, verdict: BrokenStep) -> None:
@@ -55,29 +55,29 @@ def run_files(
     note: Callable[[str], None] = lambda _text: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run steps over files, and write a result for each, or one result for all.
+    """Run steps over files, and write a result for each file or one result for all files.
 
-    Outputs are stored beside the results as soon as they exist. So the same call continues where an earlier one was
+    Outputs are stored beside the results as soon as they exist. So the same call continues where an earlier call was
     stopped for any reason.
 
     Args:
-        given: files, folders, patterns and pipes; see `find_inputs`.
+        given: the paths of files, folders, patterns and pipes; see `find_inputs`.
         options: the options of the run.
-        on_progress: called several times a second.
-        name: the name of the result, if there is only one file; empty for the default.
-        combine: the name of one result for all files; empty for separate results.
-        note: called with sentences that inform the user.
-        cancelled: stops the run when it is set.
+        on_progress: a function that is called with the progress several times a second.
+        name: the name of the result, allowed only if there is one file; empty for the default name.
+        combine: the name of one result for all files; empty if each file has its own result.
+        note: a function that is called with each sentence for the user.
+        cancelled: an event that stops the run when it is set.
 
     Returns:
-        The outcome of each file, in their order.
+        The outcomes of the files, in their order.
 
     Raises:
-        ParcelqError: a file cannot be read, two results would have the same name, another command runs a job, or the
-            steps changed since a job began. Then no step was run.
-        JobError: too many entries are dead, or the run was cancelled. Finished work is kept.
-        BrokenStepError: the step is broken. Finished work is kept.
-        KeyboardInterrupt: the run was interrupted. Finished work is kept.
+        ParcelqError: if a file cannot be read, two results would have the same name, another command runs a job, or the
+            steps changed since a job began. No step was run in this case.
+        JobError: if too many entries are dead, or if the run was cancelled. Finished work is kept.
+        BrokenStepError: if the step is broken. Finished work is kept.
+        KeyboardInterrupt: if the run was interrupted. Finished work is kept.
     """
     found = find_inputs(given, options.results)
     kept = Kept.beside(options.results)
@@ -98,7 +98,7 @@ def run_jobs(
     on_progress: OnProgress = lambda _progress: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run the missing part of jobs that this command has claimed, and write their results; see `run_files`."""
+    """Run the missing parts of jobs that this command has claimed, and write the jobs' results; see `run_files`."""
     try:
         meter = Meter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
         return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
@@ -117,7 +117,7 @@ def _run(
     results: dict[str, FileResult] = {}
     paths = {job.record.source: options.results / job.source.names.printed for job in jobs}
     for job in jobs:
-        if not (job.stored or job.is_whole):  # an earlier log belongs to another result
+        if not (job.stored or job.is_whole):  # a log from before belongs to another result
             paths[job.record.source].unlink(missing_ok=True)
     logs = PrintLogs(paths)
     pipeline = Pipeline(
@@ -158,11 +158,11 @@ def _run(
 def _finished(
     jobs: Sequence[LocalJob], kept: Kept, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[LocalJob, FileResult | None]]:
-    """Finish jobs: small ones in parallel, because they mostly wait for the disk."""
+    """Finish jobs. Small jobs are finished in parallel, because finishing mostly waits for the disk."""
     from parcelq.local.finish import finish
 
     for job in jobs:
-        job.uploaded = False  # in case a part of it must be published again
+        job.uploaded = False  # in case a part of the source must be published again
     large = [job for job in jobs if job.source.size > _SMALL_BYTES]
     small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
     yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
@@ -170,7 +170,7 @@ def _finished(
 
 
 def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish the missing part of a job. If a file cannot be uploaded, the others continue."""
+    """Publish the missing part of a job. If a file cannot be uploaded, the jobs of all other files continue."""
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
             publish(job, options, kept, meter, pipeline)
@@ -184,14 +184,14 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
-    """Delete the segments that a broken step left: its dead entries may be good, and it wrote no output."""
+    """Delete the segments of a broken step. They have no output, and entries that died may be good."""
     for job in jobs:
         with suppress(ParcelqError):
             kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])
 
 
 def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:
-    """Stop if the run was cancelled, or if too many entries are dead."""
+    """Raise JobError if the run was cancelled, or ParcelqError if too many entries are dead."""
     if cancelled.is_set():
         raise JobError(jobs[0].record.id, "it was cancelled; finished work is kept, and the same call continues it")
     progress = meter.now()

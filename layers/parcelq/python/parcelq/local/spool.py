@@ -1,8 +1,8 @@
 """Pipes as sources: a pipe's content is first copied to a file in the state folder, because a pipe cannot be read
 twice.
 
-The file's name is derived from its content and the pipe's name. So when the same command gets the same bytes again, it
-finds the job that it began.
+The file's name is derived from its content and the pipe's name. So if a command is repeated and gets the same bytes
+from the pipe, the new command finds the job of the first command.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _DIGEST_BYTES: Final = 16
 
 
 def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile:
-    """Copy a pipe's content to a file, and return the file.
+    """Copy a pipe's content to a file, and return the copy.
 
     Args:
-        pipe: the pipe.
-        name: the user's name for it.
-        folder: the folder for the file, below the state folder.
-        command: id of the command that reads it.
+        pipe: the pipe, opened for reading.
+        name: the name that the user gave to the pipe.
+        folder: the folder for the copy, below the state folder.
+        command: the id of the command that reads the pipe.
 
     Raises:
-        ParcelqError: the pipe cannot be read, or the file cannot be written.
+        ParcelqError: if the pipe cannot be read, or if the copy cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{command}.part"
@@ -44,7 +44,7 @@ def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile
             os.fsync(file.fileno())
         digest.update(b"\0" + os.fsencode(name))
         target = folder / digest.hexdigest()
-        if target.exists():  # of a job that was stopped
+        if target.exists():  # a stopped job has the same copy
             part.unlink()
         else:
             part.replace(target)

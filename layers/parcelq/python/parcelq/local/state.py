@@ -1,12 +1,11 @@
-"""The state folder `.parcelq` beside results: stores the records of jobs and the commands that run them; deleted when
-empty.
+"""The state folder `.parcelq` beside results. It stores job records and the ids of running commands, and is deleted
+when it is empty.
 
-    lock            held briefly, while a command reads the whole folder or claims jobs
-    commands/<id>   one file for each command that now runs jobs; the command locks it until it ends
-    jobs/<id>.json  the record of a job
+    lock            a lock that a command holds briefly, while it reads the whole folder or claims jobs
+    commands/<id>   one file for each command that runs jobs now; the command locks its file until it ends
+    jobs/<id>.json  a job record
 
-The kernel releases the locks of a command however it ends, so a killed command never blocks its jobs for other
-commands.
+The kernel releases the locks of a command however the command ends, so a killed command never blocks its jobs.
 """
 
 from __future__ import annotations
@@ -34,27 +33,27 @@ _COMMANDS: Final = "commands"
 _SPOOL: Final = "spool"
 _FEW: Final = 16
 _OWN: Final = (_JOBS, _COMMANDS, _SPOOL, "segments", "results", ".store")
-"""The names of everything that jobs store in the folder."""
+"""The names of all files and folders that jobs create in the state folder."""
 _UNFINISHED: Final = (".store/unfinished", "results/unfinished")
-"""Folders with unfinished files of a store; those of killed commands are left over."""
+"""Folders with unfinished files of a store. Killed commands may leave such files."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRecord:
-    """The record of a job on one machine.
+    """The job record of a job on one machine.
 
     Attributes:
         id: the job's id, a digest of the source and the workflow's name.
-        source: the attribute `Source` of its messages.
-        workflow: the workflow's name; empty for none.
-        result: the result's name below the folder of results.
-        files: the files of the source, in order.
-        versions: digests of the versions of the steps that have run, the newest last.
+        source: the attribute `Source` of the job's messages.
+        workflow: the workflow's name; empty if there is none.
+        result: the path of the result below the folder of results.
+        files: the files of the source, in the order in which they are read.
+        versions: the digests of all versions of the steps that have run, with the newest last.
         recipe: the options of the run, from `Recipe.document`.
-        command: id of the last command that ran it.
-        before: etag of the existing result when the job began; empty for none.
-        combined: whether the user asked for one result of several files.
-        name: the name of the result.
+        command: the id of the last command that ran the job.
+        before: the etag of the result that existed when the job began; empty if there was none.
+        combined: whether the user asked for one result for several files.
+        name: the source's name, from which the result's path is derived.
     """
 
     id: str
@@ -71,19 +70,19 @@ class LocalRecord:
 
     @classmethod
     def parse(cls, data: bytes) -> LocalRecord:
-        """Read a record. Raises ValueError, TypeError or KeyError if it is invalid."""
+        """Parse a job record. Raises ValueError, TypeError or KeyError if the record is invalid."""
         fields = json.loads(data)
         files = tuple(LocalFile.parse(one) for one in fields["files"])
         return cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
 
     def to_json(self) -> str:
-        """Return the content of its file."""
+        """Return the job record as the content of its file."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
 
     @property
     def paths(self) -> str:
-        """The user's name for the files; if there are many, for the first."""
+        """The names that the user gave to the files; only the first name if there are many."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
         return f"{self.files[0].name}{more}" if self.files else "no files"
 
@@ -92,7 +91,7 @@ class StateFolder:
     """The state of all jobs of one folder of results.
 
     Args:
-        results: the folder of results.
+        results: the path of the folder of results.
     """
 
     def __init__(self, results: Path) -> None:
@@ -103,9 +102,9 @@ class StateFolder:
 
     @contextmanager
     def command(self) -> Iterator[str]:
-        """Register a command that runs jobs while the context lasts; yield the id with which it claims jobs.
+        """Register a command that runs jobs while the context lasts; yield the id with which the command claims jobs.
 
-        At the end the folder is deleted if no job and no other command needs it.
+        At the end, the folder is deleted if no job and no other command needs the folder.
         """
         is_new = not self.results.exists()
         name = uuid.uuid4().hex
@@ -127,15 +126,15 @@ class StateFolder:
         """Claim jobs for a command.
 
         Args:
-            command: its id.
-            wanted: the jobs, with the records for new ones.
+            command: the id of the command.
+            wanted: the job records of the jobs; the record of a job that does not exist yet is its first record.
 
         Returns:
-            The records of existing jobs, by id; and those of other jobs with the same results, which began with other
-            states of the files or with other workflows.
+            The job records of existing jobs, by id; and the job records of other jobs with the same results, which
+            began when the files had other content, or with other workflows.
 
         Raises:
-            JobError: another command runs one of them or writes the same result. Then no job was claimed.
+            JobError: if another command runs one of the jobs or writes the same result. No job is claimed in this case.
         """
         named = {one.id: one for one in wanted}
         results = {one.result for one in named.values()}
@@ -150,7 +149,7 @@ class StateFolder:
         return kept, [one for one in same if one.id not in named]
 
     def is_running(self, record: LocalRecord) -> bool:
-        """Return whether a command now runs a job."""
+        """Return whether a command runs a job now."""
         try:
             file = (self.folder / _COMMANDS / record.command).open("rb")
         except (FileNotFoundError, IsADirectoryError):
@@ -159,12 +158,14 @@ class StateFolder:
             return not _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def records(self) -> list[LocalRecord]:
-        """Return the records of all jobs, sorted by the names of their results."""
+        """Return the job records of all jobs, sorted by the names of their results."""
         found = (self.read(path.stem) for path in self._jobs.glob("*.json"))
         return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
 
     def read(self, job: str) -> LocalRecord | None:
-        """Return the record of the job with an id; None if there is none, or if a crash of the machine lost it."""
+        """Return the job record of the job with an id; None if there is no such record, or if a crash of the machine
+        lost it.
+        """
         path = self._jobs / f"{job}.json"
         try:
             return LocalRecord.parse(path.read_bytes())
@@ -175,8 +176,8 @@ class StateFolder:
             return None
 
     def write(self, records: Sequence[LocalRecord]) -> None:
-        """Write records. A few records are on disk when this returns; many are written soon after, because waiting for
-        each takes long.
+        """Write job records. A few records are on disk when this returns. Many records reach the disk soon after,
+        because waiting for each would take long.
         """
         self._jobs.mkdir(parents=True, exist_ok=True)
         waits = len(records) <= _FEW
@@ -191,7 +192,7 @@ class StateFolder:
             temporary.replace(path)
 
     def remove(self, record: LocalRecord) -> None:
-        """Delete the record of a job, and the copies of its pipes; everything else of it is already deleted."""
+        """Delete the job record of a job and the copies of its pipes. The job's other state must already be deleted."""
         (self._jobs / f"{record.id}.json").unlink(missing_ok=True)
         for one in record.files:
             if one.content:
@@ -199,7 +200,7 @@ class StateFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder's lock; create the folder if it does not exist."""
+        """Hold the folder's lock while the context lasts, and create the folder if it does not exist."""
         path = self.folder / "lock"
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +226,7 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def _running(self) -> list[Path]:
-        """Return the files of running commands; those of others are deleted."""
+        """Return the files of running commands, and delete the files of commands that have ended."""
         running = []
         for path in (self.folder / _COMMANDS).glob("*"):
             with path.open("rb") as file:
@@ -249,17 +250,18 @@ class StateFolder:
         if not self._running() and not any(self._jobs.glob("*.json")):
             for name in _OWN:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-            # The lock is deleted last: a waiting command notices that, and creates another.
+            # The lock is deleted last. A command that waits for the lock notices the deletion, and creates another
+            # lock.
             (self.folder / "lock").unlink()
             with suppress(OSError):
                 self.folder.rmdir()
 
 
 def _lock(file: IO[bytes], how: int) -> bool:
-    """Lock a file; return False if another process has it locked and `wait` is false.
+    """Lock a file and return True. If `how` says not to wait and another process holds a lock, return False.
 
-    Commands lock their own files exclusively. Processes that only check take a shared lock, so that two of them do not
-    mistake each other for a command.
+    Commands lock their own files exclusively. Processes that only check take a shared lock, so that two such processes
+    do not mistake each other for a command.
     """
     try:
         fcntl.flock(file, how)

@@ -17,9 +17,10 @@ class LedgerTopic(ForwardingTopic):
     """A topic in memory that counts its messages in a ledger.
 
     Args:
-        topic: the topic.
-        ledger: counts messages from before they are published until after they are acknowledged.
-        sources: the sources of pulled messages by receipt, because an acknowledgement may have only the receipt.
+        topic: the topic in memory.
+        ledger: the counts of messages; a message counts from before it is published until after it is acknowledged.
+        sources: maps receipts of pulled messages to their sources, because an acknowledgement may have only the
+            receipt.
     """
 
     def __init__(self, topic: MemoryTopic, ledger: Ledger, sources: dict[str, str] | None = None) -> None:
@@ -29,11 +30,11 @@ class LedgerTopic(ForwardingTopic):
         self._sources: dict[str, str] = {} if sources is None else sources
 
     def bounded(self) -> LedgerTopic:
-        """The same topic for the uploader: `publish` waits until there is room."""
+        """Return this topic for the uploader: `publish` waits while the topic is full."""
         return LedgerTopic(self._memory.bounded(), self._ledger, self._sources)
 
     def close(self) -> None:
-        """End all waiting, and refuse to publish more."""
+        """End all waiting for messages or space, and refuse further messages."""
         self._memory.close()
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
@@ -71,15 +72,15 @@ class LedgerTopic(ForwardingTopic):
         return failed
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:  # noqa: ARG002
-        """Do nothing: on one machine messages stay locked until they are acknowledged or the process ends."""
+        """Do nothing: on one machine, messages stay locked until an acknowledgement or the end of the process."""
         return []
 
 
 class DeadLetters(NamedTuple):
-    """A `Publisher` for dead letters that stores none, because tombstones carry the dead entries.
+    """A `Publisher` that stores no dead letters, because tombstones contain the dead entries.
 
     Attributes:
-        on_dead: called with each dead letter.
+        on_dead: a function that is called with each dead letter.
     """
 
     on_dead: Callable[[Message], None]

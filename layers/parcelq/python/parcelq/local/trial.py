@@ -1,4 +1,4 @@
-"""Tries steps on single records: the output for each record, its time, and the reason if it fails."""
+"""Tries steps on single records, and returns for each record the output, the time, and the reason if a step fails."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from parcelq.steps.run import Runner
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _SOURCE = "file:///try?put=0"
-"""The source of all records. It is the same for all, so all outputs of a step must have the same header."""
+"""The source that all records seem to come from. With one source, all outputs of a step must have the same header."""
 
 
 class Records(NamedTuple):
     """The first records of a source.
 
     Attributes:
-        format: the record format.
-        header: the lines that every run gets before its record.
-        parcels: the records, one in each parcel.
+        format: the record format of the source.
+        header: the lines that every run of a step gets before its record.
+        parcels: parcels that have one record each.
     """
 
     format: Format
@@ -41,11 +41,11 @@ class StepTrial(NamedTuple):
 
     Attributes:
         step: the step's name.
-        output: the entries that it wrote, without a header; empty if it failed.
-        seconds: duration of the run; the first run of a step includes the start of its process.
-        memory_bytes: peak memory of its largest process; 0 if unknown.
-        printed: the end of its printed output, stdout before stderr.
-        reason: why the run failed, or why the step rejected an entry; empty if it succeeded.
+        output: the entries that the step wrote, without a header; empty if the run failed.
+        seconds: how many seconds the run took; the first run of a step includes the start of its process.
+        memory_bytes: the peak memory of the run's largest process; 0 if unknown.
+        printed: the end of what the step printed, with stdout before stderr.
+        reason: why the run failed, or why the step rejected an entry; empty if the run succeeded.
     """
 
     step: str
@@ -57,13 +57,13 @@ class StepTrial(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The outcome of one record.
+    """The outcome of trying the steps on one record.
 
     Attributes:
-        record: its number, from 1.
-        line: the number of its first line, from 1.
-        entry: the record.
-        steps: the runs of the steps, in their order; the last is the first that failed, if any.
+        record: the number of the record in its source, from 1.
+        line: the number of the record's first line, from 1.
+        entry: the bytes of the record.
+        steps: the runs of the steps, in order. No step runs after a run that failed.
     """
 
     record: int
@@ -73,37 +73,37 @@ class Trial(NamedTuple):
 
     @property
     def output(self) -> bytes:
-        """The output of the last step."""
+        """The output of the last step for the record."""
         return self.steps[-1].output
 
     @property
     def reason(self) -> str:
-        """Why the record failed; empty if it did not."""
+        """The reason why the record failed; empty if no step failed."""
         return self.steps[-1].reason
 
     @property
     def seconds(self) -> float:
-        """Seconds of all steps."""
+        """How many seconds all steps took together."""
         return sum(one.seconds for one in self.steps)
 
     @property
     def memory_bytes(self) -> int:
-        """The peak memory of the largest process; 0 if unknown."""
+        """The peak memory of the largest process of all runs; 0 if unknown."""
         return max(one.memory_bytes for one in self.steps)
 
 
 def first_records(stream: Readable, name: str, count: int, fmt: Format | None = None) -> Records:
-    """Read the first records of a source, and decompress it if its name or content says that it is compressed.
+    """Read the first records of a source, and decompress the source if its name or content shows that it is compressed.
 
     Args:
-        stream: the source's bytes.
-        name: its name.
-        count: most records to read.
-        fmt: its record format; None to derive it from the name.
+        stream: a stream of the source's bytes.
+        name: the source's name.
+        count: the most records to read.
+        fmt: the source's record format; None to derive the format from the name.
 
     Raises:
-        SourceError: it does not match its format, or its compression is damaged; may also be raised while the records
-            are read.
+        SourceError: if the source does not match its format, or if its compression is damaged. Reading the returned
+            records may raise this error too.
     """
     fmt = fmt or by_name(name)
     with naming_source(name):
@@ -120,7 +120,7 @@ def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
     """Run steps over records one by one, and yield the outcome of each. Nothing is stored.
 
     Raises:
-        SourceError: as in `first_records`.
+        SourceError: as in `first_records`, because the records are read here.
     """
     with ExitStack() as opened:
         stages = [
@@ -137,7 +137,7 @@ class _TrialStage(NamedTuple):
     headers: StageHeaders
 
     def run(self, body: bytes, fmt: Format, header: bytes) -> tuple[StepTrial, Format, bytes]:
-        """Run the step; return the trial, and the format and the header of its output."""
+        """Run the step over an entry. Return the trial, and the format and the header of the step's output."""
         name, began = self.step.name, time.monotonic()
         try:
             with self.runner.run([body], entries=fmt.count(body), fmt=fmt, header=header) as ran:

@@ -37,7 +37,7 @@ class Topics:
     sleep: Callable[[float], None] = time.sleep
 
     def urls(self, prefix: str = "") -> list[str]:
-        """URLs of all topics whose names start with `prefix`, without limit."""
+        """Return the URLs of all topics whose names start with `prefix`, however many there are."""
         pages = self.sqs.get_paginator("list_queues").paginate(
             QueueNamePrefix=prefix, PaginationConfig={"PageSize": MAX_LIST_RESULTS}
         )
@@ -45,7 +45,7 @@ class Topics:
             return [url for page in pages for url in page.get("QueueUrls", [])]
 
     def names(self, prefix: str = "") -> list[str]:
-        """Names of all topics whose names start with `prefix`, sorted, without limit."""
+        """Return all topic names that start with `prefix`, sorted, however many there are."""
         return sorted(map(topic_of_url, self.urls(prefix)))
 
     def url(self, topic: str) -> str:
@@ -56,7 +56,7 @@ class Topics:
             return str(needed(self.sqs.get_queue_url(QueueName=topic), "GetQueueUrl", "QueueUrl"))
 
     def attributes(self, topic: str) -> dict[str, str]:
-        """Return all attributes of a topic, with SQS's names."""
+        """Return all attributes of a topic, by the names that SQS gives to attributes."""
         url = self.url(topic)
         with translated(topic):
             reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
@@ -65,13 +65,13 @@ class Topics:
     def count(self, topic: str) -> int:
         """Return the approximate number of messages that can be pulled now.
 
-        About 60 s after the last send the number is about right; it is never exact:
+        The number is about right from 60 s after the last send on, but never exact:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
         """
         return self.counts(topic).visible
 
     def counts(self, topic: str) -> Counts:
-        """Return the approximate numbers of messages that can be pulled now, are locked, and are delayed; see
+        """Return the approximate numbers of a topic's messages that can be pulled now, are locked, and are delayed; see
         `count`.
         """
         url = self.url(topic)
@@ -89,9 +89,8 @@ class Topics:
             raise incomplete("GetQueueAttributes", f"the reply's counts are not numbers: {told!r}") from None
 
     def dead_letter_url(self, topic: str) -> str | None:
-        """Return the URL of the dead-letter topic that the RedrivePolicy names, in any account.
-
-        Without a policy, it is found by its name; None if it does not exist.
+        """Return the URL of the dead-letter topic that a topic's RedrivePolicy names, in any account. If the topic has
+        no RedrivePolicy, return the URL of the topic with the matching name, or None if no such topic exists.
         """
         url = self.url(topic)
         # guard[policy = None]: a topic's dead-letter topic is the one that its RedrivePolicy names
@@ -103,16 +102,17 @@ class Topics:
             account, name = str(json.loads(policy)["deadLetterTargetArn"]).split(":")[4:]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TopicError(topic, f"its RedrivePolicy names no queue: {policy[:200]!r}") from None
-        # SQS requires the same region, so its URL differs from this one only in account and name.
+        # SQS requires the same region, so the two topics' URLs differ only in account and name.
         endpoint = url.rstrip("/").rsplit("/", 2)[0]
         return f"{endpoint}/{account}/{name}"
 
     def letters_url(self, topic: str) -> str:
-        """Return the URL of a topic's dead-letter topic; of the topic itself if its name says that it is one.
+        """Return the URL of a topic's dead-letter topic, or of the topic itself if its name is that of a dead-letter
+        topic.
 
         Raises:
-            TopicError: it has no dead-letter topic.
-            TopicNotFoundError: the RedrivePolicy names a topic that does not exist.
+            TopicError: if the topic has no dead-letter topic.
+            TopicNotFoundError: if the topic's RedrivePolicy names a topic that does not exist.
         """
         url = self.url(topic)
         letters = self.dead_letter_url(url)
@@ -130,10 +130,11 @@ class Topics:
         return letters
 
     def redrive_urls(self, topic: str) -> tuple[str, str]:
-        """Return the URLs of a dead-letter topic and of the topic of its messages, given either of them.
+        """Return the URLs of a dead-letter topic and of the topic that its messages came from; `topic` is either of the
+        two.
 
         Raises:
-            TopicError: there is no dead-letter topic, or the topic of its messages is unknown.
+            TopicError: if there is no dead-letter topic, or if the topic that its messages came from is unknown.
         """
         url = self.url(topic)
         letters = self.letters_url(url)
@@ -148,7 +149,7 @@ class Topics:
         return letters, sources[0]
 
     def source_urls(self, topic: str) -> list[str]:
-        """URLs of the topics whose RedrivePolicy names this topic as their dead-letter topic."""
+        """Return the URLs of the topics whose RedrivePolicy names this topic as their dead-letter topic."""
         url = self.url(topic)
         pages = self.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=url)
         with translated(topic):
@@ -158,16 +159,16 @@ class Topics:
         """Send a CreateQueue request and return the URL.
 
         Args:
-            name: at most 80 letters, digits, hyphens and underscores.
-            attributes: any of
+            name: the topic's name, at most 80 letters, digits, hyphens and underscores.
+            attributes: the topic's attributes, any of
                 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 
         Raises:
-            TopicBlockedError: a topic of that name was deleted less than 60 s ago.
-            TopicExistsError: a topic with other attributes exists.
+            TopicBlockedError: if a topic of that name was deleted less than 60 s ago.
+            TopicExistsError: if a topic of that name exists and has other attributes.
         """
         with translated(name):
-            # SQS checks the keys, so that attributes work that are newer than the type stubs.
+            # SQS checks the keys, so attributes that the type stubs do not know yet work too.
             reply = self.sqs.create_queue(QueueName=name, Attributes=dict(attributes or {}))  # type: ignore[arg-type]
         return str(needed(reply, "CreateQueue", "QueueUrl"))
 
@@ -181,19 +182,20 @@ class Topics:
     ) -> str:
         """Create a topic and its dead-letter topic anew, and return the topic's URL.
 
-        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s; this
-        method waits that long.
+        If one of the two topics exists, both are deleted first, with all messages. SQS then refuses their names for 60
+        s; this method waits that long.
 
         Args:
-            name: name of the topic; the dead-letter topic is `<name>-dead-letter`.
-            max_receive_count: deliveries of a message after which SQS moves it to the dead-letter topic.
-            attributes: further attributes of the topic.
-            on_wait: called with a name and the most seconds to wait for it, when SQS still refuses that name.
-            both: attributes of the topic and of its dead-letter topic, such as `guarded()`.
+            name: the topic's name; the dead-letter topic's name is `<name>-dead-letter`.
+            max_receive_count: how often a message is delivered before SQS moves the message to the dead-letter topic.
+            attributes: attributes of the topic alone.
+            on_wait: a function that is called when SQS still refuses a name, with the name and the most seconds to
+                wait.
+            both: attributes of both the topic and its dead-letter topic, such as `guarded()`.
 
         Raises:
-            InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
-            TopicBlockedError: SQS still refused the name long after 60 s.
+            InvalidValueError: if the name is not allowed, or `max_receive_count` is below 1.
+            TopicBlockedError: if SQS still refused the name after 90 s.
         """
         check_topic(name)
         if name.endswith(DEAD_LETTER_SUFFIX):
@@ -212,7 +214,7 @@ class Topics:
         """Return the URLs of the topics that `delete` deletes: the topic, and its dead-letter topic unless other topics
         use it.
 
-        A dead-letter topic of another account is left alone, because SQS deletes queues only for their own account.
+        A dead-letter topic of another account is never deleted, because only its own account can delete an SQS queue.
         """
         url = self.url(topic)
         letters = self.dead_letter_url(url)
@@ -226,7 +228,7 @@ class Topics:
         return [url] if users - {topic_of_url(url)} else [url, letters]
 
     def delete(self, topic: str) -> list[str]:
-        """Delete a topic and its dead-letter topic, with all their messages. This cannot be undone.
+        """Delete a topic and its dead-letter topic, with all messages of the two. A deletion cannot be undone.
 
         Returns: The names of the deleted topics; see `deleted_with`.
         """
@@ -238,17 +240,18 @@ class Topics:
         return [topic_of_url(one) for one in (url, *letters)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, including dead-letter topics. This cannot be undone.
+        """Delete every topic whose name starts with `prefix`, including dead-letter topics. A deletion cannot be
+        undone.
 
         Args:
-            everything: must be True for an empty prefix, which means every topic of the account and region.
-            keep: names of topics to leave alone.
+            everything: whether an empty prefix is allowed, which means every topic of the account and region.
+            keep: the names of topics that are not deleted.
 
         Returns:
             The names of the deleted topics.
 
         Raises:
-            InvalidValueError: the prefix is empty and `everything` is false.
+            InvalidValueError: if the prefix is empty and `everything` is false.
         """
         if not prefix and not everything:
             raise InvalidValueError("prefix", prefix, "not empty, unless `everything` is set to delete all topics")
@@ -258,7 +261,7 @@ class Topics:
         return sorted(map(topic_of_url, urls))
 
     def purge(self, topic: str) -> None:
-        """Delete all messages of a topic; SQS takes up to 60 s for it, and allows it once in 60 s."""
+        """Delete all messages of a topic. SQS takes up to 60 s for a purge, and allows one purge in 60 s."""
         url = self.url(topic)
         with translated(topic):
             self.sqs.purge_queue(QueueUrl=url)
@@ -275,10 +278,10 @@ class Topics:
             with translated(url):
                 self.sqs.delete_queue(QueueUrl=url)
         except TopicNotFoundError:
-            return  # it does not exist, another process was faster, or SQS has not noticed yet
+            return  # the topic never existed, was deleted by another process, or is still listed after its deletion
 
     def _create_when_free(self, name: str, attributes: Mapping[str, str], on_wait: Callable[[str, float], None]) -> str:
-        # SQS does not say how long, so this retries for up to 1.5 times 60 s.
+        # SQS does not say how long it refuses a name, so this retries for up to 1.5 times 60 s.
         for attempt in range(int(1.5 * DELETED_NAME_SECONDS / _RETRY_SECONDS)):
             try:
                 return self.create_queue(name, attributes)

@@ -11,37 +11,37 @@ from parcelq.errors import InvalidValueError, MessageError
 from parcelq.records import LINES, Format, parse
 
 SOURCE: Final = "Source"
-"""The put of the file that the entries came from."""
+"""Names the file that the message's entries came from, and the put (the upload to S3) of that file."""
 LINEAGE: Final = "Lineage"
-"""The lineage: which bytes of the source the message was made from."""
+"""The message's lineage: which bytes of the source the message was made from."""
 ENTRIES: Final = "Entries"
-"""Number of entries in the body; on a tombstone, the number of dead entries."""
+"""How many entries the message's body has, or how many dead entries a tombstone reports."""
 ENCODING: Final = "Encoding"
-"""The encoding of the body: `base64`."""
+"""The encoding of the message's body: always `base64`; absent if the body is text."""
 WORKFLOW: Final = "Workflow"
-"""The workflow's name and version, or the workflow id of the built-in step."""
+"""The name and version of the message's workflow, or the workflow id of the built-in step."""
 DEAD: Final = "Dead"
-"""On tombstones: why the entries failed for good."""
+"""Only on tombstones: the reason why the entries failed for good."""
 FAILURES: Final = "Failures"
-"""Number of failed runs of the message."""
+"""How many runs of a step over the message have failed."""
 FIRST: Final = "First"
-"""Record and line number of the message's first entry, from 1; with `+`, counted from the start of its range."""
+"""The record and line number of the message's first entry, from 1; a `+` means: counted from the start of its range."""
 FORMAT: Final = "Format"
-"""The record format of the body, if it is not lines."""
+"""The record format of the message's body; absent if the records are lines."""
 HEADER: Final = "Header"
 """The header of the body's records, in base64, or the key of an object that contains it."""
 REASON: Final = "Reason"
-"""On dead letters: why the message failed."""
+"""Only on dead letters: the reason why the message failed."""
 FAILURE: Final = "Failure"
-"""On dead letters: JSON with the step, the time of the failure, the number of failed runs, and the number of the first
-entry.
+"""Only on dead letters: JSON with the step, the time of the failure, the number of failed runs, and the number of the
+first entry.
 """
 SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
-"""Says that the body is a pointer to S3, as in the Amazon SQS Extended Client Library; the value is its size there in
-bytes.
+"""Says that the body is a pointer to S3, as in the Amazon SQS Extended Client Library. The value is the size in bytes
+of the real body in S3.
 """
 OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
-"""The same attribute in older versions of that library."""
+"""The name of `SIZE_ELSEWHERE` in older versions of that library."""
 OWN: Final = (
     SOURCE,
     LINEAGE,
@@ -56,8 +56,8 @@ OWN: Final = (
     REASON,
     FAILURE,
 )
-"""Parcelq's attributes. No message has more than ten of them: dead letters have neither `First` nor `Failures`, and
-only they have the last two.
+"""The names of Parcelq's attributes. No message has more than ten of them: dead letters have neither `First` nor
+`Failures`, and only dead letters have `Reason` and `Failure`.
 """
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
@@ -69,15 +69,15 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 class TypedValue(str):
     """An attribute's value with a type that Parcelq does not use, such as `Number.float` or `Binary`.
 
-    It is text like any other value; for a binary value, its base64. If published again, it keeps its type and its
-    bytes.
+    It is text like any other value; a binary value is base64. If a message with the value is published again, the value
+    keeps its type and its bytes.
     """
 
     __slots__ = ("data_type",)
     data_type: str
 
     def __new__(cls, value: str, data_type: str = "String") -> Self:
-        """Create a value; if its type begins with `Binary`, from base64."""
+        """Create a value from text, or from base64 if the type begins with `Binary`."""
         made = super().__new__(cls, value)
         made.data_type = data_type
         return made
@@ -94,10 +94,10 @@ class TypedValue(str):
 
 
 def format_of(attributes: Mapping[str, str]) -> Format:
-    """Return the record format that attributes name; lines by default.
+    """Return the record format that a message's attributes name, or lines if the attributes name none.
 
     Raises:
-        MessageError: `Format` is invalid.
+        MessageError: if the attribute `Format` is invalid.
     """
     text = attributes.get(FORMAT)
     if text is None:
@@ -114,7 +114,7 @@ def count_told(text: str) -> int | None:
 
 
 def attributes_size(attributes: Mapping[str, str]) -> int:
-    """Return the bytes that SQS counts for attributes: their names, types and values, in UTF-8."""
+    """Return how many bytes SQS counts for attributes: the size of all names, types and values in UTF-8."""
     size = 0
     for name, value in attributes.items():
         size += len(name) if name.isascii() else len(name.encode())
@@ -136,7 +136,9 @@ def typed(name: str, value: str) -> dict[str, Any]:
 
 
 def received(name: str, data_type: str | None, text: str | None, data: bytes | str | None) -> str:
-    """Return an attribute's value from a received message: ReceiveMessage has bytes, a Lambda event has base64."""
+    """Return an attribute's value from a received message. Binary data is bytes from ReceiveMessage, base64 from
+    Lambda.
+    """
     if data is not None and (text is None or (data_type or "").startswith(_BINARY)):
         return TypedValue(data if isinstance(data, str) else base64.b64encode(data).decode(), data_type or _BINARY)
     if data_type in {None, _NUMBER if name in _NUMBERS else _STRING}:

@@ -1,9 +1,9 @@
-"""The cost of work: counted in each invocation, and carried by output messages.
+"""The cost of work on AWS: each invocation counts its cost, and output messages carry the cost.
 
-A message's attribute `Cost` is the cost of making it, plus what its instance used since the message before. So the
-messages of an instance carry all costs except those after the last message. A segment adds up the costs of its
-messages. The attribute is a list of whole numbers in JSON, in the order of the members of `Cost`; the last member is a
-list that alternates classes and counts.
+A message's attribute `Cost` is the cost of all work of its instance since the instance published the message before. So
+the messages of an instance carry all costs except those after its last message. A segment adds up the costs of its
+messages. The attribute is a list of whole numbers in JSON, in the order of the members of `Cost`. The last member is a
+list that alternates classes of durations and counts.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _FREE: Final = ("Delete", "Abort")
 
 
 class Cost(NamedTuple):
-    """Resources used.
+    """The AWS resources that work has used.
 
     Attributes:
-        invocations: invocations of functions.
-        ms: their milliseconds.
-        mb_ms: their milliseconds, each multiplied by the megabytes of its function.
-        requests: requests to AWS; retries of one request count once.
-        sqs: requests to SQS, in units of 64 KiB.
-        puts: requests to S3 at the price of PUT: writing and listing.
-        gets: requests to S3 at the price of GET.
-        run_ms: milliseconds of successful runs of steps.
-        runs: number of these runs by `duration_class`.
+        invocations: how many times Lambda functions were invoked.
+        ms: how many milliseconds the invocations lasted together.
+        mb_ms: the sum over all invocations of milliseconds times the megabytes of the function's memory.
+        requests: how many requests were sent to AWS; a request and its retries count as one.
+        sqs: how many requests SQS charges, which is one per 64 KiB of a payload.
+        puts: how many requests to S3 have the price of PUT: those that write or list.
+        gets: how many requests to S3 have the price of GET.
+        run_ms: how many milliseconds successful runs of steps lasted together.
+        runs: how many successful runs each `duration_class` has.
     """
 
     invocations: int = 0
@@ -53,14 +53,14 @@ class Cost(NamedTuple):
 
     @classmethod
     def of_run(cls, seconds: float) -> Cost:
-        """Return the cost of one run with a duration."""
+        """Return the cost of one run of a step that lasted `seconds`."""
         ms = round(1000 * seconds)
         return cls(run_ms=ms, runs={duration_class(ms): 1})
 
     @classmethod
     def parse(cls, told: object) -> Cost:
-        """Read a text or list made by `str` or `numbers`; return an empty cost if it is invalid, because no work
-        depends on it.
+        """Read a cost from a text made by `str` or a list made by `numbers`. Return an empty cost if the value is
+        invalid, because no work depends on costs.
         """
         try:
             *numbers, runs = json.loads(told) if isinstance(told, str) else told  # type: ignore[misc]
@@ -92,7 +92,9 @@ NOTHING: Final = Cost()
 
 
 def duration_class(ms: int) -> int:
-    """Return the class of a duration: two classes for each doubling; class `n` ends at `class_end(n)` milliseconds."""
+    """Return the number of the class of a duration. Class `n` ends at `class_end(n)` milliseconds, which doubles every
+    two classes.
+    """
     return floor(2 * log2(ms + 1))
 
 
@@ -102,7 +104,7 @@ def class_end(number: int) -> float:
 
 
 class Meter:
-    """Counts the resources that a process uses. Each call of `take` returns what was used since the call before."""
+    """Counts the resources that a process uses. Each call of `take` returns the cost since the call before."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -112,13 +114,13 @@ class Meter:
         self._megabytes = 0
 
     def watch(self, *clients: Any) -> None:
-        """Count the requests of boto3 clients; those of a client that is already watched are counted once."""
+        """Count the requests of boto3 clients from now on. Watching a client twice changes nothing."""
         for client in clients:
             client.meta.events.register("before-call", self._note, unique_id="parcelq-meter")
 
     @contextmanager
     def invocation(self, megabytes: int) -> Iterator[None]:
-        """Count an invocation of a function with this memory, and its duration."""
+        """Count an invocation of a function with `megabytes` of memory, and the duration of the context."""
         with self._lock:
             self._since, self._megabytes = monotonic(), int(megabytes)
             self._spent += Cost(invocations=1)
@@ -130,13 +132,13 @@ class Meter:
                 self._since = None
 
     def add(self, cost: Cost) -> None:
-        """Add resources that were used elsewhere."""
+        """Add the cost of work that another process did."""
         if cost != NOTHING:
             with self._lock:
                 self._spent += cost
 
     def take(self) -> Cost:
-        """Return the resources used since the last call."""
+        """Return the cost of the work since the last call of `take`."""
         with self._lock:
             self._count()
             spent, self._spent = self._spent, NOTHING

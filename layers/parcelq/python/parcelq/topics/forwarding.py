@@ -9,7 +9,7 @@ from parcelq.topics.topic import Counts, Published, Topic
 
 
 class ForwardingTopic:
-    """Forwards to another topic; a `Topic`."""
+    """A `Topic` that forwards every call to another topic."""
 
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
@@ -47,9 +47,9 @@ class ForwardingTopic:
         return self._topic.refresh_deadline(messages, timeout)
 
     def counts(self) -> Counts:
-        """Count the messages."""
+        """Count the topic's messages; see `Topic.counts`."""
         return self._topic.counts()
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic's dead-letter topic."""
+        """The dead-letter topic of the topic; see `Topic.dead_letter_topic`."""
         return self._topic.dead_letter_topic()

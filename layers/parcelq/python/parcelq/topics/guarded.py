@@ -6,7 +6,9 @@ import json
 
 
 def guarded(kms_key_arn: str = "") -> dict[str, str]:
-    """Return the attributes of a topic that is encrypted, with a key of KMS or SQS's own, and refuses plain HTTP."""
+    """Return the attributes that make a topic refuse plain HTTP and encrypt its messages, with SQS's key or a key of
+    KMS.
+    """
     refusal = {
         "Sid": "TlsOnly",
         "Effect": "Deny",

@@ -1,6 +1,4 @@
-"""Headers on the wire: a message's attribute `Header` is the header in base64, or the key of an object that contains
-it.
-"""
+"""Headers on the wire: the attribute `Header` is a header in base64, or the key of an object that is the header."""
 
 from __future__ import annotations
 
@@ -15,21 +13,21 @@ from parcelq.names import HEADERS
 from parcelq.store.store import Store
 
 _SUFFIX: Final = ".header"
-"""The ending of all keys, which no base64 text has."""
+"""The ending of the keys of all header objects; no base64 text ends so."""
 _MAX_ATTRIBUTE: Final = KIB
 _MOST_READ: Final = 16
-"""Number of headers that are cached after they were read from the store."""
+"""How many headers are cached after they were read from the store."""
 
 
 def header_of_source(header: bytes, source: str, store: Store | None) -> str:
-    """Return the attribute `Header` of a source's messages; a long header is stored as an object.
+    """Return the attribute `Header` for the messages of a source, and store a long header as an object.
 
     Args:
-        header: the header; an empty header gives an empty text.
-        store: stores long headers; None if there is no store.
+        header: the source's header; an empty header gives an empty attribute.
+        store: the store for long headers; None if there is no store.
 
     Raises:
-        InvalidValueError: the header is too long for an attribute, and there is no store.
+        InvalidValueError: if the header is too long for an attribute, and there is no store.
     """
     text = _short_attribute(header)
     if text is not None:
@@ -43,16 +41,16 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
 
 
 def key_of_stage(job: str, topic: str) -> str:
-    """Return the key of the common header of a stage's outputs.
+    """Return the key of the object with the header that all outputs of a stage share.
 
     Args:
-        topic: name of the topic for the outputs.
+        topic: the name of the topic to which the stage publishes its outputs.
     """
     return f"{HEADERS}{job}/{topic}{_SUFFIX}"
 
 
 def header_of_stage(header: bytes, key: str) -> str:
-    """Return the attribute `Header` of a stage's outputs: the header itself if it is short, or else its key."""
+    """Return the attribute `Header` for a stage's outputs: a short header itself, or the key of a long header."""
     text = _short_attribute(header)
     return key if text is None else text
 
@@ -64,7 +62,7 @@ def _short_attribute(header: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """Reads the attribute `Header`.
+    """Reads the header that a message's attribute `Header` contains or points to.
 
     Attributes:
         store: the store of long headers; None if there is no store.
@@ -77,8 +75,8 @@ class Headers:
         """Return the header from an attribute's text; an empty text means no header.
 
         Raises:
-            MessageError: the text is neither base64 nor the key of a header, or the object does not exist.
-            AwsError, StoreError, OSError: the store failed.
+            MessageError: if the text is neither base64 nor the key of a header, or the object does not exist.
+            AwsError, StoreError, OSError: if the store failed.
         """
         if not text.endswith(_SUFFIX):
             try:

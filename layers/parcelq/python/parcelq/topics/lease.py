@@ -18,19 +18,20 @@ _SHORTEST_SECONDS: Final = 2
 
 
 class Lease:
-    """A context manager that renews the acknowledgement deadline of messages until it ends.
+    """A context manager that renews the acknowledgement deadline of messages until the context ends.
 
-    The deadline is set to `timeout` seconds at the beginning, and again by a thread whenever half of it has passed. The
-    thread stops when the context ends. A failed renewal is logged and retried at the next interval; at worst the
+    The deadline is set to `timeout` seconds at the beginning. A thread sets it again whenever half of this time has
+    passed, and stops when the context ends. A failed renewal is logged and retried at the next interval. At worst a
     message is delivered twice.
 
     Args:
-        messages: the messages; more can be added with `add` and removed with `drop`.
-        timeout: seconds, 2 to 12 hours.
-        at_once: whether to renew at once; False saves a request if the messages were just pulled with this deadline.
+        messages: the messages to keep locked; `add` adds messages, and `drop` removes messages.
+        timeout: the deadline of each renewal, from 2 seconds to 12 hours, in seconds.
+        at_once: whether to renew the deadlines at once; False saves a request if the messages were just pulled with
+            this timeout.
 
     Raises:
-        InvalidValueError: the timeout is too short to be renewed in time, or longer than SQS allows.
+        InvalidValueError: if the timeout is too short to be renewed in time, or longer than SQS allows.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class Lease:
         self._thread = Thread(target=self._keep, name="parcelq-lease", daemon=True)
 
     def add(self, messages: Iterable[Pulled]) -> None:
-        """Also renew these messages, from the next interval."""
+        """Also renew the deadlines of these messages, beginning with the next renewal."""
         with self._lock:
             self._held.update((message.receipt_handle, message) for message in messages)
 
     def drop(self, messages: Iterable[Pulled]) -> None:
-        """Stop renewing these messages, because they are acknowledged or may be delivered to others."""
+        """Stop renewing the deadlines of messages that were acknowledged or that other receivers may get."""
         with self._lock:
             for message in messages:
                 self._held.pop(message.receipt_handle, None)

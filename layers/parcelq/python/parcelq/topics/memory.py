@@ -1,4 +1,4 @@
-"""A topic in memory, for one process: behaves like SQS, without requests or encoding."""
+"""A topic in the memory of one process, which behaves like SQS but sends no requests and encodes nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from parcelq.topics.topic import Counts, FailedMessage, Published, check_deadlin
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryTopic:
-    """A queue in memory; a `Topic`.
+    """A `Topic` whose messages are in the memory of this process.
 
-    It behaves like SQS: a message that is not acknowledged before its deadline is delivered again, deliveries are
-    counted, and only the receipt of the latest delivery acknowledges. Any number of threads may use it.
+    It behaves like SQS: a message is delivered again if it is not acknowledged before its deadline, deliveries are
+    counted, and only the receipt of a message's latest delivery acknowledges the message. Any number of threads may use
+    it.
 
     `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader uses
-    `bounded()` instead: the same topic with a `publish` that waits while the messages take more memory than
-    `max_bytes`.
+    `bounded()` instead, whose `publish` waits while the topic's messages take more memory than `max_bytes`.
     """
 
     name: str
@@ -45,20 +45,18 @@ class MemoryTopic:
         """Create an empty topic.
 
         Args:
-            deadline_seconds: the acknowledgement deadline of messages that are pulled without one.
-            max_bytes: most memory of its messages before `bounded().publish` waits.
-            max_receive_count: deliveries after which a message goes to the dead-letter topic; 0 for never.
-            clock: returns the time in seconds; by default a monotonic clock.
-            wait: waits for a condition. A test with an artificial clock advances it here.
+            deadline_seconds: the acknowledgement deadline, in seconds, of messages that are pulled without a deadline.
+            max_bytes: how many bytes of memory the messages may take before `bounded().publish` waits.
+            max_receive_count: how often a message is delivered before it goes to the dead-letter topic; 0 for no limit.
+            clock: a function that returns the time in seconds; by default a monotonic clock.
+            wait: a function that waits for a condition; a test with an artificial clock advances the clock there.
         """
         dead = dead_letter_topic.queue if dead_letter_topic else None
         queue = Queue(deadline_seconds, max_bytes, max_receive_count, dead, clock, wait)
         return cls(name, queue, dead_letters=dead_letter_topic)
 
     def bounded(self) -> MemoryTopic:
-        """The same topic for a publisher whose messages do not come from a topic: its `publish` waits until there is
-        room.
-        """
+        """Return this topic for a publisher that pulls from no topic: `publish` waits while the topic is full."""
         return MemoryTopic(self.name, self.queue, True, self.dead_letters)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
@@ -91,7 +89,7 @@ class MemoryTopic:
         return pulled.message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that have been delivered again meanwhile."""
+        """Delete messages, and return the messages that were not deleted because they have been delivered again."""
         return self.queue.remove(messages)
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
@@ -105,22 +103,22 @@ class MemoryTopic:
 
     @property
     def size(self) -> int:
-        """Approximate bytes of memory of its messages."""
+        """The approximate bytes of memory that the topic's messages take."""
         return self.queue.size
 
     def dead_letter_topic(self) -> MemoryTopic | None:
-        """The dead-letter topic that it was created with."""
+        """The dead-letter topic that this topic was created with."""
         return self.dead_letters
 
     def close(self) -> None:
-        """End all waiting, now and later: `pull` returns the messages so far, `bounded().publish` does not wait for
-        room.
+        """End all waiting, now and later: `pull` returns the messages so far, and `bounded().publish` publishes at
+        once.
         """
         self.queue.close()
 
 
 def _refusal(message: Message) -> str:
-    """Return why SQS would refuse a message for its attributes; empty if it would not."""
+    """Return the reason why SQS would refuse a message's attributes; empty if SQS would accept the attributes."""
     attributes = message.attributes
     if len(attributes) > MAX_ATTRIBUTES:
         return f"the message has {len(attributes)} attributes; SQS allows {MAX_ATTRIBUTES}"

@@ -1,4 +1,4 @@
-"""The messages of a topic in memory, their states, and the timers that change these."""
+"""The messages of a topic in memory, their states, and the timers that change the states."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import Counts
 
 Wait = Callable[[Condition, float], object]
-"""Waits for a condition, but at most for some seconds."""
+"""A function that waits for a condition, but at most for a number of seconds."""
 
 _LONGEST_WAIT: Final = 3600.0
 _OVERHEAD: Final = 512
-"""Approximate bytes of memory of a message besides its body and attributes."""
+"""The approximate bytes of memory that a message takes besides its body and attributes."""
 _STALE: Final = 1000
 _NO_MESSAGE: Final = Message(b"")
 
@@ -33,8 +33,8 @@ class _State(IntEnum):
 
 
 class Item:
-    """A message of the queue. `receipt` is the receipt of its latest delivery; `due` is the time when it becomes
-    visible.
+    """A message of the queue. `receipt` is the receipt of the message's latest delivery, and `due` is the time when the
+    message becomes visible.
     """
 
     __slots__ = ("due", "message", "message_id", "receipt", "received", "sent", "size", "state")
@@ -51,9 +51,10 @@ class Item:
 
 
 class Queue:
-    """The messages of a topic. Every message is in one state; the counts are updated with each change.
+    """The messages of a topic. Every message is in one state; each change of a state updates the counts of messages per
+    state.
 
-    See `MemoryTopic.create` for what it is created with.
+    `MemoryTopic.create` describes the arguments.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Queue:
         self.size = 0
 
     def put(self, message: Message, delay: float, *, wait: bool) -> None:
-        """Add a message."""
+        """Add a message that becomes visible after `delay` seconds; `wait` says whether to wait while the queue is
+        full.
+        """
         size = len(message.body) + _OVERHEAD
         for name, value in message.attributes.items():
             size += len(name) + len(value)
@@ -98,13 +101,13 @@ class Queue:
             self._add(item, now, delay)
 
     def adopt(self, item: Item) -> None:
-        """Add a message from another topic: it keeps the time at which it was published."""
+        """Add a message from another topic without changing the time at which the message was published."""
         with self._lock:
             moved = Item(item.message, f"{self._name}-{next(self._numbers)}", item.sent, item.size)
             self._add(moved, self._clock(), 0)
 
     def take(self, least: int, most: int, timeout: float, deadline: float | None) -> list[Pulled]:
-        """Deliver messages."""
+        """Deliver and lock at most `most` messages, after waiting up to `timeout` seconds for `least` messages."""
         with self._lock:
             until = self._clock() + timeout
             pulled: list[Pulled] = []
@@ -118,7 +121,7 @@ class Queue:
                 self._wait(self._filled, min(_LONGEST_WAIT, min(until, next_timer) - now))
 
     def remove(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages."""
+        """Delete messages, and return the messages whose receipts are no longer valid."""
         failed: list[Pulled] = []
         with self._lock:
             for pulled in messages:
@@ -134,7 +137,7 @@ class Queue:
         return failed
 
     def hold(self, messages: Iterable[Pulled], timeout: float) -> list[Pulled]:
-        """Set the deadline of locked messages."""
+        """Set the deadline of locked messages, and return the messages whose receipts are no longer valid."""
         failed: list[Pulled] = []
         with self._lock:
             now = self._clock()
@@ -149,13 +152,13 @@ class Queue:
         return failed
 
     def counts(self) -> Counts:
-        """Count the messages."""
+        """Count the visible, locked and delayed messages."""
         with self._lock:
             self._release(self._clock())
             return Counts(*self._counts[:3])
 
     def close(self) -> None:
-        """End all waiting."""
+        """End all waiting for messages or space, now and later."""
         with self._lock:
             self._closed = True
             self._filled.notify_all()
@@ -178,7 +181,8 @@ class Queue:
             if item.state is not _State.READY:
                 continue
             if self._max_receive_count and item.received >= self._max_receive_count and self._dead_letters:
-                # Under this queue's lock, so that no count misses it. Dead-letter topics never form a cycle.
+                # The message moves under this queue's lock, so that no count misses it. Dead-letter topics never form a
+                # cycle.
                 self._dead_letters.adopt(item)
                 self._drop(item)
                 continue
@@ -189,7 +193,7 @@ class Queue:
             pulled.append(Pulled(item.message_id, item.receipt, item.received, item.message, item.sent))
 
     def _release(self, now: float) -> None:
-        """Make due messages visible."""
+        """Make the messages visible whose timers have expired."""
         while self._timers and self._timers[0][0] <= now:
             timer = heappop(self._timers)
             if self._is_valid(timer):
@@ -201,7 +205,7 @@ class Queue:
     def _set_timer(self, item: Item, due: float) -> None:
         item.due = due
         if not self._timers or due < self._timers[0][0]:
-            self._filled.notify_all()  # threads that wait for the next timer must wake for this one
+            self._filled.notify_all()  # threads that wait for the next timer must wake for this earlier timer
         heappush(self._timers, (due, next(self._timer_numbers), item))
 
     def _is_valid(self, timer: tuple[float, int, Item]) -> bool:

@@ -1,6 +1,6 @@
 """Messages: encodes parcels for SQS, and decodes them.
 
-A body is an unchanged slice of a file. Only a slice that SQS would refuse (NUL, invalid UTF-8, …) is encoded as base64.
+A message's body is an unchanged slice of a file, but in base64 if SQS would refuse the slice (NUL, invalid UTF-8, …).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from parcelq.topics.attributes import (
 BASE64: Final = "base64"
 
 NO_BYTES: Final = "\n"
-"""The body of a message without one (`Entries` is 0, or it is a tombstone), because SQS refuses an empty body."""
+"""The body on the wire if a message has an empty body (`Entries` is 0, or a tombstone). SQS refuses empty bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Message:
     r"""A message to publish: a slice of a file, with attributes that describe it.
 
     Attributes:
-        body: the entries, each ended by `\n`; the last one of a source may lack it.
-        attributes: values by name, without `Encoding`, which follows from the body.
+        body: the entries, each ended by `\n`; only the last entry of a source may lack the `\n`.
+        attributes: maps each attribute's name to its value; `Encoding` is left out, because it follows from the body.
     """
 
     body: bytes
@@ -47,7 +47,9 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """Number of entries of the body: from the attribute `Entries`, or counted. Raises MessageError."""
+        """The number of entries of the body: the attribute `Entries`, or else counted. Raises MessageError if that
+        fails.
+        """
         told = count_told(self.attributes.get(ENTRIES, ""))
         return format_of(self.attributes).count(self.body) if told is None else told
 
@@ -70,7 +72,7 @@ class Wire(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that SQS counts: those of the body, and of the name, type and value of every attribute, in UTF-8."""
+        """The bytes that SQS counts: the body, and the name, type and value of every attribute, in UTF-8."""
         text = self.text
         size = len(text) if text.isascii() else len(text.encode())
         return size + attributes_size(self.attributes)
@@ -86,7 +88,7 @@ class Wire(NamedTuple):
         return self.text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0")
 
     def request(self) -> dict[str, Any]:
-        """The content members of a SendMessage request."""
+        """The members of a SendMessage request that contain the body and the attributes."""
         attributes = {name: typed(name, value) for name, value in self.attributes.items()}
         return {"MessageBody": self.text, "MessageAttributes": attributes}
 
@@ -94,7 +96,7 @@ class Wire(NamedTuple):
         """Return the decoded body.
 
         Raises:
-            MessageError: the encoding is unknown or wrong, or the text is only a pointer to S3.
+            MessageError: if the encoding is unknown or wrong, or the text is only a pointer to S3.
         """
         if self.is_pointer:
             raise MessageError("the body is in S3, and was not loaded from there")
@@ -115,11 +117,12 @@ class Pulled(NamedTuple):
     """A message that was pulled and is locked until its acknowledgement deadline.
 
     Attributes:
-        message_id: the id that SQS gave it; the same in every delivery.
-        receipt_handle: acknowledges this delivery.
-        receive_count: how often it was pulled, including this time and deliveries before it was published again.
-        content: the encoded message, or the message itself if it never left this process.
-        sent: when it was published, in seconds since the epoch; 0 if unknown.
+        message_id: the id that SQS gave the message, which is the same in every delivery.
+        receipt_handle: the receipt that acknowledges this delivery.
+        receive_count: how often the message was pulled, including this time and times before the message was published
+            again.
+        content: the encoded message, or the `Message` itself if the message never left this process.
+        sent: when the message was published, in seconds since the epoch; 0 if unknown.
     """
 
     message_id: str
@@ -130,7 +133,7 @@ class Pulled(NamedTuple):
 
     @classmethod
     def from_sqs(cls, raw: Mapping[str, Any]) -> Pulled:
-        """Create it from a message of ReceiveMessage's reply."""
+        """Create a pulled message from a message of ReceiveMessage's reply."""
         attributes = {
             name: received(name, value.get("DataType"), value.get("StringValue"), value.get("BinaryValue"))
             for name, value in raw.get("MessageAttributes", {}).items()
@@ -139,7 +142,9 @@ class Pulled(NamedTuple):
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
-        """Create it from a record of the event that an SQS event source mapping passes to a Lambda function."""
+        """Create a pulled message from an item of the event that an SQS event source mapping passes to a Lambda
+        function.
+        """
         attributes = {
             name: received(name, value.get("dataType"), value.get("stringValue"), value.get("binaryValue"))
             for name, value in record.get("messageAttributes", {}).items()
@@ -156,7 +161,7 @@ class Pulled(NamedTuple):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The message's attributes, as they were sent."""
+        """The message's attributes, as the sender set them."""
         return self.content.attributes
 
     @property
@@ -166,23 +171,23 @@ class Pulled(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Approximate bytes of memory of the body and the attributes."""
+        """The approximate bytes of memory that the body and the attributes take."""
         body = self.content.body if isinstance(self.content, Message) else self.content.text
         return len(body) + attributes_size(self.content.attributes)
 
     def receipt(self) -> Pulled:
-        """Return the same without its content: enough to acknowledge it and to renew its deadline."""
+        """Return a copy without content, which suffices to acknowledge the message and to renew its deadline."""
         return self._replace(content=_NOTHING)
 
     def message(self) -> Message:
-        """Return the message, decoded. Raises MessageError if the body cannot be decoded."""
+        """Return the decoded message. Raises MessageError if the body cannot be decoded."""
         if isinstance(self.content, Message):
             return self.content
         attributes = {name: value for name, value in self.attributes.items() if name != ENCODING}
         return Message(self.content.body(), attributes)
 
     def as_it_is(self) -> Message:
-        """The message with its body still encoded; publishing it again gives the same message."""
+        """The message with its body still encoded, so that publishing it again gives the same message."""
         if isinstance(self.content, Message):
             return self.content
         return Message(b"" if self.content.has_no_body else self.content.text.encode(), self.attributes)
@@ -192,10 +197,10 @@ _NOTHING: Final = Wire("", {})
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
-    """Return a copy with these attributes set, or removed if the value is None.
+    """Return a copy of a message with some attributes changed. The value None removes an attribute.
 
-    If there would be too many attributes for SQS, those that are not Parcelq's are dropped, leaving room for those that
-    publishing may add.
+    If SQS would refuse that many attributes, foreign attributes are dropped, so that space is left for the attributes
+    that publishing may add. Parcelq's own attributes stay.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}
     added = {name: value for name, value in changed.items() if value is not None}

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MAX_BODY_BYTES: Final = 512 * MIB
-"""The most bytes of a body. A larger one is refused, because anybody may have put it, and reading it would take all
-memory.
+"""The most bytes of a body that is read from S3. A larger body is refused, because reading it would take all memory.
 
 The largest body that Parcelq publishes is an entry of at most 256 MiB, as base64.
 """
@@ -36,15 +35,15 @@ _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 
 
 class Overflow(NamedTuple):
-    """Stores large bodies in S3, and reads them.
+    """Stores large message bodies in S3, and reads these bodies.
 
-    Each object belongs to one message. It is not deleted with the message, because SQS may deliver the message once
-    more. The bucket's lifecycle rule deletes it a day after the longest retention time of SQS.
+    Each object belongs to one message. The object is not deleted with the message, because SQS may deliver the message
+    again. The bucket's lifecycle rule deletes the object a day after the longest retention time of SQS.
 
     Attributes:
-        bucket: the bucket for bodies, under `overflow/`; empty if bodies are only read.
-        only_own: whether to refuse pointers to objects outside `overflow/` in `bucket`. Otherwise anybody who may
-            publish could make the reader copy any object that it can read into a result.
+        bucket: the bucket for bodies, under `overflow/`; empty if this only reads bodies.
+        only_own: whether to refuse pointers to objects outside `overflow/` in `bucket`. Without this check, anybody who
+            may publish could copy any object that the reader can read into a result.
     """
 
     s3: S3Client
@@ -54,11 +53,11 @@ class Overflow(NamedTuple):
     def offload(self, wire: Wire) -> Wire:
         """Put the body into S3 and return the message that points to it.
 
-        The object belongs to this message alone, so that deleting it does not affect other messages.
+        Only this message uses the object, so deleting the object does not affect other messages.
 
         Raises:
-            MessageError: there is no bucket for it.
-            AwsError: S3 refused the request.
+            MessageError: if there is no bucket for the body.
+            AwsError: if S3 refused the request.
         """
         if not self.bucket:
             raise MessageError("the message is larger than SQS allows, and no bucket was given for large entries")
@@ -69,16 +68,16 @@ class Overflow(NamedTuple):
         return Wire(_pointer(self.bucket, key), {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
 
     def renew(self, wire: Wire) -> Wire:
-        """Return a message that points to a copy of the body, so that the copy exists as long as the new message.
+        """Copy the body in S3 and return a message that points to the copy, so that the copy outlasts the new message.
 
-        A pointer that is published again needs a copy, because the first object is deleted some time after it was put,
+        A message that is published again needs a copy, because the first object is deleted some time after it was put,
         or by the consumer of the first message.
 
-        Without a bucket the copy is put beside the body. If the body does not exist or may not be read, the pointer is
-        returned unchanged.
+        If no bucket was given, the copy is put beside the body. If the body does not exist or may not be read, the
+        pointer is returned unchanged.
 
         Raises:
-            AwsError: S3 did not answer; a retry may help.
+            AwsError: if S3 did not answer; a retry may help.
         """
         try:
             bucket, key = self._allowed_target(wire)
@@ -99,9 +98,9 @@ class Overflow(NamedTuple):
         """Return a message with its body, read from S3 if necessary.
 
         Raises:
-            MessageError: the pointer cannot be read, its object is missing or not text, or it points to a forbidden
-                place.
-            AwsError: S3 did not answer.
+            MessageError: if the pointer cannot be read, points to a forbidden place, or points to an object that is
+                missing or not text.
+            AwsError: if S3 did not answer.
         """
         if not pulled.wire.is_pointer:
             return pulled

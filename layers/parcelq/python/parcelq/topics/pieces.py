@@ -1,13 +1,13 @@
-"""Pieces: outputs or tombstones for bytes of a source, and messages that carry several pieces. Pure functions.
+"""Pieces and packed messages. A piece is the output or the tombstone for some bytes of a source. Pure functions only.
 
-Most messages are one piece: the body is the output, and the attribute `Lineage` says which bytes it was made from. A
+Most messages are one piece: the body is the output, and the attribute `Lineage` says which bytes gave the output. A
 *packed* message carries several pieces of one source. Its body begins with a table, which is a line of JSON; the
-attribute `Pieces` has the length of the table in bytes. The pieces' bodies follow one after another.
+attribute `Pieces` has the length of the table in bytes. The pieces' bodies follow the table.
 
     [["0-400/5000>0-300/300:3fa1b2c4…", 300, 10], ["400-420/5000", 20, 1, "ValueError: …", "17,18"]]
 
-A row is lineage, size in bytes and entries. A tombstone's row has the reason too, and the record and line numbers of
-its first entry if they are known.
+A row is a piece's lineage, the size of its body in bytes, and its number of entries. The row of a tombstone also has
+the reason, and the record and line numbers of its first entry if known.
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ from parcelq.topics.attributes import DEAD, ENTRIES, FIRST, LINEAGE, count_told
 from parcelq.topics.message import Message
 
 PIECES: Final = "Pieces"
-"""On packed messages: the bytes of the table at the beginning of the body."""
+"""Only on packed messages: the number of bytes of the table at the beginning of the body."""
 MAX_DEAD_BYTES: Final = 64 * KIB
-"""A tombstone carries its dead entries if they have at most this many bytes."""
+"""A tombstone carries its dead entries if these entries have at most this many bytes."""
 MAX_REASON_BYTES: Final = 4 * KIB
-"""Most bytes of a reason that are kept; more than Parcelq ever writes."""
+"""How many bytes of a reason are kept; Parcelq itself writes shorter reasons."""
 _MAX_TABLE_BYTES: Final = MIB
 _MOST_ENTRIES: Final = 10**12
 _MAX_FIRST: Final = 40
 
 
 class Piece(NamedTuple):
-    """Bytes of a source, and their outcome.
+    """The outcome of some bytes of a source: the step's output, or a tombstone.
 
     Attributes:
-        lineage: the lineage; empty if the message has no valid one.
-        body: the step's output for them. For a tombstone, the dead entries themselves, or empty if they have more than
+        lineage: which bytes of the source; empty if the message has no valid lineage.
+        body: the step's output. For a tombstone, the dead entries themselves; empty if these have more than
             `MAX_DEAD_BYTES` bytes.
-        entries: number of entries of the body; for a tombstone, number of dead entries.
-        dead: why they are dead; empty for an output.
-        first: for a tombstone, the record and line number of its first entry, as in the attribute `First`; empty if
-            unknown.
+        entries: how many entries the body has; for a tombstone, how many entries are dead.
+        dead: the reason why the entries are dead; empty for an output.
+        first: the record and line number of a tombstone's first entry, as in the attribute `First`; empty if unknown.
     """
 
     lineage: str
@@ -57,10 +56,10 @@ class Piece(NamedTuple):
 def pieces_of(message: Message) -> Iterator[Piece]:
     """Yield the pieces of an output message, a tombstone or a packed message.
 
-    An invalid lineage becomes empty: the bytes are kept, but their place is unknown.
+    An invalid lineage is replaced by an empty lineage: the body is kept, but its place in the source is unknown.
 
     Raises:
-        MessageError: the table of a packed message is invalid; then nothing was yielded.
+        MessageError: if the table of a packed message is invalid. No piece was yielded then.
     """
     attributes = message.attributes
     table = attributes.get(PIECES)
@@ -75,8 +74,8 @@ def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int)
     """Pack pieces into as few messages as possible, in their order.
 
     Args:
-        attributes: attributes of all of the messages, such as `Source`.
-        max_bytes: most bytes of a message's encoded body. A single piece with more bytes gives a larger message.
+        attributes: the attributes of every message, such as `Source`.
+        max_bytes: the most bytes of a message's encoded body. Only a single larger piece gives a larger message.
     """
     held: list[Piece] = []
     size, is_text = 0, True
@@ -156,5 +155,5 @@ def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str =
 
 
 def _bounded(reason: str) -> str:
-    """Shorten a reason from an untrusted message, and keep only valid UTF-8."""
+    """Shorten a reason from an untrusted message, and drop bytes that are not valid UTF-8."""
     return reason[:MAX_REASON_BYTES].encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""Publishes on an SQS queue: in full requests, several in parallel, and checks every `Failed` list."""
+"""Publishes messages on an SQS queue: fills requests, sends several in parallel, and checks every `Failed` list."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from parcelq.topics.overflow import Overflow
 
 REQUESTS_IN_FLIGHT: Final = 8
-"""One SQS connection handles about 50 requests a second; eight with full requests use a Lambda's 625 Mbit/s."""
+"""An SQS connection handles about 50 requests a second. Eight connections with full requests use a Lambda's 625 Mbit/s.
+"""
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE: Final = 0.2
-"""Seconds before the first retry, doubled for every further retry and spread by jitter."""
+"""Seconds before the first retry. The pause doubles for each further retry, and a random factor varies it."""
 _FAULTS_OF_CONTENT: Final = frozenset(
     {"InvalidMessageContents", "InvalidParameterValue", "BatchRequestTooLong", "InvalidAttributeValue"}
 )
@@ -44,19 +45,19 @@ class _Ready(NamedTuple):
     group: str = ""
 
     def request(self) -> dict[str, Any]:
-        """The content members of a SendMessage request."""
+        """The members of a SendMessage request that contain the body and the attributes."""
         return {**self.wire.request(), **({"MessageGroupId": self.group} if self.group else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class SqsPublisher:
-    """An SQS queue for publishing; a `Publisher`.
+    """A `Publisher` that sends messages to an SQS queue.
 
     Attributes:
         sqs: a boto3 SQS client.
         url: the queue's URL.
-        overflow: stores and reads bodies that are too large for a message; without it such messages fail.
-        fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
+        overflow: stores bodies that are too large for a message; if None, messages with such bodies fail.
+        fair: whether the messages of a job have the job's id as `MessageGroupId`, so that SQS does not let one large
             job delay the others (fair queues).
     """
 
@@ -72,11 +73,11 @@ class SqsPublisher:
         return topic_of_url(self.url)
 
     def publish_one(self, message: Message) -> str:
-        """Publish one message and return the id that SQS gave it.
+        """Publish one message and return the id that SQS gave the message.
 
         Raises:
-            MessageError: it is too large, or has too many or illegal attributes.
-            AwsError, TopicNotFoundError: SQS did not accept it.
+            MessageError: if the message is too large, or has too many or illegal attributes.
+            AwsError, TopicNotFoundError: if SQS did not accept the message.
         """
         ready = self._prepare(message)
         with translated(self.url):
@@ -86,11 +87,13 @@ class SqsPublisher:
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish any number of messages, read lazily, in as few requests as SQS's limits allow.
 
-        Messages that failed by SQS's fault are sent again with growing pauses. Those that failed by the sender's fault
-        are returned, and the others are still sent. Only the messages of a few requests are in memory at a time.
+        Messages that failed by SQS's fault are sent again with growing pauses. Messages that failed by the sender's
+        fault are returned, and all remaining messages are still sent. Only the messages of a few requests are in memory
+        at a time.
 
         Raises:
-            AwsError, TopicNotFoundError: SQS refuses all requests (no such topic, no permission) or does not answer.
+            AwsError, TopicNotFoundError: if SQS does not answer, or refuses all requests (no such topic, no
+                permission).
         """
         failed: list[FailedMessage] = []
         ready = self._prepare_all(messages, failed)
@@ -169,7 +172,7 @@ class SqsPublisher:
         return sent, lost
 
     def _send_singly(self, batch: list[_Ready], error: AwsError, delay_seconds: int) -> tuple[int, list[FailedMessage]]:
-        """Find the message for which SQS refused a whole request, so that the others are sent."""
+        """Send each message of a refused request in a request of its own, so that only the message at fault fails."""
         if len(batch) == 1:
             return 0, [FailedMessage(batch[0].message, error.code, str(error), sender_fault=True)]
         outcomes = [self._send([item], delay_seconds) for item in batch]
@@ -177,7 +180,7 @@ class SqsPublisher:
 
 
 def _group_of(message: Message) -> str:
-    """Return the message group of a message of a source: the id of its job.
+    """Return the message group for a message, which is the id of the message's job.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
     """

@@ -26,16 +26,16 @@ _log = logging.getLogger(__name__)
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
 _TOO_MANY_LOCKED: Final = "OverLimit"
-"""SQS's error code when 120,000 messages of a topic are locked, so that no more are delivered until some are
-acknowledged.
+"""SQS's error code when 120,000 messages of a topic are locked. SQS then delivers no further message until one of them
+is acknowledged or unlocked.
 """
 _TICK: Final = 0.01
-"""A first request that starts within this many seconds still polls for the full number of seconds."""
+"""If the first request of a pull starts within this many seconds, it still polls for the full timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqsTopic(SqsPublisher):
-    """An SQS queue; a `Topic`. `clock` returns a time in seconds."""
+    """A `Topic` that is an SQS queue. `clock` is a function that returns a time in seconds."""
 
     clock: Callable[[], float] = time.monotonic
 
@@ -49,9 +49,11 @@ class SqsTopic(SqsPublisher):
     ) -> list[Pulled]:
         """Pull messages; see `Topic.pull`.
 
-        Polls, at most 20 s a request, until at least `min_messages` have arrived or the timeout has passed. An empty
-        reply does not mean that the topic is empty: SQS asks only some of its servers, delivers nothing while 120,000
-        messages are locked, and locked messages may return later. More than ten messages are requested in parallel.
+        This polls SQS until at least `min_messages` have arrived or the timeout has passed. An empty reply does not
+        mean that the topic is empty: SQS asks only some of its servers, delivers no message while
+            120,000
+        are locked, and locked messages may return later. If `max_messages` exceeds ten, several requests run in
+        parallel.
         """
         check_pull(min_messages, max_messages, receive_message_timeout)
         until = self.clock() + receive_message_timeout
@@ -70,11 +72,11 @@ class SqsTopic(SqsPublisher):
                 self.sleep(max(0.0, until - self.clock()))
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the pulled message, decoded; see `Topic.read`."""
+        """Return the pulled message in decoded form; see `Topic.read`."""
         return (self.overflow.load(pulled) if self.overflow else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those whose deletion SQS does not confirm; see `Topic.acknowledge`."""
+        """Delete messages, and return the messages whose deletion SQS does not confirm; see `Topic.acknowledge`."""
         return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
@@ -88,11 +90,11 @@ class SqsTopic(SqsPublisher):
         return Topics(self.sqs).counts(self.url)
 
     def attributes(self) -> dict[str, str]:
-        """Return all attributes of the queue, with SQS's names."""
+        """Return all attributes of the queue, by the names that SQS gives to attributes."""
         return Topics(self.sqs).attributes(self.url)
 
     def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that the RedrivePolicy names; without a policy, the queue with the matching name."""
+        """The queue that this queue's RedrivePolicy names, or without policy the queue with the matching name."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
 
@@ -123,9 +125,8 @@ class SqsTopic(SqsPublisher):
     def _receive_at_hand(self, most: int, filled: float, deadline: int | None) -> list[MessageTypeDef]:
         """Receive up to `most` messages that are already waiting, until a round returns none.
 
-        Requests are parallel only while they return at least half of what they could: `filled` says how full the
-        previous reply was, from 0 to 1. When messages arrive slowly, most parallel requests would be empty and still
-        cost money.
+        Requests run in parallel only while they are at least half full. `filled` says how full the previous reply was,
+        from 0 to 1. If messages arrive slowly, most parallel requests would be empty and still cost money.
         """
         pulled: list[MessageTypeDef] = []
         while filled and (missing := most - len(pulled)):

@@ -1,4 +1,4 @@
-"""The interface of topics: the operations of all senders and receivers of messages."""
+"""The interface of topics: the operations that every sender and receiver of messages uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FailedMessage(NamedTuple):
     Attributes:
         code: AWS's error code, or the name of one of Parcelq's errors.
         reason: AWS's error message.
-        sender_fault: True if sending it again cannot help.
+        sender_fault: whether sending the message again cannot help.
     """
 
     message: Message
@@ -26,14 +26,14 @@ class FailedMessage(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The number of messages confirmed as published, and the messages that are not."""
+    """The number of messages confirmed as published, and the messages that failed."""
 
     published: int
     failed: list[FailedMessage]
 
 
 class Counts(NamedTuple):
-    """How many messages of a topic are visible, are locked, and are delayed."""
+    """How many messages of a topic can be pulled now, are locked, and are delayed."""
 
     visible: int
     in_flight: int
@@ -43,7 +43,7 @@ class Counts(NamedTuple):
 class Publisher(Protocol):
     """An interface for publishing messages.
 
-    Every method raises TopicError or AwsError if the topic does not exist or refuses a whole request.
+    Every method raises TopicError or AwsError if the topic does not exist or if AWS refuses a whole request.
     """
 
     @property
@@ -54,12 +54,12 @@ class Publisher(Protocol):
         """Publish any number of messages, read lazily.
 
         Args:
-            delay_seconds: seconds before they can be pulled, at most 15 minutes.
+            delay_seconds: how many seconds pass before the messages can be pulled, at most 15 minutes.
         """
 
 
 class Topic(Publisher, Protocol):
-    """A topic. Messages may arrive in any order, and more than once."""
+    """A topic for publishing and pulling messages. Messages may arrive in any order, and more than once."""
 
     def pull(
         self,
@@ -69,47 +69,47 @@ class Topic(Publisher, Protocol):
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages. No other receiver gets them before their acknowledgement deadline.
+        """Pull messages. Until the acknowledgement deadline, no other receiver gets these messages.
 
         Args:
-            min_messages: return as soon as this many have arrived.
-            max_messages: never return more.
-            receive_message_timeout: seconds after which to return the messages so far, possibly none; 0 does not wait.
-            deadline: seconds until the messages can be pulled again; the topic's own setting by default.
+            min_messages: how many messages must have arrived before this returns early.
+            max_messages: the most messages to return.
+            receive_message_timeout: how many seconds to wait at most; then this returns the messages so far, even none.
+            deadline: in how many seconds the messages can be pulled again; by default the topic's own setting.
 
         Raises:
-            InvalidValueError: the numbers do not fit together.
+            InvalidValueError: if the arguments contradict each other.
         """
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the pulled message, decoded, with its body read from S3 if necessary.
+        """Decode a pulled message and return it. A body in S3 is read from there.
 
         Raises:
-            MessageError: it cannot be read.
+            MessageError: if the message cannot be read.
         """
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that could not be deleted; they will be delivered again."""
+        """Delete messages, and return the messages that could not be deleted and will be delivered again."""
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
         """Set the acknowledgement deadline to `timeout` seconds from now; 0 makes the messages visible at once.
 
         Returns:
-            The messages for which it failed; other receivers may get them.
+            The messages whose deadlines could not be set, so that other receivers may get these messages.
 
         Raises:
-            InvalidValueError: the timeout is not from 0 to 12 hours.
+            InvalidValueError: if the timeout is not from 0 to 12 hours.
         """
 
     def counts(self) -> Counts:
-        """Count the messages: exactly in memory; on SQS approximately, about 60 s after the last send."""
+        """Count the messages. Counts are exact in memory, and approximate on SQS from 60 s after the last send on."""
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic for messages that failed for good; None if it does not exist."""
+        """The topic for messages that failed for good; None if the topic has no dead-letter topic."""
 
 
 def publish_all(topic: Publisher, items: Iterable[object], delay_seconds: int = 0) -> int:
-    """Publish looks or tasks, by their `str`, and return how many. Raises PublishError if one was not published."""
+    """Publish the text of each look or task, and return how many. Raises PublishError if one is not published."""
     messages = (Message(str(one).encode()) for one in items)
     published, failed = topic.publish(messages, delay_seconds=delay_seconds)
     # guard[False]: looks and tasks count as published only if the topic confirms each
@@ -127,6 +127,6 @@ def check_pull(min_messages: int, max_messages: int, receive_message_timeout: fl
 
 
 def check_deadline(timeout: int) -> None:
-    """Raise InvalidValueError for a deadline that SQS does not allow."""
+    """Raise InvalidValueError if SQS does not allow the deadline `timeout`. that SQS does not allow."""
     if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
         raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
