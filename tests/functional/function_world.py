@@ -203,14 +203,17 @@ class Stack:
         return [one["Key"] for one in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
 
     def messages(self, *, delayed: bool = False) -> int:
-        """How many messages there are on all topics, with or without those that still have a delay."""
-        asked = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        asked += ["ApproximateNumberOfMessagesDelayed"] if delayed else []
+        """How many messages there are on all topics, with or without those that still have a delay.
+
+        Each state is asked for before the one that follows it, so that no message changes its state unseen.
+        """
+        states = ["Delayed"] * delayed + ["NotVisible", ""]
         return sum(
-            int(number)
-            for url in self.urls.values()
-            for number in self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=asked)["Attributes"].values()
+            self._count(url, f"ApproximateNumberOfMessages{state}") for state in states for url in self.urls.values()
         )
+
+    def _count(self, url: str, attribute: str) -> int:
+        return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[attribute])["Attributes"][attribute])
 
 
 @pytest.fixture
