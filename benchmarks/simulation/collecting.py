@@ -1,4 +1,4 @@
-"""Simulates the downloader, which drains, takes looks at jobs, and writes the result by `jobs.changes`."""
+"""Simulates the downloader: it drains topics, checks jobs (looks), and writes results, as `jobs.changes` decides."""
 
 from __future__ import annotations
 
