@@ -19,7 +19,7 @@ class MissingToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Says how a case is measured.
+    """The settings with which a case is measured.
 
     Attributes:
         quick: whether to try the case on little data; the figures are not meaningful then.

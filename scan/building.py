@@ -39,7 +39,7 @@ def parameters(config: str, root: Path) -> dict[str, str]:
     """Return the values of the template's parameters, with the changes of an environment of samconfig.toml."""
 
     class Loader(yaml.SafeLoader):
-        """Accepts CloudFormation's short tags."""
+        """A YAML loader that accepts CloudFormation's short tags."""
 
     Loader.add_multi_constructor("!", lambda *_: None)
     template: Any = yaml.load((root / "template.yaml").read_text(), Loader)  # nosec B506 # a SafeLoader

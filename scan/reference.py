@@ -117,7 +117,7 @@ def parameters() -> str:
     """Describe the template's parameters."""
 
     class Loader(yaml.SafeLoader):
-        """Accepts CloudFormation's short tags."""
+        """A YAML loader that accepts CloudFormation's short tags."""
 
     Loader.add_multi_constructor("!", lambda *_: None)
     template = yaml.load((ROOT / "template.yaml").read_text(), Loader)  # nosec B506 # a SafeLoader

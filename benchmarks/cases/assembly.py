@@ -1,6 +1,4 @@
-"""Measures how fast a result is assembled from segments whose pieces are in random order, compared with copying the
-same bytes.
-"""
+"""Measures how fast a result is assembled from segments with outputs in random order, compared with a plain copy."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
 
 
 def _write_segments(store: FolderStore, pieces: int) -> None:
-    """Write segments with `pieces` pieces in random order."""
+    """Write segments that contain `pieces` outputs in random order."""
     size = len(lines(1000))
     total = pieces * size
     places = list(range(pieces))

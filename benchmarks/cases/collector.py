@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> dict[str, float]:
-    """Write `count` messages into segments, and return the CPU seconds and bytes that looks at the job take."""
+    """Write `count` messages into segments, and return the CPU seconds and bytes that looks at the job need."""
     store = _Counting(folder)
     grown = 0.0
     *most, last, rest = _parts_of(order, count)

@@ -1,6 +1,7 @@
 """Measures how soon results are complete, with the latencies of AWS added to every request.
 
-The time of a small file begins with its put, that of a large file with the last message that a processor publishes.
+For a small file, the time begins with its upload to S3. For a large file, the time begins with the last message that a
+processor publishes.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome of a simulated job. A time is how many seconds after the put the last message or the result exists.
+    """The outcome of a simulated job. Times are in seconds after the upload of the file.
 
     Attributes:
         sqs: how many requests SQS bills.

@@ -1,4 +1,4 @@
-"""Simulates the downloader, which drains, takes looks at jobs, and writes the result by `jobs.changes`."""
+"""Simulates the downloader: it drains topics, checks jobs (looks), and writes results, as `jobs.changes` decides."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Collector:
         self.indexes = Indexes(self.out.s3)
 
     def take(self, batch: Batch, _: int, end: Callable[[float], None]) -> None:
-        """Simulate an invocation: drain, take the look at the job if `batch` contains the look, and write parts."""
+        """Simulate an invocation: drain, check the job if `batch` has the message for its look, and write parts."""
         began = self.world.now
         tasks = [task for task, _ in batch if isinstance(task, range)]
         looks = [look for look, _ in batch if isinstance(look, Look)]

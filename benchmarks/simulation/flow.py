@@ -1,4 +1,4 @@
-"""Simulates a job from the put to the result, including the uploader and the processor."""
+"""Simulates a job from the upload of the file to the result, including the uploader and the processor."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ class Indexes:
         self.requests.puts += segments
 
     def look(self, *, complete: bool) -> float:
-        """Return how many seconds a look at all segments takes, which lists segments, merges new segments and finds
-        holes.
+        """Return how many seconds a look (a check of the job) takes. The look lists all segments, merges new segments
+        and finds holes.
 
         Args:
             complete: whether no message is missing, so that the look reads all rows.
