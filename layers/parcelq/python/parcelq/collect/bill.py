@@ -1,4 +1,4 @@
-"""The cost of a job: adds up the costs in messages, upload notes and the job's record, and applies list prices."""
+"""The cost of a job: adds up the costs noted in messages, upload notes and the job's record, and applies list prices."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""How many requests Lambda sends to receive and delete the messages of one invocation. Functions do not count these."""
+"""How many requests Lambda sends to receive and delete the messages of one invocation. The Lambda functions cannot
+count these requests.
+"""
 
 
 class Bill(NamedTuple):
-    """The cost of a job, by function.
+    """The cost of a job, separately for each kind of Lambda function.
 
     Attributes:
         uploader: the costs of the uploader, from the notes of the source's uploads.
@@ -40,7 +42,9 @@ class Bill(NamedTuple):
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the bill for the report. On one machine, which has no functions, the bill contains only the runs."""
+        """Return the bill for the report. If the job ran on one machine, without Lambda functions, the bill contains
+        only the runs.
+        """
         runs = self.processors.runs
         told: dict[str, Any] = {
             "runs": {

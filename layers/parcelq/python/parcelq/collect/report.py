@@ -17,7 +17,7 @@ from parcelq.upload.notes import Note, entries_in
 
 
 class Entries(NamedTuple):
-    """How many entries a source and its result have. `read` is the sum of `done`, `dead` and `missing`.
+    """How many entries of a source are done, dead and missing. `read` is the sum of these three numbers.
 
     If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if the
     notes do not say how many entries were published. `dead` is None if the notes do not say how many entries a message
@@ -32,7 +32,9 @@ class Entries(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """One of several files that form a source: the name that the user gave, and counts of bytes and entries."""
+    """One of several files that form a source: the name that the user gave, and how many bytes and entries the file
+    has.
+    """
 
     file: str
     bytes: int
@@ -53,14 +55,14 @@ class Report:
             unknown.
         one_stream: why the source could not be cut into ranges; empty if the source could be cut.
         warnings: warnings for the user: `doubts`, and oddities of the source's compression.
-        doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
+        doubts: reasons why the result may differ from what one run over the whole source would write; see `yields`.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
         dead: the dead entries with their reasons; only the first dead entries if there are many.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         holes: byte ranges of the source that are missing; empty if the result is finished.
         duplicates: how many messages were dropped as duplicates.
-        healings: how often missing records were published again.
-        complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
+        healings: how many times missing records of the source were published again. complete: whether every entry went
+            through a successful run, the outputs of these runs are in the result, and
             there are no doubts.
         files: the files that form the source, with the bytes and entries of each; empty for a single file.
         recipe: the steps, settings and other options of a run on one machine; empty on AWS.
