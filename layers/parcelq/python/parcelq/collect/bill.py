@@ -1,4 +1,4 @@
-"""The cost of a job: adds up the costs noted in messages, upload notes and the job's record, and applies list prices."""
+"""The cost of a job: adds up the costs in messages, upload notes and the job's record, and applies list prices."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""How many requests Lambda sends to receive and delete the messages of one invocation. The Lambda functions cannot
-count these requests.
+"""How many requests Lambda itself sends to receive and delete an invocation's messages. No code counts them.
 """
 
 
@@ -42,9 +41,7 @@ class Bill(NamedTuple):
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the bill for the report. If the job ran on one machine, without Lambda functions, the bill contains
-        only the runs.
-        """
+        """Return the bill for the report. If the job ran without AWS, the bill contains only the runs."""
         runs = self.processors.runs
         told: dict[str, Any] = {
             "runs": {

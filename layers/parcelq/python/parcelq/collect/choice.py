@@ -159,9 +159,7 @@ class _Chooser:
         return same and max(self._entries[first:after]) < FLAG and self._is_tiled(first, after, 1)
 
     def _is_tiled(self, first: int, after: int, step: int) -> bool:
-        """Return whether rows are the slices of one output of a step, without gaps or overlaps, and cover all of this
-        output.
-        """
+        """Return whether rows are slices of one output of a step, and cover this output without gaps or overlaps."""
         digests, totals = self._outputs[step - 1]
         begins, stops = self._spans[step]
         last = after - 1

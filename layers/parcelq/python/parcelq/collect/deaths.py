@@ -87,8 +87,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
-    """Return how many entries of the source are dead. Return None if the upload's notes do not say how many entries a
-    message had.
+    """Return how many entries of the source are dead; None if upload notes do not say how many entries a message had.
 
     If an entry of an earlier step's output died, all source entries from which its message was made count as dead.
     """

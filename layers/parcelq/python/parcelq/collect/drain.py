@@ -38,7 +38,7 @@ SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
 """A receiver stores its messages in memory as soon as it has this many messages, or this many bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
-"""Bodies in S3 are fetched in parallel if they have at most this many bytes together. A larger body is fetched alone.
+"""Bodies in S3 are fetched in parallel, together at most this many bytes. A larger body is fetched alone.
 """
 DEADLINE_SECONDS: Final = 300
 _SEGMENT_SECONDS: Final = 60.0
@@ -63,9 +63,7 @@ class Drained:
 
 
 class _Pace:
-    """Decides how many messages all receivers together pull at a time. The size of recent messages determines the
-    number.
-    """
+    """Decides how many messages all receivers together pull at a time, depending on the size of recent messages."""
 
     def __init__(self) -> None:
         self._size = 0.0

@@ -129,9 +129,7 @@ class Finisher:
         return see(self.store, self.topic, keys, self.now(), whole=whole)
 
     def is_waiting(self, source: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a large result are still being written. If so, nothing else must be done now. See
-        `LargeResults`.
-        """
+        """Return whether parts of a large result are still being written, so the job must wait; see `LargeResults`."""
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
 
     def finish(

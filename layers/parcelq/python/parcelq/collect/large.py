@@ -73,8 +73,7 @@ class LargeResults(NamedTuple):
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a result are missing and the job has no new segments. Publish tasks again if parts
-        are late.
+        """Return whether parts of a result are missing and the job has no new segments. If parts are late, ask again.
 
         Args:
             keys: the keys in the job's folder.
@@ -129,9 +128,7 @@ class LargeResults(NamedTuple):
                 self._drop(plan)
 
     def _all_parts(self, plan: Plan) -> list[str] | None:
-        """Return the etags of all parts. If parts are missing, publish tasks to write the parts, and return None. See
-        `_there`.
-        """
+        """Return the etags of all parts. If parts are missing, publish tasks and return None. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
         if missing:
@@ -139,9 +136,7 @@ class LargeResults(NamedTuple):
         return None if missing else [etag for _, etag in sorted(there.items())]
 
     def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
-        """Return a dict from part number to etag for all existing parts. Raises NotFoundError if the upload does not
-        exist.
-        """
+        """Return a dict from number to etag of existing parts. Raises NotFoundError if the upload does not exist."""
         found = self.results.parts(plan.key, plan.upload, first, last or plan.count)
         # guard[True]: a part counts only if it has as many bytes as the plan says
         return {number: one.etag for number, one in found.items() if one.size == plan.bytes_of(number)}

@@ -185,9 +185,7 @@ class Looker(NamedTuple):
     def _found(
         self, record: JobRecord, keys: Sequence[str], now: float, *, whole: bool = False
     ) -> tuple[Seen | None, list[Note], JobRecord, Next]:
-        """Return the findings of a look at a job, and what to do next. If `whole`, all messages are read even if there
-        are many.
-        """
+        """Return the findings of a check of a job, and what to do next. If `whole`, all messages are read."""
         seen = self.finisher.see(keys, whole=whole) if segments_among(keys) else None
         notes = self._notes(record, seen, now)
         empty = self._are_empty(record) if self._wants_counts(record, keys, now) else None
@@ -231,18 +229,14 @@ class Looker(NamedTuple):
         _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
 
     def _tidy(self, record: JobRecord) -> None:
-        """Delete the remains of a completed job, if the invocation that finished it was killed or messages arrived
-        late.
-        """
+        """Delete remaining objects of a completed job, because deletion was interrupted or messages arrived late."""
         if record.is_whole:
             keys = self.finisher.keys_of(JobKey(record.source, record.workflow))
             if keys:
                 self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the content of the event that a job ended: the job record, and the report without lists of dead
-        entries or holes.
-        """
+        """Return the content of the event that a job ended: job record, and report without dead entries and holes."""
         if record.result and report is None:
             try:
                 report = json.loads(self.finisher.reporter.read(record.result))

@@ -84,9 +84,7 @@ class Wanted(NamedTuple):
     extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
-        """Return the key of the result's plan. If two results have equal keys, their bytes and their conditions are
-        equal.
-        """
+        """Return the key of the result's plan. Results with equal keys have equal bytes and equal conditions."""
         told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
         return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
 

@@ -32,9 +32,7 @@ class Entries(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """One of several files that form a source: the name that the user gave, and how many bytes and entries the file
-    has.
-    """
+    """One of several files that form a source: the name that the user gave, and how many bytes and entries it has."""
 
     file: str
     bytes: int

@@ -113,8 +113,7 @@ class Reporter:
                 return cast("dict[str, Any]", json.loads(report.to_json()))
 
     def write_stopped(self, record: JobRecord, keys: Sequence[str], names: ResultNames) -> None:
-        """Write the list of dead entries, the page and the report of a stopped or cancelled job, beside the key of its
-        result.
+        """Write the list of dead entries, page and report of a stopped or cancelled job, beside the key of its result.
 
         If an earlier result exists at that place, the report of the earlier result stays. The figures of the stopped
         job are in the job's record in any case.

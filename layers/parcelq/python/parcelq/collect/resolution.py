@@ -107,9 +107,7 @@ class Resolution:
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return this resolution if the source's size is known. Otherwise return a copy of size `total`, whose end is
-        missing.
-        """
+        """Return this resolution if its size is known; otherwise a copy with the size `total` and a missing end."""
         if self.total is not None or total is None:
             return self
         at = self.covered + self.dead_bytes + self.missing
@@ -192,9 +190,7 @@ class Collected:
         return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of the segments and of the header, and the places of bytes: first of the header, then
-        `extents`.
-        """
+        """Return the keys of segments and header, and the places of all bytes: the header's, then `extents`."""
         segments = self.segments
         if header is None:
             return segments, extents

@@ -147,9 +147,7 @@ class Columns:
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
     def outputs(self, step: int) -> tuple[array[int], array[int]]:
-        """Return two columns: digest and size of the output of a step, from 1. Both are 0 if the row has no slice of
-        the output.
-        """
+        """Return two columns: digest and size of the output of a step (from 1); both are 0 if the row has no slice."""
         first = 4 * step - 2
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 

@@ -50,9 +50,7 @@ class JobKey(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What a segment stores of a message, or of the dead entries of one: the fields of a row in the index, and the
-    body.
-    """
+    """What a segment stores of a message or of its dead entries: the fields of a row in the index, and the body."""
 
     key: Key
     content: int

@@ -109,9 +109,7 @@ def line_of(cells: Iterable[Cell]) -> str:
 
 
 def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> SourceMap:
-    """Return the map of a job, with missing ranges but without dead entries. If the source's size is unknown, see
-    `Resolution.up_to`.
-    """
+    """Return the map of a job without dead entries. If the source's size is unknown, see `Resolution.up_to`."""
     drawn = SourceMap(resolution.total or 0, cells)
     for start, end in collected.holes(resolution):
         drawn.add_missing(start, end)

@@ -186,8 +186,7 @@ def _leads_to(note: Note, topic: str) -> bool:
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Return whether a source or a later put of the same file has a complete result, according to the report beside the
-    result.
+    """Return whether, according to a report, a source or a later upload of the same file has a complete result.
 
     Upload notes may exist although the result is complete, because a repeated upload writes its note late.
     """

@@ -62,8 +62,7 @@ class Assembled(NamedTuple):
 
 
 def from_folder(folder: Path, name: str = "") -> Assembled:
-    """Assemble a workflow from a folder with a `workflow.yaml`. The workflow gets all files of the folder but hidden
-    files.
+    """Assemble a workflow from a folder with a `workflow.yaml`. The workflow gets all files except hidden files.
 
     Args:
         name: the workflow's name; by default a name derived from the folder's name.

@@ -19,7 +19,7 @@ COUNTING_SECONDS: Final = 20.0
 QUIET_SECONDS: Final = 90.0
 """A job is stuck if its topics were empty and none of its messages arrived for this many seconds."""
 QUIET_LOOKS: Final = 3
-"""A job is regarded as stuck only if its topics were empty this many times in a row, because counts of SQS are inexact.
+"""A job is regarded as stuck only if its topics were empty this many times in a row, because SQS counts inexactly.
 """
 BUSY_SECONDS: Final = 5_700.0 + 900.0
 """On a busy stack, a job is regarded as stuck after this many seconds without a message. This is the longest deadline
@@ -27,8 +27,7 @@ of any topic in the template, plus 15 minutes.
 """
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
-"""An upload has failed if none of its messages arrived for this many seconds: Lambda drops an event of S3 after 6
-hours.
+"""An upload has failed if no message arrived for this many seconds. Lambda drops an event of S3 after 6 hours.
 """
 SHARE: Final = 4.0
 """The delay of the next look is the remaining time divided by this number."""
@@ -70,9 +69,7 @@ class Found(NamedTuple):
 
 
 class Next(Enum):
-    """What to do after a look: `LOOK` again later, `FINISH` the job, `HEAL` the job (publish missing records again), or
-    `STOP` the job.
-    """
+    """After a check of a job: check again (`LOOK`), `FINISH`, publish missing records again (`HEAL`), or `STOP`."""
 
     LOOK = auto()
     FINISH = auto()

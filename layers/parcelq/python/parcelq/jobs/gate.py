@@ -54,7 +54,5 @@ class Gate:
         return True
 
     def passing(self, pulled: Iterable[Pulled]) -> list[Pulled]:
-        """Return the messages whose jobs continue. The caller should acknowledge the messages that are not returned,
-        without running them.
-        """
+        """Return the messages whose jobs continue. The caller should acknowledge all others without running them."""
         return [one for one in pulled if self.is_open(one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, ""))]

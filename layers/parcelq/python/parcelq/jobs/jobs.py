@@ -72,9 +72,7 @@ class Jobs(NamedTuple):
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Write a job record with the reason why a source cannot be run. If the job already has a record, write
-        nothing.
-        """
+        """Write a job record that says why a source cannot be run. If the job already has a record, write nothing."""
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
@@ -89,9 +87,7 @@ class Jobs(NamedTuple):
         version: str = "",
         limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
-        """Return a job's record and the record's etag. If the record is missing, create the record without publishing a
-        look.
-        """
+        """Return a job's record and the record's etag. If the record is missing, create it but publish no look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
         record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)

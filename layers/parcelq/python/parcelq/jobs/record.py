@@ -48,8 +48,7 @@ class State(StrEnum):
 
 
 class Cost(NamedTuple):
-    """What the looks (checks of a job) have cost so far, without draining. The report contains the total cost of the
-    job.
+    """What the looks (checks of a job) have cost so far, without draining. The report has the total cost of the job.
 
     Attributes:
         bytes: how many bytes the source and its result have together.

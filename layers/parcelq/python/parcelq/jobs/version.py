@@ -49,9 +49,7 @@ class Version(NamedTuple):
 
     @property
     def room(self) -> int:
-        """How many bytes of a Lambda function's disk this version needs at most. It needs most while its last bundle is
-        unpacked.
-        """
+        """How many bytes of a Lambda function's disk this version needs while its last bundle is being unpacked."""
         return sum(one.room for one in self.bundles) + max(one.size for one in self.bundles)
 
     def to_document(self) -> dict[str, Any]:

@@ -58,8 +58,7 @@ class Versions(NamedTuple):
         return [one for one in version.bundles if not self._has(one)]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are already stored. New jobs use the version only after a call of
-        `make_current`.
+        """Store a version whose bundles are already stored. New jobs use the version only after `make_current`.
 
         Raises:
             WorkflowError: a bundle of the version was deleted meanwhile.
@@ -164,8 +163,7 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow with all its versions, and the bundles that no other workflow uses. Return the number of
-        versions.
+        """Delete a workflow, its versions, and the bundles that no other workflow uses. Return the number of versions.
 
         Raises:
             WorkflowError: there is no such workflow.

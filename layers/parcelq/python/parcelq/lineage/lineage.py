@@ -145,17 +145,14 @@ class Lineage:
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if these bytes are not
-        in the body.
-        """
+        """Return the lineage of bytes `[start, end)` of a message's body. Raises LineageError if it is shorter."""
         span = self.span
         if not 0 <= start <= end <= len(span):
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")
         return self._with_last(Span(span.start + start, span.start + end, span.total))
 
     def child(self, span: Span, digest: str, entries: int | None = None) -> Lineage:
-        """Return the lineage of a message with the slice `span` of the output that a step wrote when it got this
-        message.
+        """Return the lineage of a slice of the output that a step wrote when the step got this message.
 
         Args:
             digest: the digest of the step's whole output.

@@ -103,9 +103,7 @@ class Source(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The decoded key of an S3 object, or the path of a local file. Bytes of the path that are not UTF-8 become
-        surrogates.
-        """
+        """The decoded key of an S3 object, or the path of a local file. Bytes that are not UTF-8 become surrogates."""
         path = os.fsdecode(unquote_to_bytes(urlsplit(self.uri).path))
         return path.removeprefix("/") if self.bucket else path
 

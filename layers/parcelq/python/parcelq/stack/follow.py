@@ -248,9 +248,7 @@ def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any
 
 
 def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
-    """Download an object, and replace a file by it atomically. If the object is missing and not `needed`, delete the
-    file.
-    """
+    """Replace a file by an object atomically. If the object is missing and not `needed`, delete the file."""
     if not needed and store.stat(key) is None:
         path.unlink(missing_ok=True)
         return
@@ -261,9 +259,7 @@ def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file in the same folder. At the end, the temporary file replaces the file at
-    `path`.
-    """
+    """Yield the path of a temporary file in the same folder. At the end, this file replaces the file at `path`."""
     if path.is_dir():
         raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
     part = path.with_name(f".parcelq-{uuid.uuid4().hex}")

@@ -105,9 +105,7 @@ class StackJobs(NamedTuple):
         return read_collected(self.store, self.output_topic, record.id, read)
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the entries of a job that are dead so far, in the order of the source. See `find` about the argument
-        `job`.
-        """
+        """Yield the entries of a job that are dead so far, in the order of the source. See `find` about `job`."""
         record = self.find(job)
         if collected := self.read(record, lambda collected: collected):
             yield from dead_of(collected, notes_of(self.store, record.source))

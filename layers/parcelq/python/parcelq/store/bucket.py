@@ -268,8 +268,7 @@ class BucketStore:
 
     @contextmanager
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Translate errors of S3: to NotFoundError if an object is missing, to ConflictError if another process wrote
-        the object.
+        """Translate errors of S3: NotFoundError if an object is missing, ConflictError if it was changed meanwhile.
 
         If a conditional write finds no object, the object was deleted after its etag was read.
         """

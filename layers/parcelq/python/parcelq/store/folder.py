@@ -118,9 +118,7 @@ class FolderStore:
             yield file
 
     def part_bytes(self, size: int) -> int:
-        """Return how many bytes each part should have. A part is so small that the CPU cache keeps its bytes during
-        copying.
-        """
+        """Return how many bytes each part should have. A part should fit into the CPU cache during copying."""
         return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
@@ -178,9 +176,7 @@ class FolderStore:
     def _publish(
         self, key: str, path: Path, file: IO[bytes], metadata: Mapping[str, str], wanted: str | None, *, absent: bool
     ) -> str:
-        """If the condition holds, rename an unfinished file so that it becomes the object's file. Return the object's
-        etag.
-        """
+        """If the condition holds, rename an unfinished file to the object's file. Return the object's etag."""
         self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
@@ -261,9 +257,7 @@ def _rename(name: str, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power failure. Do nothing if the system does not support
-    this.
-    """
+    """Flush a folder's entries, so that a rename survives a power failure. Some systems do not support this."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

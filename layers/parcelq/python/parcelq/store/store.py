@@ -102,8 +102,7 @@ class Store(Protocol):
         """Return how many bytes each part of an object of about `size` bytes should have, for `write`."""
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part, if the object has not changed since `seen`. Only a few parts are in memory at a
-        time.
+        """Write an object part by part, if the object has not changed since `seen`. Few parts are in memory at a time.
 
         Args:
             parts: the object's body; all parts but the last have at least `part_bytes` bytes.
