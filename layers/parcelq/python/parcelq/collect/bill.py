@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""How many requests Lambda itself sends to receive and delete an invocation's messages. No code counts them.
-"""
+"""How many requests Lambda itself (not Parcelq's code) sends to receive and delete the messages of one invocation."""
 
 
 class Bill(NamedTuple):

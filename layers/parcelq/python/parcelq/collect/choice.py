@@ -7,8 +7,8 @@ other clusters:
 - A *candidate* covers a range of bytes. A candidate is one message, or the whole output of one run if every byte of the
   output was collected. Candidates for the parts of an output are found in the same way, step by step.
 - Among candidates for the same range, candidates without dead entries are preferred. Among several, the candidate that
-was complete first is chosen. If several messages contain the same dead entries, the newest message is chosen, because
-it has the reason of the last run.
+  was complete first is chosen. If several messages contain the same dead entries, the newest message is chosen, because
+  it has the reason of the last run.
 - Ranges can overlap, for example if a message ran as a whole on one delivery and was halved on another delivery. Then
   the ranges are chosen that together cover most bytes and, among equal choices, have the fewest dead bytes.
 """
@@ -201,8 +201,8 @@ class _Chooser:
         return _heaviest(candidates)
 
     def _candidate(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """Choose between all rows for one slice: messages that cover the whole slice, and parts of outputs that runs of
-        a step wrote when they got this slice.
+        """Choose between all rows for one slice: messages that cover the whole slice, and parts of outputs that a step
+        wrote in runs over this slice.
         """
         found: list[_Candidate] = []
         if step == self._steps:

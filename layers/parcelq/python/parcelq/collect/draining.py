@@ -35,7 +35,7 @@ class Draining:
     """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first.
 
     Attributes:
-        looker: the object that takes the looks.
+        looker: the object that checks jobs.
         output: the topic from which results are collected.
         looks: the topic of looks.
         due: maps the id of a known job to the time when the next look at the job is due.

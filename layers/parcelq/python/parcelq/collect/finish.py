@@ -46,8 +46,8 @@ class Finisher:
         destination: the prefix of the results' keys.
         results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
-        replaces: whether a job's result replaces any existing result. If False, the result of a newer put stays, and a
-            complete result of the same source stays.
+        replaces: whether a job's result replaces any existing result. If False, the result of a newer upload stays, and
+            a complete result of the same source stays.
         names: a function that returns the names of a source's result; None if the usual names are used.
         versions: versions of the steps for the report, in addition to the versions that the messages name.
         recipe: the steps, settings and other options of a run on one machine, for the report.

@@ -1,10 +1,10 @@
 """Large results: several invocations write the parts of one multipart upload in parallel, following a fixed plan.
 
 A look (a scheduled check of a job) stores the plan, and publishes tasks to write the parts. A task depends only on the
-plan and the segments, so a part
-that is written twice has the same bytes. A look that finds all parts completes the upload, if the object to replace has
-not changed. So any invocation may die, and tasks may be delivered twice. If parts are still missing after a while,
-tasks for these parts are published again. A plan that no longer matches the job is deleted, and its upload is aborted.
+plan and the segments, so a part that is written twice has the same bytes. The look that finds all parts completes the
+upload, if the object to replace has not changed. So any invocation may die, and tasks may be delivered twice. If parts
+are still missing after a while, tasks for these parts are published again. A plan that no longer matches the job is
+deleted, and its upload is aborted.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class LargeResults(NamedTuple):
 
 
 def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
-    """Yield tasks to write missing parts. If the range of a task contains existing parts, they are skipped."""
+    """Yield tasks to write missing parts. Existing parts in the range of a task are not written again."""
     most = max(1, TASK_BYTES // plan.part)
     for at in range(0, len(missing), most):
         yield PartTask(plan.place, missing[at], missing[min(at + most, len(missing)) - 1])

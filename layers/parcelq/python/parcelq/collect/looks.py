@@ -63,7 +63,7 @@ class Looker(NamedTuple):
         input_topic: name of the topic for the records of a source, if the job's record does not name a topic.
         tell: a function that sends an event that a job ended, given the event's kind and content.
         quiet_seconds: after how many seconds without a message missing records are published again.
-        spent: a function that returns the resources used since its last call.
+        spent: a function that returns the resources that were used since the function's last call.
     """
 
     jobs: Jobs

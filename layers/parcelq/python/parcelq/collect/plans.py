@@ -2,8 +2,7 @@
 
     <digest of the result's key>-<digest>.plan                  the plan, in the job's folder
     <digest of the result's key>-<digest>.plan.asked            when tasks for parts were last published
-    <digest of the result's key>-<digest>-<random>.extents      where the bytes of all parts are, three numbers per
-    place
+    <digest of the result's key>-<digest>-<random>.extents      the places of all parts' bytes, three numbers each
 
 The second digest covers everything that determines the result: its metadata with the state of the resolution, its size,
 its parts, and the object to replace.

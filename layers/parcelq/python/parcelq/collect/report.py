@@ -45,7 +45,7 @@ class Report:
 
     Attributes:
         source: the attribute `Source`.
-        version: identifies the put of the object: the object's version id if any, else the event's sequencer.
+        version: identifies the upload of the object: the object's version id if any, else the event's sequencer.
         result: the place of the result.
         state: a digest of everything that determines the result; the result's metadata contains the same digest.
         format: the source's record format; empty if the notes of the upload do not say.
@@ -59,8 +59,8 @@ class Report:
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         holes: byte ranges of the source that are missing; empty if the result is finished.
         duplicates: how many messages were dropped as duplicates.
-        healings: how many times missing records of the source were published again. complete: whether every entry went
-            through a successful run, the outputs of these runs are in the result, and
+        healings: how many times missing records of the source were published again.
+        complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
             there are no doubts.
         files: the files that form the source, with the bytes and entries of each; empty for a single file.
         recipe: the steps, settings and other options of a run on one machine; empty on AWS.
@@ -132,7 +132,7 @@ def report_of(
         written: how many bytes the result has; 0 if the result is not written.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         listed: how many dead entries the report lists at most.
-        healings: how often missing records were published again.
+        healings: how many times missing records of the source were published again.
         looks: the cost of looks at the job so far.
     """
     put, indexes = Source.parse(source), collected.indexes

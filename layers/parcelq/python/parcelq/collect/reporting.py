@@ -186,5 +186,5 @@ def state_in(present: Stored | None, name: str) -> str:
 
 
 def is_newer(present: Stored, source: Source) -> bool:
-    """Return whether an existing result belongs to a later put of the same file."""
+    """Return whether an existing result belongs to a later upload of the same file."""
     return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order

@@ -107,7 +107,7 @@ class Resolution:
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return this resolution if its size is known; otherwise a copy with the size `total` and a missing end."""
+        """Return this resolution if its `total` is known; otherwise a copy with the size `total` and a missing end."""
         if self.total is not None or total is None:
             return self
         at = self.covered + self.dead_bytes + self.missing

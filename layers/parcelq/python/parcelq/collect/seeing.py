@@ -30,7 +30,7 @@ class SourceState:
         dead: how many entries failed for good.
         holes: how many byte ranges of the source are missing.
         result: key of the result; empty while the result is not finished.
-        superseded: whether a newer put of the same file already has a result.
+        superseded: whether a newer upload of the same file already has a result.
         problem: why the progress is unknown; empty if the progress is known.
         looked_at: whether the source was checked; False if there was not enough time.
         report: the report beside the result; None if the report is not written yet.

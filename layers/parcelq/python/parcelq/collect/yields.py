@@ -17,8 +17,7 @@ from typing import Final
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
-"""Counts are suspicious if a step that treats records independently has a lower probability of such counts.
-"""
+"""Counts are suspicious if their probability is lower than this for a step that treats records independently."""
 _DEVIATIONS: Final = 3
 """A difference of at least this many standard deviations is not regarded as chance."""
 _FEWEST_RUNS: Final = 3
@@ -159,7 +158,7 @@ def _is_unlikely(rate: float, runs: int) -> bool:
 
 
 def _is_less(found: Sized, rate: float) -> bool:
-    """Return whether runs wrote fewer records than chance explains, if a step writes `rate` records per record."""
+    """Return whether runs wrote less than chance explains if a step writes `rate` records per record on average."""
     expected = found.read * rate
     variance = expected * max(1 - rate, rate - 1, 0.0)
     return found.written < expected - _DEVIATIONS * max(1.0, sqrt(variance))

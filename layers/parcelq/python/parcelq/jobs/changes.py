@@ -19,16 +19,14 @@ COUNTING_SECONDS: Final = 20.0
 QUIET_SECONDS: Final = 90.0
 """A job is stuck if its topics were empty and none of its messages arrived for this many seconds."""
 QUIET_LOOKS: Final = 3
-"""A job is regarded as stuck only if its topics were empty this many times in a row, because SQS counts inexactly.
-"""
+"""A job is regarded as stuck only if its topics were empty this many times in a row, because SQS counts inexactly."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
 """On a busy stack, a job is regarded as stuck after this many seconds without a message. This is the longest deadline
 of any topic in the template, plus 15 minutes.
 """
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
-"""An upload has failed if no message arrived for this many seconds. Lambda drops an event of S3 after 6 hours.
-"""
+"""An upload has failed if no message arrived for this many seconds. Lambda drops an event of S3 after 6 hours."""
 SHARE: Final = 4.0
 """The delay of the next look is the remaining time divided by this number."""
 
@@ -69,7 +67,7 @@ class Found(NamedTuple):
 
 
 class Next(Enum):
-    """After a check of a job: check again (`LOOK`), `FINISH`, publish missing records again (`HEAL`), or `STOP`."""
+    """What to do after a check: `LOOK` again, `FINISH` or `STOP` the job, or publish missing records (`HEAL`)."""
 
     LOOK = auto()
     FINISH = auto()
@@ -116,7 +114,7 @@ def ended(
 
 
 def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
-    """Return a job's record after a user halts the job; the next look at the job writes the report."""
+    """Return a job's record after a user halts the job. The next check of the job writes the report."""
     return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
 
 
@@ -145,12 +143,12 @@ def woken(record: JobRecord, now: float) -> JobRecord:
 
 
 def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
-    """Return whether a look that found this many segments should count the messages on the topics."""
+    """Return whether a check of a job that found this many segments should count the messages on the topics."""
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
 
 
 def _seen(record: JobRecord, found: Found) -> JobRecord:
-    """Return the job's record with the findings of a look, and with the next look."""
+    """Return the job's record after adding the findings of a check, and the number and time of the next check."""
     has_moved = found.segments != record.segments
     moved = found.now if has_moved else record.moved
     still = record.still + 1 if found.empty and not has_moved else 0
@@ -214,8 +212,8 @@ def _exceeded(record: JobRecord, now: float) -> str:
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:
-    """Return the seconds until the next look: a fraction of the job's remaining time. If the last look found no
-    progress, return a fraction of the time since the last progress.
+    """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time. If the
+    last look found no progress, return a fraction of the time since the last progress.
 
     The remaining time of a young job is a guess, so no delay is longer than half of the job's age.
     """

@@ -54,5 +54,5 @@ class Gate:
         return True
 
     def passing(self, pulled: Iterable[Pulled]) -> list[Pulled]:
-        """Return the messages whose jobs continue. The caller should acknowledge all others without running them."""
+        """Return the messages whose jobs continue. The caller should acknowledge other messages, not run them."""
         return [one for one in pulled if self.is_open(one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, ""))]

@@ -87,11 +87,11 @@ class JobRecord:
         started: when the job began.
         changed: when this job record was written.
         ended: when the job ended.
-        moved: when a look last found progress.
-        segments: how many segments the job had at the last look.
-        still: how many looks in a row found no progress and all topics of the stack empty.
+        moved: when a check of the job last found progress.
+        segments: how many segments the job had at its last check.
+        still: how many checks in a row found that the job made no progress and all topics of the stack were empty.
         uploaded: whether all of the source is published.
-        generation: how often the job continued after it had ended.
+        generation: how many times the job continued after its end.
         redriven: whether dead entries may have run again since the job last finished.
         redriven_after: key of the newest segment at the last redrive; empty if unknown, or if entries of an earlier
             redrive might still have been running.
@@ -115,7 +115,7 @@ class JobRecord:
         reason: why one of the dead entries failed.
         map: the states of parts of the source, one letter per part; all parts have equal size. See
             `collect.source_map`.
-        healings: how often missing records were published again.
+        healings: how many times missing records of the source were published again.
         cost: what the looks at the job have cost so far.
     """
 

@@ -145,7 +145,7 @@ class Lineage:
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of a message's body. Raises LineageError if it is shorter."""
+        """Return the lineage of bytes `[start, end)` of the body. Raises LineageError if the body has no such bytes."""
         span = self.span
         if not 0 <= start <= end <= len(span):
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")

@@ -40,7 +40,7 @@ def run_durations(report: Report) -> str:
     if not counts:
         return ""
     begins = [0.0, *(end for end, _ in counts)]
-    if len(counts) > 1:  # each bar covers durations up to the square root of two times longer than the bar before it
+    if len(counts) > 1:  # the range of each bar is the square root of two times as wide as the range before
         begins[0] = max(0.0, counts[0][0] - (counts[1][0] - counts[0][0]) / _ROOT)
     labels = [
         f"{duration(begin)} to {duration(end)}: {amount(count, 'run')}"
