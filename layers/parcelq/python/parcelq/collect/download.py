@@ -46,7 +46,7 @@ def download(
     receive_message_timeout: float = 20,
     on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
 ) -> Downloaded:
-    r"""Write all messages of a topic into a file, one entry per line, in the order of the sources, and none twice.
+    r"""Write all messages of a topic into a file, one entry per line: each source in order, no message twice.
 
     Messages are acknowledged as soon as the messages are on disk, in a folder `<file>.parts`. The file itself appears
     at the end, complete. If a source is incomplete, the folder stays, so that a later download can add messages that
