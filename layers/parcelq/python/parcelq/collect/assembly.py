@@ -24,7 +24,7 @@ NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
 class Extent(NamedTuple):
-    """A place of bytes: the number of a segment, an offset in that segment, and how many bytes."""
+    """The place of some bytes: the number of a segment, an offset in this segment, and how many bytes there are."""
 
     segment: int
     offset: int
@@ -46,7 +46,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield the place of each chosen message's body, and whether the body lacks its last line end."""
+    """Yield the place of each chosen message's body, and whether the body does not end with a line end."""
     for choice in choices:
         wheres, sizes, entries = (choice.columns[column] for column in (WHERE, SIZE, ENTRIES))
         for number in choice.rows:
@@ -69,7 +69,7 @@ def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
 
 
 def extent_of(where: int, size: int) -> Extent:
-    """Return the place of `size` bytes, given the word `where` of a row."""
+    """Return the place of `size` bytes, given the field `where` of a row in an index."""
     return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
 
 
@@ -78,9 +78,10 @@ class SegmentReader:
 
     Args:
         keys: keys of the segments; a segment's number is its index in `keys`.
-        used: how many of the segments are read; None if all segments are read.
-        most: how many bytes one read may have, and about how many bytes `read_all` reads in parallel.
-        ahead: maps a segment's number to bytes of the segment that were already read: their offset, and the bytes.
+        used: how many different segments are read; None if all segments of `keys` are read.
+        most: how many bytes one request reads at most. `read_all` reads about as many bytes in parallel.
+        ahead: maps a segment's number to bytes of the segment that were already read, as a pair of an offset and the
+            bytes.
     """
 
     def __init__(
@@ -154,13 +155,13 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result. All parts but the last have `size` bytes."""
+    """Yield a file for each part of a result. All parts but the last have `size` bytes."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 
 
 def part_file(reader: SegmentReader, extents: Sequence[Extent]) -> BytesIO:
-    """Return a file with the bytes of extents, positioned at its start."""
+    """Return a file that contains the bytes of extents, and that is positioned at the file's start."""
     file = BytesIO()  # joining a list would keep all blocks in memory together with the part
     file.writelines(reader.read_all(extents))
     file.seek(0)

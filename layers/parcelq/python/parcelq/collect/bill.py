@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""How many requests Lambda sends to receive and delete the messages of one invocation. Functions do not count these."""
+"""How many requests Lambda itself (not Parcelq's code) sends to receive and delete the messages of one invocation."""
 
 
 class Bill(NamedTuple):
-    """The cost of a job, by function.
+    """The cost of a job, separately for each kind of Lambda function.
 
     Attributes:
         uploader: the costs of the uploader, from the notes of the source's uploads.
@@ -40,7 +40,7 @@ class Bill(NamedTuple):
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the bill for the report. On one machine, which has no functions, the bill contains only the runs."""
+        """Return the bill for the report. If the job ran without AWS, the bill contains only the runs."""
         runs = self.processors.runs
         told: dict[str, Any] = {
             "runs": {

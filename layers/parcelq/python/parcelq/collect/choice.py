@@ -6,9 +6,9 @@ other clusters:
 
 - A *candidate* covers a range of bytes. A candidate is one message, or the whole output of one run if every byte of the
   output was collected. Candidates for the parts of an output are found in the same way, step by step.
-- Among candidates for the same range, candidates without dead entries are preferred. Among these, the candidate that
-  was complete first is chosen. Among messages that say that the same entries are dead, the newest message is chosen,
-  because it has the reason of the last run.
+- Among candidates for the same range, candidates without dead entries are preferred. Among several, the candidate that
+  was complete first is chosen. If several messages contain the same dead entries, the newest message is chosen, because
+  it has the reason of the last run.
 - Ranges can overlap, for example if a message ran as a whole on one delivery and was halved on another delivery. Then
   the ranges are chosen that together cover most bytes and, among equal choices, have the fewest dead bytes.
 """
@@ -26,7 +26,7 @@ from parcelq.collect.rows import ENTRIES, FLAG, NUMBER, WHERE, Columns
 
 @dataclass(slots=True)
 class Choice:
-    """The rows that were chosen from consecutive rows.
+    """The rows of an index that were chosen for the result, out of some consecutive rows.
 
     Attributes:
         rows: numbers of the chosen rows, in the order of the result, including dead rows.
@@ -49,7 +49,7 @@ class _Candidate:
     """A range of bytes, and the messages that cover the range.
 
     Attributes:
-        since: when the last of these messages was collected, as a number that is only good for sorting.
+        since: a number by which candidates are sorted: when the last of the candidate's messages was collected.
     """
 
     start: int
@@ -60,7 +60,7 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose among sorted rows, and find the missing ranges."""
+    """Choose rows for the result from sorted rows, and find the ranges of the source that no row covers."""
     at = 0
     is_empty = True
     for rows, begins in _clusters(chunks, words, total):
@@ -76,7 +76,7 @@ def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iter
 
 
 def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield lists of rows that contain only whole clusters. Each list comes with the number of each cluster's first
+    """Yield lists of rows that contain only whole clusters. With each list, yield the number of each cluster's first
     row, and the number after the last row.
     """
     rows: list[bytes] = []
@@ -152,14 +152,14 @@ class _Chooser:
             choice.covered += end - start
 
     def _is_whole_run(self, first: int, after: int) -> bool:
-        """Return whether rows are exactly the messages of one output: each once, none missing, and none dead."""
+        """Return whether rows are all messages of one output, each message exactly once, and none of them dead."""
         starts, ends = self._spans[0]
         last = after - 1
         same = starts[first] == starts[last] and ends[first] == ends[last]
         return same and max(self._entries[first:after]) < FLAG and self._is_tiled(first, after, 1)
 
     def _is_tiled(self, first: int, after: int, step: int) -> bool:
-        """Return whether rows are adjacent slices of one output of a step, from the output's beginning to its end."""
+        """Return whether rows are slices of one output of a step, and cover this output without gaps or overlaps."""
         digests, totals = self._outputs[step - 1]
         begins, stops = self._spans[step]
         last = after - 1
@@ -187,7 +187,7 @@ class _Chooser:
         return True
 
     def _best(self, first: int, after: int, step: int) -> list[_Candidate]:
-        """Choose among rows that are slices of the source or of one output of a step."""
+        """Choose rows for the result from rows that are slices of the source, or slices of one output of a step."""
         starts, ends = self._spans[step]
         total = self._total if step == 0 else self._outputs[step - 1][1][first]
         candidates = []
@@ -201,8 +201,8 @@ class _Chooser:
         return _heaviest(candidates)
 
     def _candidate(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """Choose among rows for the same slice: messages that cover the whole slice, and slices of outputs that runs
-        wrote for this slice.
+        """Choose between all rows for one slice: messages that cover the whole slice, and parts of outputs that a step
+        wrote in runs over this slice.
         """
         found: list[_Candidate] = []
         if step == self._steps:
@@ -229,7 +229,7 @@ class _Chooser:
         return None
 
     def _run(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """Return the output of a run of a step as a candidate; None if parts of the output were not collected."""
+        """Return a candidate that is the output of a run of a step; None if parts of the output were not collected."""
         parts = self._best(first, after, step)
         if not parts or sum(one.end - one.start for one in parts) != self._outputs[step - 1][1][first]:
             return None
@@ -249,7 +249,7 @@ def _runs(columns: tuple[array[int], array[int]], first: int, after: int) -> Ite
 
 
 def _heaviest(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Return disjoint ranges that cover most bytes and, among equal choices, have the fewest dead bytes.
+    """Return disjoint candidates that together cover most bytes. Among equal choices, choose the fewest dead bytes.
 
     This is weighted interval scheduling: ranges are sorted by end, and each range is either left out or added to the
     best choice of ranges that end before it.

@@ -1,4 +1,4 @@
-"""Reads from the segments which entries failed for good, with the reasons and the places in the source."""
+"""Reads from the segments which entries failed for good, why they failed, and where they are in the source."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries of a job in order, with the reasons that the segments contain.
+    """Yield the dead entries of a job in the order of the source, each with its reason.
 
     Args:
         notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
@@ -87,7 +87,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
-    """Return how many entries of the source are dead; None if the notes do not say how many entries a message had.
+    """Return how many entries of the source are dead; None if upload notes do not say how many entries a message had.
 
     If an entry of an earlier step's output died, all source entries from which its message was made count as dead.
     """
@@ -105,7 +105,7 @@ def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None)
 
 
 def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
-    """Yield the list of dead entries in blocks."""
+    """Yield blocks of bytes of the file that lists the dead entries."""
     held: list[bytes] = []
     size = 0
     for one in dead:
@@ -135,7 +135,7 @@ def kind_of(reason: str) -> str:
 
 
 def _in_file(dead: Dead, file: Beginning) -> Dead:
-    """Return dead entries with record and line numbers that count within the entries' own file."""
+    """Return dead entries with the record and line numbers that the entries have in their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
     return dead._replace(record=record, line=line, file=file.name)

@@ -1,4 +1,4 @@
-"""Downloads all messages of a topic into one file, by way of segments in a folder beside the file."""
+"""Downloads all messages of a topic into one file. Meanwhile, the messages are stored in a folder beside the file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def download(
     receive_message_timeout: float = 20,
     on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
 ) -> Downloaded:
-    r"""Write all messages of a topic into a file, one entry per line: each source in order, and no message twice.
+    r"""Write all messages of a topic into a file, one entry per line: each source in order, no message twice.
 
     Messages are acknowledged as soon as the messages are on disk, in a folder `<file>.parts`. The file itself appears
     at the end, complete. If a source is incomplete, the folder stays, so that a later download can add messages that
@@ -54,7 +54,7 @@ def download(
 
     Args:
         path: the path of the file to write; messages without lineage are written at the end.
-        receive_message_timeout: seconds without a message after which the topic counts as empty.
+        receive_message_timeout: after how many seconds without a message the topic is regarded as empty.
         on_progress: called with how many messages and how many entries were just stored.
 
     Raises:

@@ -29,16 +29,16 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
-"""How many receivers drain a topic. The constants below limit what each receiver holds, so memory is bounded."""
+"""How many receivers drain a topic. The constants below limit the memory that each receiver uses."""
 PULLED_TOGETHER: Final = 30
 """How many messages a receiver pulls at most at a time. These messages fit into memory even at the largest size."""
 PULLED_BYTES: Final = 4 * MIB
 """A receiver pulls fewer messages if, judging by recent messages, their bytes would exceed this number."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
-"""A receiver stores its held messages as soon as it holds this many messages, or this many bytes."""
+"""A receiver stores its messages in memory as soon as it has this many messages, or this many bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
-"""Bodies in S3 are fetched at the same time up to this many bytes; a larger body is fetched alone."""
+"""Bodies in S3 are fetched in parallel, together at most this many bytes. A larger body is fetched alone."""
 DEADLINE_SECONDS: Final = 300
 _SEGMENT_SECONDS: Final = 60.0
 _WRITES_IN_FLIGHT: Final = 8
@@ -62,7 +62,7 @@ class Drained:
 
 
 class _Pace:
-    """Decides how many messages all receivers pull at a time, by the size of recent messages."""
+    """Decides how many messages all receivers together pull at a time, depending on the size of recent messages."""
 
     def __init__(self) -> None:
         self._size = 0.0
@@ -84,9 +84,9 @@ class Drainer:
     """Collects a topic's messages.
 
     Attributes:
-        deadline: how many seconds held messages are locked; the lock is renewed if storing takes longer.
+        deadline: for how many seconds pulled messages are hidden from other receivers; renewed if storing takes longer.
         keeps_headers: whether to store the headers that messages carry. This is needed if the processors that sent the
-            messages use another store or no store.
+            messages do not use the same store as this drainer.
     """
 
     topic: Topic
@@ -99,7 +99,7 @@ class Drainer:
     _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def keep_header(self, message: Message) -> None:
-        """Store the header of a step's outputs, which a message carries, if `keeps_headers`.
+        """If `keeps_headers`, store the header of a step's outputs. A message carries this header.
 
         The header of the source itself is a separate message.
 
@@ -129,7 +129,7 @@ class Drainer:
         """Store and acknowledge messages until no more arrive or time is up.
 
         Args:
-            receive_message_timeout: seconds without a message after which the topic counts as empty.
+            receive_message_timeout: after how many seconds without a message the topic is regarded as empty.
             time_left: a function that returns how many seconds are left.
             on_progress: called with the numbers of messages and entries that were just stored.
 
@@ -196,7 +196,7 @@ class _Receiver:
                     return self.drained
 
     def _take(self, one: Pulled, lease: Lease) -> None:
-        """Hold a message; if the held messages are enough for a segment, store all held messages."""
+        """Keep a message in memory. If the messages in memory are enough for a segment, store all of them."""
         elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
         # A large message is stored at once, while this receiver reserves all memory, so that only one large message is
         # in memory at a time.
@@ -222,7 +222,7 @@ class _Receiver:
         )
 
     def _store(self, lease: Lease) -> None:
-        """Store and acknowledge the held messages; do nothing if no messages are held."""
+        """Store and acknowledge the messages in memory; do nothing if no messages are in memory."""
         held, drainer = self.held, self.drainer
         if held.pulled:
             # guard[topic = drainer.topic.name; self._acknowledge(held.pulled)]: messages are acknowledged only after

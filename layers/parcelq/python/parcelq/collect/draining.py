@@ -1,4 +1,4 @@
-"""Drains the output topic with as many invocations as needed, and publishes looks at jobs of drained messages."""
+"""Drains the output topic with as many invocations as needed, and schedules a check (a look) of each drained job."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from parcelq.jobs.look import MESSAGES_OF_A_DRAINER, Look, more_drainers
 from parcelq.topics.topic import Topic
 
 DRAIN_SHARE: Final = 0.6
-"""The share of an invocation's time for draining; the remaining time is for writing results."""
+"""The share of an invocation's time that is used for draining. The remaining time is used for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
-"""How many seconds a look drains at most, so that its findings are not late; further looks continue draining."""
+"""How many seconds an invocation that received a look drains at most, so that the check is not late. Draining continues
+in further invocations.
+"""
 LOCKED_SECONDS: Final = 60
-"""How many seconds looks stay locked. The lock is renewed after half of this time, so looks of a dead function are
-delivered again soon.
+"""For how many seconds received looks are hidden from other invocations. The time is renewed after its half. So if an
+invocation dies, its looks are delivered again soon.
 """
 DRAIN_PAUSE: Final = 10
 VAIN_DRAIN_PAUSE: Final = 30
 VAIN_DRAINS: Final = 3
-"""How many seconds are between looks that only drain, and how many such looks in a row must find nothing before no more
-are published. Several looks are needed because the message counts of SQS lag.
+"""How many seconds are between looks that only drain, and how many such looks in a row must find empty topics until no
+more are published. Several are needed because SQS counts messages with a delay.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """Drains the output topic, which is the first task of every invocation that takes looks.
+    """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first.
 
     Attributes:
-        looker: the object that takes the looks.
+        looker: the object that checks jobs.
         output: the topic from which results are collected.
         looks: the topic of looks.
-        due: maps the id of a job that this instance knows to the time when the job's next look is due.
+        due: maps the id of a known job to the time when the next look at the job is due.
     """
 
     looker: Looker
@@ -45,7 +47,7 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic, and start invocations that drain remaining messages and look at the drained jobs.
+        """Drain the output topic. Start other invocations, which drain remaining messages and check the drained jobs.
 
         Args:
             looks: the looks that the invocation received.

@@ -46,8 +46,8 @@ class Finisher:
         destination: the prefix of the results' keys.
         results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
-        replaces: whether a job's result replaces any existing result. If False, the result of a newer put stays, and a
-            complete result of the same source stays.
+        replaces: whether a job's result replaces any existing result. If False, the result of a newer upload stays, and
+            a complete result of the same source stays.
         names: a function that returns the names of a source's result; None if the usual names are used.
         versions: versions of the steps for the report, in addition to the versions that the messages name.
         recipe: the steps, settings and other options of a run on one machine, for the report.
@@ -90,7 +90,8 @@ class Finisher:
         segments are checked first, so that a long job delays few other jobs.
 
         Args:
-            may_go_on: called before each job; if False is returned, the remaining jobs are yielded as not looked at.
+            may_go_on: called before each job. If the call returns False, the remaining jobs are yielded without a
+                check.
         """
         for keys in self.unfinished():
             if may_go_on():
@@ -99,7 +100,7 @@ class Finisher:
                 yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
 
     def unfinished(self) -> list[list[str]]:
-        """Return the keys in the folder of every job with new segments; see `finish_all`."""
+        """For each job that has new segments, return the list of all keys in the job's folder. See `finish_all`."""
         jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
         random.shuffle(jobs)
         return sorted(jobs, key=len)
@@ -128,9 +129,7 @@ class Finisher:
         return see(self.store, self.topic, keys, self.now(), whole=whole)
 
     def is_waiting(self, source: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a large result are still being written, so that nothing else must be done now; see
-        `LargeResults`.
-        """
+        """Return whether parts of a large result are still being written, so the job must wait; see `LargeResults`."""
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
 
     def finish(
@@ -238,7 +237,7 @@ class Finisher:
             yield SourceState(source, 0, None, 0, 0, problem=str(error))
 
     def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
-        """Write messages without lineage to separate files, each message once.
+        """Write messages without lineage to files of their own, and write no message twice.
 
         Each segment is written to one file, which has the segment's name. So repeated calls write the same files, even
         at the same time or after more messages arrived, and no message is lost if segments are deleted.
@@ -269,17 +268,17 @@ class Finisher:
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
-        """Return whether the existing result of the same source must stay, given its state: the result is complete, and
-        is equal or must not be replaced.
+        """Return whether the existing result with this `state` must stay. It must stay if it is complete and either
+        equals the new result or must not be replaced.
         """
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:
-        """Return whether a job ended, not whole, with exactly these segments. This needs no request."""
+        """Return whether a job ended incomplete, and had exactly these segments at its end. No request is sent."""
         return any(key.rpartition("/")[2] == self._finished_name(keys) for key in keys)
 
     def note_nothing_new(self, keys: Sequence[str]) -> None:
-        """Mark that a job ended with exactly these segments, so that `unfinished` leaves it out."""
+        """Mark a job as ended with exactly these segments, so that `unfinished` leaves the job out."""
         place = keys[0].rpartition("/")[0]
         self.store.put(f"{place}/{self._finished_name(keys)}")
         self.store.delete(key for key in keys if key.rpartition("/")[2].startswith(_FINISHED))

@@ -46,7 +46,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
 
 
 def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> dict[str, Any]:
-    """Return details for the job's record: the count of entries, the map, and the reason of the first dead entry."""
+    """Return values for attributes of `Found`: the count of entries, the map, and why the first dead entry failed."""
     drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
     if resolution.total is not None:
         drawn["map"] = line_of(source_map_of(collected, resolution, LINE_CELLS))

@@ -22,7 +22,7 @@ _ROW_BYTES: Final = 400
 
 
 class Room:
-    """An amount of memory that threads share; a thread waits until enough memory is free."""
+    """An amount of memory that several threads share. A thread that needs memory waits until enough is free."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -45,7 +45,7 @@ class Room:
 
 @dataclass(slots=True)
 class Held:
-    """Messages that a receiver has pulled but not stored yet, as receipts and pieces without the messages' texts."""
+    """Messages that a receiver has pulled but not stored yet, without the texts in which the messages arrived."""
 
     since: float
     first: datetime

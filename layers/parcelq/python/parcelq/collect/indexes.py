@@ -18,13 +18,13 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""How many bytes of all indexes together are read in the same requests as the indexes' heads."""
+"""How many bytes the requests that read the heads of indexes read in addition, for all indexes together."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""If a job has few segments, this many bytes of each are read at once, so that a small segment needs one request."""
+"""If a job has few segments, this many bytes of each segment are read at once. So a small segment needs one request."""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -37,7 +37,7 @@ class Index:
         first: when the first message was pulled, ISO 8601.
         total: how many bytes the source has; None if no message says this.
         count: how many rows the index has.
-        steps: how many steps' slices fit into a row.
+        steps: for how many steps a row can contain a slice of the step's output.
         segments: keys of the segments to which the rows refer by number. A segment's index has only the segment's key.
         processing: the costs that the messages carry.
         draining: the cost of collecting these messages.
@@ -60,14 +60,12 @@ class Index:
 
     @property
     def bodies_ahead(self) -> tuple[int, bytes] | None:
-        """The offset and content of those bytes after the segment's index that were read with it; None if there are
-        none.
-        """
+        """The bytes just after the index, if they were read together with the index, and their offset; else None."""
         return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:
-        """Return a function that reads rows, widened so that slices of `steps` steps fit. In these rows, the index's
-        first segment has the number `number`.
+        """Return a function that reads rows, each with fields for the slices of `steps` steps. In these rows, the
+        index's first segment has the number `number`.
 
         The function raises ParcelqError, AwsError, StoreError or OSError if rows cannot be read.
         """

@@ -1,9 +1,10 @@
-"""Large results: several invocations write the parts of one multipart upload in parallel, from an unchanging plan.
+"""Large results: several invocations write the parts of one multipart upload in parallel, following a fixed plan.
 
-A look stores the plan and publishes tasks for the parts. A task depends only on the plan and the segments, so a part
-that is written twice has the same bytes. A look that finds all parts completes the upload, if the object to replace has
-not changed. So any invocation may die, and tasks may be delivered twice. If parts are still missing after a while,
-tasks for these parts are published again. A plan that no longer matches the job is deleted, and its upload is aborted.
+A look (a scheduled check of a job) stores the plan, and publishes tasks to write the parts. A task depends only on the
+plan and the segments, so a part that is written twice has the same bytes. The look that finds all parts completes the
+upload, if the object to replace has not changed. So any invocation may die, and tasks may be delivered twice. If parts
+are still missing after a while, tasks for these parts are published again. A plan that no longer matches the job is
+deleted, and its upload is aborted.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ LARGE: Final = 256 * MIB
 STALLED_SECONDS: Final = 60.0
 """Tasks are published again if no part was written for this many seconds."""
 TASK_BYTES: Final = 128 * MIB
-"""About how many bytes the parts of one task have together; an invocation gets up to ten tasks."""
+"""About how many bytes all parts of one task have together. An invocation gets up to ten tasks."""
 HELD_BYTES: Final = 384 * MIB
 PARTS_IN_FLIGHT: Final = 4
-"""How many parts are written in parallel, if these parts together have at most the bytes of a task."""
+"""How many parts are written in parallel at most; together these parts have at most as many bytes as one task."""
 
 
 class LargeResults(NamedTuple):
@@ -52,7 +53,7 @@ class LargeResults(NamedTuple):
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
-        """Continue a result: complete it if all parts exist; otherwise store the plan and publish tasks for parts.
+        """Complete a result if all parts exist. Otherwise store the plan, and publish tasks to write the missing parts.
 
         Args:
             keys: the keys in the job's folder.
@@ -72,7 +73,7 @@ class LargeResults(NamedTuple):
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a result are missing and the job has no new segments. Ask for late parts again.
+        """Return whether parts of a result are missing and the job has no new segments. If parts are late, ask again.
 
         Args:
             keys: the keys in the job's folder.
@@ -127,7 +128,7 @@ class LargeResults(NamedTuple):
                 self._drop(plan)
 
     def _all_parts(self, plan: Plan) -> list[str] | None:
-        """Return the etags of all parts. If parts are missing, publish tasks for them and return None. See `_there`."""
+        """Return the etags of all parts. If parts are missing, publish tasks and return None. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
         if missing:
@@ -135,7 +136,7 @@ class LargeResults(NamedTuple):
         return None if missing else [etag for _, etag in sorted(there.items())]
 
     def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
-        """Return the etags of the existing parts, by part number. Raises NotFoundError if the upload does not exist."""
+        """Return a dict from number to etag of existing parts. Raises NotFoundError if the upload does not exist."""
         found = self.results.parts(plan.key, plan.upload, first, last or plan.count)
         # guard[True]: a part counts only if it has as many bytes as the plan says
         return {number: one.etag for number, one in found.items() if one.size == plan.bytes_of(number)}
@@ -188,7 +189,7 @@ class LargeResults(NamedTuple):
 
 
 def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
-    """Yield tasks for missing parts. A task may span existing parts, which are not written again."""
+    """Yield tasks to write missing parts. Existing parts in the range of a task are not written again."""
     most = max(1, TASK_BYTES // plan.part)
     for at in range(0, len(missing), most):
         yield PartTask(plan.place, missing[at], missing[min(at + most, len(missing)) - 1])

@@ -1,8 +1,8 @@
-"""Takes a look at a job: merges new segments, decides what to do next, and does this work.
+"""Takes a look at a job (checks the job): merges new segments, decides what to do next, and does this work.
 
 `jobs.changes` decides what to do next, from the job's record and the findings of the look. This module does the work,
 then writes the job's record, which says that the work is done, then publishes the next look. Because of this order, a
-look may be interrupted at any moment, and a look that is taken twice at worst repeats the same work.
+look may be interrupted at any moment. If a look is taken twice, the same work is at worst repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 PARTS_SECONDS: Final = 2.0
-"""Seconds until the next look at a job if parts of its result are being written."""
+"""After how many seconds a job is checked again while parts of the job's result are being written."""
 FINISHED: Final = "Parcelq job finished"
 STOPPED: Final = "Parcelq job stopped"
 """The `detail-type` of the events that are sent when a job ends."""
@@ -42,7 +42,7 @@ class Taken(NamedTuple):
     """The outcome of a look.
 
     Attributes:
-        again: seconds after which the look's message should be delivered again; None if the message can be
+        again: after how many seconds the look's message should be delivered again; None if the message can be
             acknowledged.
         state: the progress of the job's source; None if no look was taken.
     """
@@ -52,7 +52,7 @@ class Taken(NamedTuple):
 
 
 class Looker(NamedTuple):
-    """Takes looks at the jobs of a stack.
+    """Checks the jobs of a stack; each check is a look.
 
     Attributes:
         jobs: the stack's jobs.
@@ -62,8 +62,8 @@ class Looker(NamedTuple):
         bucket: the stack's bucket.
         input_topic: name of the topic for the records of a source, if the job's record does not name a topic.
         tell: a function that sends an event that a job ended, given the event's kind and content.
-        quiet_seconds: seconds without a message after which missing records are published again.
-        spent: a function that returns the resources used since its last call.
+        quiet_seconds: after how many seconds without a message missing records are published again.
+        spent: a function that returns the resources that were used since the function's last call.
     """
 
     jobs: Jobs
@@ -77,7 +77,7 @@ class Looker(NamedTuple):
     spent: Callable[[], Spent] = Spent
 
     def take(self, look: Look) -> Taken:
-        """Take the look that a message asks for, and publish the next look.
+        """Check a job because a message asks for this check, and publish the message for the next check.
 
         Raises:
             ParcelqError, OSError: an object cannot be read or written; the look should be delivered again.
@@ -108,7 +108,7 @@ class Looker(NamedTuple):
             return Taken(again=LATE_SECONDS)
 
     def look_now(self, keys: Sequence[str]) -> SourceState | None:
-        """Take a look without a message, given the keys in the job's folder. Return None if the job needs no look."""
+        """Check a job without a message, given the keys in the job's folder. Return None if the job needs no check."""
         job = keys[0].split("/")[2]
         found = read_job(self.jobs.store, job) or self._adopt(Look(job))
         if found is None:
@@ -128,7 +128,7 @@ class Looker(NamedTuple):
 
     @staticmethod
     def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
-        """Return what to do with a look; a look without a number wakes a job that has ended."""
+        """Return what to do with a received look. If the look has no number and the job has ended, wake the job."""
         if look.number or record.is_looked_at:
             return verdict(record, look.number, now)
         return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
@@ -144,7 +144,7 @@ class Looker(NamedTuple):
         return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
 
     def _look(self, record: JobRecord, etag: str) -> SourceState:
-        """Check a job, do what the findings require, and write the job's record; see `take`."""
+        """Check a job, do the work that the findings require, and write the job's record. See `take`."""
         began = self.jobs.now()
         job = JobKey(record.source, record.workflow)
         keys = self.finisher.keys_of(job)
@@ -185,7 +185,7 @@ class Looker(NamedTuple):
     def _found(
         self, record: JobRecord, keys: Sequence[str], now: float, *, whole: bool = False
     ) -> tuple[Seen | None, list[Note], JobRecord, Next]:
-        """Return what a look at a job finds, and what follows from it; with `whole`, all of a large job is read."""
+        """Return the findings of a check of a job, and what to do next. If `whole`, all messages are read."""
         seen = self.finisher.see(keys, whole=whole) if segments_among(keys) else None
         notes = self._notes(record, seen, now)
         empty = self._are_empty(record) if self._wants_counts(record, keys, now) else None
@@ -196,7 +196,7 @@ class Looker(NamedTuple):
         return seen, notes, new, following
 
     def _wait(self, record: JobRecord, etag: str, now: float) -> SourceState:
-        """Only publish another look soon, because other invocations still write parts of the job's result."""
+        """Only publish the next look, due soon, because other invocations still write parts of the job's result."""
         new = replace(record, look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
         write_job(self.jobs.store, new, etag)
         self.jobs.publish(new)
@@ -229,16 +229,14 @@ class Looker(NamedTuple):
         _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
 
     def _tidy(self, record: JobRecord) -> None:
-        """Delete the remains of a completed job, if the invocation that finished it was killed or messages arrived
-        late.
-        """
+        """Delete remaining objects of a completed job, because deletion was interrupted or messages arrived late."""
         if record.is_whole:
             keys = self.finisher.keys_of(JobKey(record.source, record.workflow))
             if keys:
                 self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the content of the event of an ended job: job record, and report without dead entries or holes."""
+        """Return the content of the event that a job ended: job record, and report without dead entries and holes."""
         if record.result and report is None:
             try:
                 report = json.loads(self.finisher.reporter.read(record.result))

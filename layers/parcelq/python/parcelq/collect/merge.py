@@ -34,7 +34,7 @@ class _Window:
 
     @property
     def first(self) -> bytes:
-        """The next row of the window."""
+        """The first row of the window."""
         return self._rows[self._at]
 
     @property
@@ -72,8 +72,9 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     """Yield the rows of sorted indexes in order, in chunks of about `held` rows.
 
     Args:
-        indexes: for each index, how many rows it has, and a function that reads its next rows.
-        held: how many rows of all indexes together are in memory.
+        indexes: a pair for each index: how many rows the index has, and a function that reads the next rows of the
+            index.
+        held: about how many rows are in memory, counting all indexes together.
     """
     some = [index for index in indexes if index[0]]
     size = max(_FEWEST, held // max(1, len(some)))

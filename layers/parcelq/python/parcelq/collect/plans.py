@@ -2,7 +2,7 @@
 
     <digest of the result's key>-<digest>.plan                  the plan, in the job's folder
     <digest of the result's key>-<digest>.plan.asked            when tasks for parts were last published
-    <digest of the result's key>-<digest>-<random>.extents      the places of all parts' bytes, three numbers per place
+    <digest of the result's key>-<digest>-<random>.extents      the places of all parts' bytes, three numbers each
 
 The second digest covers everything that determines the result: its metadata with the state of the resolution, its size,
 its parts, and the object to replace.
@@ -72,7 +72,7 @@ class Wanted(NamedTuple):
     Attributes:
         seen: the etag of the object that the result replaces; None if no object may exist.
         segments: keys of the objects that contain the bytes of the result.
-        extents: yields the places of the result's bytes; can be iterated only once.
+        extents: an iterable of the places of the result's bytes, which can be iterated only once.
     """
 
     key: str
@@ -83,7 +83,7 @@ class Wanted(NamedTuple):
     extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
-        """Return the key of the result's plan. Equal keys mean that results have equal bytes and equal conditions."""
+        """Return the key of the result's plan. Results with equal keys have equal bytes and equal conditions."""
         told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
         return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
 
@@ -130,7 +130,7 @@ class Plan:
 
 
 def read_plan(store: Store, key: str) -> Plan | None:
-    """Read a plan; None if the plan does not exist. Raises ParcelqError if the object is not a plan."""
+    """Return a plan; None if the plan does not exist. Raises ParcelqError if the object is not a plan."""
     try:
         told: Any = json.loads(store.read(key))
         return Plan(**{**told, "segments": tuple(told["segments"]), "ends": tuple(told["ends"])})
@@ -176,7 +176,7 @@ def digest_of(values: Iterable[Any]) -> str:
 
 
 def plans_among(keys: Sequence[str], result: str = "") -> list[str]:
-    """Return those keys of a job that are keys of plans: the plans of one result, or of all results by default."""
+    """Return only the keys of plans, given the keys of a job: plans of one result, or by default of all results."""
     start = _start(keys[0].rpartition("/")[0] + "/", result) if keys and result else ""
     return [key for key in keys if key.startswith(start) and key.endswith(PLAN)]
 

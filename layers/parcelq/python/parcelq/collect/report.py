@@ -17,7 +17,7 @@ from parcelq.upload.notes import Note, entries_in
 
 
 class Entries(NamedTuple):
-    """How many entries a source and its result have. `read` is the sum of `done`, `dead` and `missing`.
+    """How many entries of a source are done, dead and missing. `read` is the sum of these three numbers.
 
     If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if the
     notes do not say how many entries were published. `dead` is None if the notes do not say how many entries a message
@@ -32,7 +32,7 @@ class Entries(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """One of several files that form a source: the name that the user gave, and counts of bytes and entries."""
+    """One of several files that form a source: the name that the user gave, and how many bytes and entries it has."""
 
     file: str
     bytes: int
@@ -45,7 +45,7 @@ class Report:
 
     Attributes:
         source: the attribute `Source`.
-        version: identifies the put of the object: the object's version id if any, else the event's sequencer.
+        version: identifies the upload of the object: the object's version id if any, else the event's sequencer.
         result: the place of the result.
         state: a digest of everything that determines the result; the result's metadata contains the same digest.
         format: the source's record format; empty if the notes of the upload do not say.
@@ -53,13 +53,13 @@ class Report:
             unknown.
         one_stream: why the source could not be cut into ranges; empty if the source could be cut.
         warnings: warnings for the user: `doubts`, and oddities of the source's compression.
-        doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
+        doubts: reasons why the result may differ from what one run over the whole source would write; see `yields`.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
         dead: the dead entries with their reasons; only the first dead entries if there are many.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         holes: byte ranges of the source that are missing; empty if the result is finished.
         duplicates: how many messages were dropped as duplicates.
-        healings: how often missing records were published again.
+        healings: how many times missing records of the source were published again.
         complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
             there are no doubts.
         files: the files that form the source, with the bytes and entries of each; empty for a single file.
@@ -132,7 +132,7 @@ def report_of(
         written: how many bytes the result has; 0 if the result is not written.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         listed: how many dead entries the report lists at most.
-        healings: how often missing records were published again.
+        healings: how many times missing records of the source were published again.
         looks: the cost of looks at the job so far.
     """
     put, indexes = Source.parse(source), collected.indexes

@@ -52,7 +52,7 @@ class Reporter:
         return self.out.read(result + REPORT, 0, _REPORT_BYTES)
 
     def of_state(self, source: str, result: str, state: str) -> Mapping[str, Any] | None:
-        """Return the report beside a result; None if no report of this source and state exists."""
+        """Return the report beside a result; None if there is no report that belongs to this source and this state."""
         try:
             report: dict[str, Any] = json.loads(self.read(result))
             return report if (report.get("source"), report.get("state")) == (source, state) else None
@@ -113,7 +113,7 @@ class Reporter:
                 return cast("dict[str, Any]", json.loads(report.to_json()))
 
     def write_stopped(self, record: JobRecord, keys: Sequence[str], names: ResultNames) -> None:
-        """Write list of dead entries, page and report of a stopped or cancelled job, beside the place for its result.
+        """Write the list of dead entries, page and report of a stopped or cancelled job, beside the key of its result.
 
         If an earlier result exists at that place, the report of the earlier result stays. The figures of the stopped
         job are in the job's record in any case.
@@ -179,12 +179,12 @@ def metadata_of(name: str, state: str) -> dict[str, str]:
 
 
 def state_in(present: Stored | None, name: str) -> str:
-    """Return the state of an existing result; empty if the result is missing or belongs to another source."""
+    """Return the state in a result's metadata; empty if the result does not exist or belongs to another source."""
     if present is None or present.metadata.get(_ID) != source_id(name):
         return ""
     return present.metadata.get(_STATE, "")
 
 
 def is_newer(present: Stored, source: Source) -> bool:
-    """Return whether an existing result belongs to a later put of the same file."""
+    """Return whether an existing result belongs to a later upload of the same file."""
     return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order

@@ -68,7 +68,7 @@ class Resolution:
         covered: how many bytes of the source have collected results.
         dead: how many entries failed for good, in `dead_messages` messages.
         dead_bytes: how many bytes of the source are in messages with dead entries.
-        missing: how many bytes of the source are known to be neither covered nor dead.
+        missing: how many bytes of the source are known to have neither a result nor a dead entry.
         holes: the first of all `hole_count` ranges of missing bytes, in order; at most `MOST_HOLES` ranges.
         entries: how many entries the result has.
         ran: how many entries of the source successful runs got, as far as the messages say.
@@ -107,7 +107,7 @@ class Resolution:
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return this resolution if its size is known; otherwise a copy of size `total` with a missing end."""
+        """Return this resolution if its `total` is known; otherwise a copy with the size `total` and a missing end."""
         if self.total is not None or total is None:
             return self
         at = self.covered + self.dead_bytes + self.missing
@@ -155,7 +155,7 @@ class Collected:
         return merged(all_indexes(self.indexes, self.store))
 
     def touched(self) -> int:
-        """Return how many bytes of the source are covered by any message."""
+        """Return how many bytes of the source any message was made from, including messages with dead entries."""
         at = touched = 0
         for rows in self.rows():
             for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
@@ -165,7 +165,7 @@ class Collected:
 
     @property
     def words(self) -> int:
-        """How many words a row of this job has."""
+        """How many numbers a row of this job has."""
         return words_of(max((index.steps for index in self.indexes), default=0))
 
     def choices(self) -> Iterator[Choice]:
@@ -190,7 +190,7 @@ class Collected:
         return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of segments and header, and the places of bytes: first the header's, then `extents`."""
+        """Return the keys of segments and header, and the places of all bytes: the header's, then `extents`."""
         segments = self.segments
         if header is None:
             return segments, extents
@@ -212,7 +212,7 @@ class Collected:
 
 
 class _Counter:
-    """Adds up choices."""
+    """Adds up what `choices` yields to a `Resolution`."""
 
     def __init__(self) -> None:
         self.covered = self.dead = self.dead_messages = self.dead_bytes = self.missing = self.hole_count = 0
@@ -224,7 +224,7 @@ class _Counter:
         self._hashers = [blake2b(digest_size=12) for _ in range(3)]
 
     def add(self, choice: Choice) -> None:
-        """Add the choice from some rows."""
+        """Add what was chosen from some rows."""
         self.covered += choice.covered
         self.dead_bytes += choice.dead
         self.duplicates += choice.duplicates
@@ -275,7 +275,7 @@ class _Counter:
 
 
 def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield the place of each body once, sorted by lineage. Bodies without lineage are in the order of arrival."""
+    """Yield the place of each body once, sorted by lineage. Bodies without lineage come in the order of arrival."""
     bodies = bodies_of(_first_of_each(collected))
     return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 

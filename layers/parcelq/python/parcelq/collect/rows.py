@@ -35,7 +35,7 @@ WORD: Final = 8
 _PLAIN: Final = 7
 _GROUP: Final = 4
 PAYLOAD: Final = 5
-"""How many words a row has from `where` on, which are not part of the lineage."""
+"""How many fields a row has after the lineage; the first of these fields is `where`."""
 WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
 """Indexes of columns, counted from the end of a row; see the module's docstring for their meaning."""
 OFFSET_BITS: Final = 40
@@ -45,25 +45,25 @@ NUMBER: Final = FLAG - 1
 OF_STEP: Final = 1 << 62
 COUNT: Final = OF_STEP - 1
 UNKNOWN: Final = (1 << 64) - 1
-"""The word for an unknown number."""
+"""The value of a field whose number is unknown."""
 _DIGEST_CHARACTERS: Final = 16
 
 Key: TypeAlias = tuple[int, ...]
-"""The words of a row before `where`, without missing groups."""
+"""The fields of a row before `where`, without missing groups."""
 
 
 def words_of(steps: int) -> int:
-    """Return how many words a row needs for slices of this many steps."""
+    """Return how many words of 8 bytes a row needs to contain slices of the outputs of this many steps."""
     return _PLAIN + _GROUP * steps
 
 
 def steps_of(key: Key) -> int:
-    """Return how many steps' slices must fit into a row so that the row can contain these words."""
+    """Return for how many steps a row must have fields so that the row can contain this key."""
     return (len(key) - 2) // _GROUP
 
 
 def key_of(lineage: Lineage) -> Key:
-    """Return the words by which a lineage is sorted."""
+    """Return the numbers by which a lineage is sorted; the numbers are the first fields of a row."""
     words = [lineage.root.start, lineage.root.end]
     for output in lineage.outputs:
         span = output.span
@@ -74,7 +74,7 @@ def key_of(lineage: Lineage) -> Key:
 
 
 def content_of(lineage: Lineage, note: bytes = b"") -> int:
-    """Return the word that distinguishes contents for the same bytes; `note` is the stored text of dead entries."""
+    """Return the field `content` of a row; `note` is the text that is stored for dead entries."""
     if note:
         return _hash(note)
     if not lineage.outputs:
@@ -85,7 +85,7 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
 
 
 def read_of(lineage: Lineage, *, dead: bool) -> int:
-    """Return the word that counts entries of the source; the word is `UNKNOWN` for dead messages."""
+    """Return the field `read` of a row; for a message with dead entries, the field is `UNKNOWN`."""
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None
@@ -99,7 +99,7 @@ def row(key: Key, words: int, where: int, content: int, size: int, entries: int,
 
 
 def moved(data: bytes, words: int, by: int) -> bytes:
-    """Return joined rows, with `by` added to the word `where` of each row."""
+    """Return joined rows, after adding `by` to the field `where` of each row."""
     numbers = _numbers(data)
     column = slice(words + WHERE, None, words)
     numbers[column] = array("Q", [where + by for where in numbers[column]])
@@ -134,11 +134,11 @@ class Columns:
 
     @property
     def steps(self) -> int:
-        """How many groups of words for slices of steps' outputs each row has."""
+        """How many groups of fields for slices of steps' outputs each row has."""
         return (self.words - _PLAIN) // _GROUP
 
     def __getitem__(self, column: int) -> array[int]:
-        """Return a column after the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
+        """Return one of the columns that follow the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
         return self.numbers[self.words + column :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:
@@ -147,7 +147,7 @@ class Columns:
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
     def outputs(self, step: int) -> tuple[array[int], array[int]]:
-        """Return the digests and sizes of the outputs of a step, from 1. A digest is 0 if the row has no slice."""
+        """Return two columns: digest and size of the output of a step (from 1); both are 0 if the row has no slice."""
         first = 4 * step - 2
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 

@@ -1,9 +1,10 @@
-"""Index runs: merged indexes that are stored, so that a look at a large job reads little more than new rows.
+"""Index runs: stored results of merging indexes. Because of index runs, a check of a large job reads mostly new rows.
 
 If a job has many segments, the segments' indexes are merged into an index run, and runs of similar size are merged into
 a larger run. So the number of runs grows only logarithmically. A file `runs.json` beside the segments names the current
 runs and the findings of the last full look. This file is written only if the file has not changed since it was read.
-Runs that the file does not name are ignored. So merging may be killed at any moment, or run twice at the same time.
+Runs that the file does not name are ignored. So the process that merges may be killed at any moment, and two processes
+may merge at the same time.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ FEWEST: Final = 32
 FEWEST_RUNS: Final = 8
 """How many index runs of similar size are merged into one larger run."""
 LARGE: Final = 50_000
-"""A job with at least this many messages is large: a look at a large job does not always read all rows."""
+"""A job with at least this many messages is large. A check of a large job does not always read all rows."""
 MUCH: Final = 8
-"""A large job is read completely if at least one message in this many is new."""
+"""All rows of a large job are read if at least 1 of this number of messages is new."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
 _TRIES: Final = 5
@@ -110,7 +111,7 @@ def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Recor
 
 
 def name_of(segment: str) -> str:
-    """Return the part of a segment's key that identifies the segment in `runs.json`."""
+    """Return the part of a segment's key by which `runs.json` names the segment."""
     return segment.rpartition("/")[2].split("-")[1]
 
 
@@ -141,14 +142,14 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 def read_collected(
     store: Store, topic: str, job: str, read: Callable[[Collected | None], Read], keys: Sequence[str] = ()
 ) -> Read:
-    """Open the collected messages of a job, and return what `read` makes of them.
+    """Open the collected messages of a job, call `read` with them, and return the result of this call.
 
-    If another process merges indexes or finishes the job meanwhile, its keys are listed again and `read` is called
-    again.
+    If another process merges indexes or finishes the job meanwhile, the job's keys are listed again and `read` is
+    called again.
 
     Args:
         job: the job's id.
-        read: called with the collected messages; with None if there are none.
+        read: a function that is called with the collected messages, or with None if no messages are collected.
         keys: the keys in the job's folder, if they were listed before.
 
     Raises:
@@ -168,7 +169,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
 
     Args:
         keys: the keys in the job's folder.
-        now: the time, by which the keys of new index runs are sorted.
+        now: the current time, which becomes part of the keys of new index runs.
 
     Raises:
         NotFoundError: another process merged or deleted indexes that are read here.
@@ -194,7 +195,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
 
 
 def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], written: Sequence[str]) -> Record:
-    """Write the names of these runs into `runs.json`, and delete the runs that the file no longer names."""
+    """Make `runs.json` name these index runs, and delete the index runs that the file no longer names."""
     named = tuple(run.key for run in runs)
     try:
         new = write_record(store, topic, runs[0].job, record._replace(runs=named))
@@ -208,7 +209,7 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
 
 
 def of_one_size(runs: Sequence[Run]) -> list[Run]:
-    """Return runs of similar size if enough such runs exist; else an empty list. The smallest such size is taken."""
+    """Return index runs of similar size if enough such runs exist; else an empty list. The smallest are preferred."""
     by_size: dict[int, list[Run]] = {}
     for run in runs:
         by_size.setdefault(run.count.bit_length() // 3, []).append(run)

@@ -1,4 +1,4 @@
-"""Determines the state of a job from its segments alone."""
+"""Determines the state of a job only from the job's segments."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class SourceState:
         dead: how many entries failed for good.
         holes: how many byte ranges of the source are missing.
         result: key of the result; empty while the result is not finished.
-        superseded: whether a newer put of the same file already has a result.
+        superseded: whether a newer upload of the same file already has a result.
         problem: why the progress is unknown; empty if the progress is known.
-        looked_at: False if the time was too short to check the source.
+        looked_at: whether the source was checked; False if there was not enough time.
         report: the report beside the result; None if the report is not written yet.
         whole: whether the result has every entry, so that the job's segments are no longer needed.
     """
@@ -56,8 +56,8 @@ class Seen(NamedTuple):
     Attributes:
         keys: the keys in the job's folder.
         source: the attribute `Source`; empty for messages without lineage.
-        resolution: the state of the job. If the job is large and has few new messages, the state that the last full
-            look found.
+        resolution: the state of the job. If the job is large and has few new messages, this is the state that was found
+            when all messages were last read.
         collected: the job's messages; None if the job is large and has few new messages.
     """
 
@@ -79,14 +79,14 @@ class Seen(NamedTuple):
 
 
 def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: bool = False) -> Seen:
-    """Look at a job, and merge its indexes if there are enough of them.
+    """Check a job, and merge the job's indexes if the job has many indexes.
 
     Args:
         store: the store that contains the segments.
         topic: name of the topic that was drained.
         keys: the keys in the job's folder, including at least one segment.
         now: the time of day.
-        whole: whether to read all of a large job, even if little is new. Otherwise its holes may be unknown.
+        whole: whether to read all messages of a large job, even if few are new. If False, holes may stay unknown.
 
     Raises:
         NotFoundError: segments were deleted, because another process has just finished the job.
@@ -122,7 +122,7 @@ def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None
 
 
 def _note_looked(topic: str, collected: Collected, resolution: Resolution, record: Record) -> None:
-    """Store the findings of a look that read all messages of a large job."""
+    """Store the state of a large job after all its messages were read."""
     names = frozenset(map(name_of, collected.segments))
     found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
     looked = Looked(names, collected.count, *found)

@@ -50,7 +50,7 @@ class JobKey(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """The words of a row and the body that a segment stores for a piece (a message, or its dead entries)."""
+    """What a segment stores of a message or of its dead entries: the fields of a row in the index, and the body."""
 
     key: Key
     content: int
@@ -79,7 +79,7 @@ def write_segment(
     processing: Cost = NOTHING,
     draining: Cost = NOTHING,
 ) -> str:
-    """Write pieces of messages of one job as a segment, and return the segment's key.
+    """Write messages of one job, or their dead entries, as a segment, and return the segment's key.
 
     Args:
         job: the job of the messages. If the job has no source, the `lineage` of a piece is the message's id.
@@ -113,20 +113,20 @@ def write_segment(
 
 
 def head_of(job: JobKey, versions: Iterable[str], **about: Any) -> bytes:
-    """Return the head of an index."""
+    """Return the first line of an index, which is JSON padded with spaces."""
     head = {"source": job.source, "workflow": job.workflow, "versions": sorted(set(versions)), **about}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     return text + b" " * (-(len(text) + 1) % WORD) + b"\n"
 
 
 def costs_in_head(processing: Cost, draining: Cost) -> dict[str, Any]:
-    """Return the costs in the form of an index's head; empty if no costs were counted."""
+    """Return the costs as JSON values for the head of an index; empty if no costs were counted."""
     costs = {"processing": processing, "draining": draining}
     return {name: cost.numbers() for name, cost in costs.items() if cost != NOTHING}
 
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
-    """Return a new key for an index, given how many bytes the index and its head have. Keys are sorted by time."""
+    """Return a new key for an index. The key begins with the time, and ends with the size of index and head."""
     return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
 
 
@@ -147,7 +147,7 @@ def index_size(key: str) -> int:
 
 
 def segment_keys(store: Store, topic: str) -> dict[str, list[str]]:
-    """Return the keys of all objects of a topic's jobs, by the job's id, in the order in which objects were written."""
+    """Return a dict from the id of each job of a topic to the keys of the job's objects, in the order of writing."""
     found: dict[str, list[str]] = {}
     for key in store.keys(folder(topic)):
         found.setdefault(key.split("/")[2], []).append(key)
@@ -155,12 +155,12 @@ def segment_keys(store: Store, topic: str) -> dict[str, list[str]]:
 
 
 def segments_among(keys: Iterable[str]) -> list[str]:
-    """Return those keys of a folder that are segments."""
+    """Return only the keys of segments, given the keys of a folder."""
     return [key for key in keys if key.endswith(SEGMENT_SUFFIX)]
 
 
 def read_notes(data: bytes) -> tuple[str, str, bytes]:
-    """Parse what a segment stores of dead entries: the reason, the attribute `First`, and the entries."""
+    """Parse what a segment stores for dead entries. Return the reason, the attribute `First`, and the entries."""
     line, _, entry = data.partition(b"\n")
     reason, first = json.loads(line)
     return str(reason), str(first), entry

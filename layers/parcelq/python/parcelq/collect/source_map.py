@@ -1,4 +1,4 @@
-"""A map of a source: equal parts from the first byte to the last byte, and the state of each part."""
+"""A map of a source. The source is divided into parts of equal size, and the map shows the state of each part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parcelq.collect.resolution import Collected, Resolution
 CELLS: Final = 240
 """How many parts a map has; fewer if the source has fewer bytes."""
 LINE_CELLS: Final = 60
-"""How many parts a map has if it is one line on a terminal."""
+"""How many parts a map has if the map is printed as one line."""
 KINDS: Final = {"=": "done", "x": "dead", ".": "missing", "?": "both"}
 """Maps a letter in the map of a job's record to the state of a part."""
 _LETTERS: Final = {kind: letter for letter, kind in KINDS.items()}
@@ -109,7 +109,7 @@ def line_of(cells: Iterable[Cell]) -> str:
 
 
 def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> SourceMap:
-    """Draw the map of a job with missing ranges only. If no message says the source's size, see `Resolution.up_to`."""
+    """Return the map of a job without dead entries. If the source's size is unknown, see `Resolution.up_to`."""
     drawn = SourceMap(resolution.total or 0, cells)
     for start, end in collected.holes(resolution):
         drawn.add_missing(start, end)
@@ -117,7 +117,7 @@ def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS)
 
 
 def source_map_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> tuple[Cell, ...]:
-    """Draw the map of a job from rows alone, without reading the texts of dead entries; see `missing_of`."""
+    """Return the map of a job with dead entries, without reading the texts of dead entries; see `missing_of`."""
     drawn = missing_of(collected, resolution, cells)
     if resolution.has_dead:
         for row in collected.dead():

@@ -24,7 +24,7 @@ _REASON_TOLD: Final = 300
 
 
 class Share(NamedTuple):
-    """A part of a source: in bytes, in percent, and in entries."""
+    """The size of a part of a source, in bytes, in percent of the source, and in entries."""
 
     bytes: int | None
     percent: float | None
@@ -109,7 +109,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     Args:
         topic: name of the topic from which results are collected. Sources with another output topic are left out.
     """
-    # Notes are read before the segments, so that a job that finishes meanwhile does not count as missing.
+    # Notes are read before the segments, so that a job that finishes meanwhile is not reported as missing.
     noted = noted_sources(store)
     unread: set[str] = set()
 
@@ -128,7 +128,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
             noted.pop(status.source, None)
             yield status
     for source, notes in noted.items():
-        # What cannot be read is not missing.
+        # Messages that cannot be read are not reported as missing.
         is_read = unread.isdisjoint(JobKey(source, workflow_name(note.workflow)).id for note in notes)
         if is_read and all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
             yield _status(source, notes, Collected(store, ()))
@@ -181,15 +181,14 @@ def _percent(size: int | None, total: int | None) -> float | None:
 
 
 def _leads_to(note: Note, topic: str) -> bool:
-    """Return whether the results of an upload go to a topic; True if the notes do not name the topic."""
+    """Return whether the results of an upload are published on a topic; also True if the notes do not name a topic."""
     return note.output is None or topic in {note.output, note.topic}
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Return whether a source or a later put of the same file has a complete result, according to the report beside the
-    result.
+    """Return whether, according to a report, a source or a later upload of the same file has a complete result.
 
-    Even if the result is complete, upload notes may exist, because a repeated upload writes its note late.
+    Upload notes may exist although the result is complete, because a repeated upload writes its note late.
     """
     put = Source.parse(source)
     try:

@@ -1,4 +1,4 @@
-"""Collects on request: parses requests to the downloader from the schedule or from users, and checks all jobs."""
+"""Checks all jobs when the schedule or a user sends a request to the downloader, and parses such requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS: Final[Mapping[str, Check]] = {
 
 
 class Request(NamedTuple):
-    """The members of a request to the downloader; the schedule's request has no members."""
+    """The members of a request to the downloader. A request that the schedule sends has no members."""
 
     topic: str | None = None
     destination: str | None = None
@@ -56,7 +56,7 @@ class Request(NamedTuple):
 
 
 def look_at_all(looker: Looker, may_go_on: Callable[[], bool]) -> list[SourceState]:
-    """Take a look at every job that has new messages, and publish lost looks again.
+    """Check every job that has new messages. Publish looks (messages that ask to check a job) again if they were lost.
 
     If a look at a job fails, the other jobs are still checked.
     """

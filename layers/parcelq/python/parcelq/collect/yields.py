@@ -17,15 +17,13 @@ from typing import Final
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
-"""Counts are suspicious if a step that treats each record by itself would produce these counts with less than this
-probability.
-"""
+"""Counts are suspicious if their probability is lower than this for a step that treats records independently."""
 _DEVIATIONS: Final = 3
-"""A difference of at least this many standard deviations does not count as chance."""
+"""A difference of at least this many standard deviations is not regarded as chance."""
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""A loss does not count as chance if at least `_FEWEST_RUNS` runs all lose the same number of entries, and got at least
-`_FEWEST_ENTRIES` times as many entries as they lost.
+"""A loss is not regarded as chance if at least `_FEWEST_RUNS` runs all lose the same number of entries, and these runs
+got at least `_FEWEST_ENTRIES` times as many entries as they lost.
 """
 
 
@@ -100,7 +98,7 @@ class Yields:
         return sum(one.read for one in self.sizes.values())
 
     def doubts(self) -> tuple[str, ...]:
-        """Return sentences about those counts that show that a step does not treat each record by itself."""
+        """Return a sentence for each count that shows that a step does not treat each record independently."""
         if not self.sizes:
             return ()
         usual_digits, usual = max(self.sizes.items(), key=lambda one: one[1].read)
@@ -155,12 +153,12 @@ def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, i
 
 
 def _is_unlikely(rate: float, runs: int) -> bool:
-    """Return whether chance hardly explains that this many runs over single records all write nothing."""
+    """Return whether it is unlikely to be chance that this many runs, each over a single record, all write nothing."""
     return (1 - min(rate, 1.0)) ** runs < _UNLIKELY
 
 
 def _is_less(found: Sized, rate: float) -> bool:
-    """Return whether runs wrote less than chance explains, if a step writes `rate` records per record on average."""
+    """Return whether runs wrote less than chance explains if a step writes `rate` records per record on average."""
     expected = found.read * rate
     variance = expected * max(1 - rate, rate - 1, 0.0)
     return found.written < expected - _DEVIATIONS * max(1.0, sqrt(variance))

@@ -31,7 +31,7 @@ class Assembled(NamedTuple):
     files: Mapping[str, Path]
 
     def with_environments(self, progress: Progress) -> list[Step]:
-        """Return the steps, after installing the dependencies of each step on this machine.
+        """Install the dependencies of each step on this machine, and return the steps with these dependencies.
 
         Raises:
             SettingsError: the dependencies of a step cannot be installed.
@@ -62,7 +62,7 @@ class Assembled(NamedTuple):
 
 
 def from_folder(folder: Path, name: str = "") -> Assembled:
-    """Assemble the workflow of a folder with a `workflow.yaml`, from all files of the folder except hidden files.
+    """Assemble a workflow from a folder with a `workflow.yaml`. The workflow gets all files except hidden files.
 
     Args:
         name: the workflow's name; by default a name derived from the folder's name.
@@ -91,8 +91,8 @@ def from_steps(
 ) -> Assembled:
     """Assemble a workflow of single steps, as `parcelq run --step` names them.
 
-    A step that is a file consists of that file alone; a step that is a folder includes all its files. A step that names
-    a program on the PATH stays a name.
+    A step that is a file consists of that file alone; a step that is a folder includes all its files. If a step names a
+    program on the PATH, no file is included.
 
     Args:
         paths: the steps, in order.
@@ -128,7 +128,7 @@ def from_steps(
 
 
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
-    """Return the assembled workflow with every size, format and limit replaced for which `workflow` gives a value.
+    """Return the assembled workflow, with each size, format and limit replaced if `workflow` has a value for it.
 
     Args:
         workflow: a workflow with the new values; the steps of this workflow are ignored.
@@ -158,5 +158,5 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
 
 
 def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
-    """Return the workflow with this `--workflow-id` for its steps."""
+    """Return the workflow with the value of `--workflow-id` that its steps get."""
     return assembled._replace(steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))

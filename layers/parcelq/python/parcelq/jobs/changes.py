@@ -1,4 +1,4 @@
-"""Pure functions that change a job's record: when a look is taken, and when the job ends, is halted or is woken."""
+"""Pure functions that change a job's record when a look (a check) is taken, or when a job ends, halts or continues."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ SHORTEST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 120.0
 """The shortest and the longest delay of each look after the first; SQS allows at most 900 seconds."""
 STILL_SECONDS: Final = 60.0
-"""The longest delay while a job makes no progress."""
+"""The longest delay of a look while the job makes no progress, in seconds."""
 COUNTING_SECONDS: Final = 20.0
 """The messages on the topics are counted if a job made no progress for this many seconds."""
 QUIET_SECONDS: Final = 90.0
 """A job is stuck if its topics were empty and none of its messages arrived for this many seconds."""
 QUIET_LOOKS: Final = 3
-"""A job counts as stuck only if its topics were empty this many times in a row, because SQS counts approximately."""
+"""A job is regarded as stuck only if its topics were empty this many times in a row, because SQS counts inexactly."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
-"""On a busy stack, a job counts as stuck after this many seconds: the longest deadline of any topic in the template
-plus 15 minutes.
+"""On a busy stack, a job is regarded as stuck after this many seconds without a message. This is the longest deadline
+of any topic in the template, plus 15 minutes.
 """
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
-"""An upload has failed if none of its messages arrived for this many seconds: Lambda drops an event of S3 after 6
-hours.
-"""
+"""An upload has failed if no message arrived for this many seconds. Lambda drops an event of S3 after 6 hours."""
 SHARE: Final = 4.0
 """The delay of the next look is the remaining time divided by this number."""
 
 
 class Found(NamedTuple):
-    """The findings of a look. An attribute that the job's record also has means the same here.
+    """The findings of a look (a check of a job). Attributes that are not listed here mean the same as in `JobRecord`.
 
     Attributes:
         now: the time, in seconds since the epoch.
@@ -46,7 +44,7 @@ class Found(NamedTuple):
         entries: how many entries of the source were processed successfully; None if the look did not count entries.
         reason: why one of the dead entries failed; None if the look did not read a reason.
         map: the map of the source (see `collect.source_map`); None if the look did not draw a map.
-        died_again: whether all redriven entries are done or dead again, as far as the look knows.
+        died_again: whether all redriven entries are done or dead again, according to the collected messages.
     """
 
     now: float
@@ -69,9 +67,7 @@ class Found(NamedTuple):
 
 
 class Next(Enum):
-    """What to do after a look: `LOOK` again later, `FINISH` the job, `HEAL` the job (publish missing records again), or
-    `STOP` the job.
-    """
+    """What to do after a check: `LOOK` again, `FINISH` or `STOP` the job, or publish missing records (`HEAL`)."""
 
     LOOK = auto()
     FINISH = auto()
@@ -85,7 +81,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
     Args:
         record: the job's record before the look.
         found: what the look found in the segments, the upload's notes and the topics.
-        quiet_seconds: seconds without a message after which a job counts as stuck.
+        quiet_seconds: after how many seconds without a message a job is regarded as stuck.
     """
     new = _seen(record, found)
     # guard[False]: a job that was cancelled or stopped is neither healed nor finished
@@ -110,7 +106,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
 def ended(
     record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "", halted: bool = False
 ) -> JobRecord:
-    """Return a job's record after the job ended; if `halted`, the job's remaining messages must not run."""
+    """Return a job's record after the job ended. `halted` says whether the job's remaining messages must not run."""
     new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
     redriven = record.redriven and state is not State.FINISHED
     result = result or record.result
@@ -118,7 +114,7 @@ def ended(
 
 
 def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
-    """Return a job's record after a user halts the job; the next look at the job writes the report."""
+    """Return a job's record after a user halts the job. The next check of the job writes the report."""
     return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
 
 
@@ -147,12 +143,12 @@ def woken(record: JobRecord, now: float) -> JobRecord:
 
 
 def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
-    """Return whether a look that found this many segments should count the messages on the topics."""
+    """Return whether a check of a job that found this many segments should count the messages on the topics."""
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
 
 
 def _seen(record: JobRecord, found: Found) -> JobRecord:
-    """Return the job's record with the findings of a look, and with the next look."""
+    """Return the job's record after adding the findings of a check, and the number and time of the next check."""
     has_moved = found.segments != record.segments
     moved = found.now if has_moved else record.moved
     still = record.still + 1 if found.empty and not has_moved else 0
@@ -216,8 +212,8 @@ def _exceeded(record: JobRecord, now: float) -> str:
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:
-    """Return the seconds until the next look: a fraction of the job's remaining time. If the last look found no
-    progress, return a fraction of the time since the last progress.
+    """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time. If the
+    last look found no progress, return a fraction of the time since the last progress.
 
     The remaining time of a young job is a guess, so no delay is longer than half of the job's age.
     """

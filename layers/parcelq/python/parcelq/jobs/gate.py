@@ -16,8 +16,8 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 OPEN_SECONDS: Final = 3.0
-"""Seconds until the state of a running job is read again. A halted job's state is read each time, because the job may
-be resumed.
+"""For how many seconds the state of a running job is not read again. The state of a halted job is read each time,
+because the job may be resumed.
 """
 _MOST_KNOWN: Final = 10_000
 
@@ -33,7 +33,7 @@ class Gate:
     def is_open(self, source: str, version: str) -> bool:
         """Return whether a job continues, given the attributes `Source` and `Workflow` of its messages.
 
-        If the store does not answer, return True: running a message needlessly is better than losing a message.
+        If the store does not answer, return True, because running a message in vain is better than losing a message.
         """
         if not source:
             return True
@@ -54,7 +54,5 @@ class Gate:
         return True
 
     def passing(self, pulled: Iterable[Pulled]) -> list[Pulled]:
-        """Return the messages whose jobs continue. The caller should acknowledge the messages that are not returned,
-        without running them.
-        """
+        """Return the messages whose jobs continue. The caller should acknowledge other messages, not run them."""
         return [one for one in pulled if self.is_open(one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, ""))]

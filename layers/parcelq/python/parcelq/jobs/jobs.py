@@ -1,4 +1,4 @@
-"""Begins and wakes jobs: first writes the job's record, then publishes a look (a message that asks to check a job)."""
+"""Begins jobs and continues ended jobs: writes the job's record, then publishes a look (a message to check the job)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 WAKING_SECONDS: Final = 1
-"""Seconds by which a look that wakes a job is delayed, so that one of the job's messages has arrived by then."""
+"""By how many seconds a look that wakes a job is delayed, so that a message of the job arrives before the look."""
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
@@ -72,7 +72,7 @@ class Jobs(NamedTuple):
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Write a job record that says why a source cannot be run, unless the job already has a record."""
+        """Write a job record that says why a source cannot be run. If the job already has a record, write nothing."""
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
@@ -87,7 +87,7 @@ class Jobs(NamedTuple):
         version: str = "",
         limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
-        """Return a job's record and the record's etag. If it is missing, create it without publishing a look."""
+        """Return a job's record and the record's etag. If the record is missing, create it but publish no look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
         record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
@@ -100,7 +100,7 @@ class Jobs(NamedTuple):
             return found
 
     def publish(self, record: JobRecord) -> None:
-        """Publish the look that a job's record names, delayed until the look is due.
+        """Publish the look that a job's record names, so that the look is delivered when it is due.
 
         Raises:
             PublishError, AwsError: the look was not published.
@@ -113,7 +113,7 @@ class Jobs(NamedTuple):
         publish_all(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs with a lost look. Only job records that changed since a time are checked."""
+        """Yield the records of jobs whose look was lost. Only job records that changed since `since` are checked."""
         for one in self.store.listing(JOBS):
             if one.modified < since:
                 continue

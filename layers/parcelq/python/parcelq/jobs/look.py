@@ -1,4 +1,4 @@
-"""Looks: messages that ask to check a job, and the decision about what to do with a received look.
+"""Looks: a look is a message that asks to check a job. This module also decides what to do with a received look.
 
 A running job always has one look in the topic. The invocation that takes look number n writes the job's record with
 number n + 1, publishes look n + 1, and acknowledges look n, in this order. So a look may be lost, duplicated or late:
@@ -16,23 +16,23 @@ from parcelq.jobs.record import JobRecord
 from parcelq.lineage.source import Source, job_id
 
 FIRST_SECONDS: Final = 1.0
-"""Seconds from the begin of a job to its first look."""
+"""How many seconds after the start of a job the first look at the job is due."""
 LATE_SECONDS: Final = 30.0
-"""A look that is overdue by this many seconds counts as lost."""
+"""A look that is overdue by this many seconds is regarded as lost."""
 MOST_DRAINERS: Final = 8
 MESSAGES_OF_A_DRAINER: Final = 5_000
-"""The output topic is drained by one more invocation per this many messages on the topic, up to a limit. One invocation
-drains this many messages of 50,000 bytes in about 6 seconds.
+"""For each multiple of this many messages on the output topic, one more invocation drains the topic, up to a limit. One
+invocation drains this many messages of 50,000 bytes in about 6 seconds.
 """
 
 
 class Look(NamedTuple):
-    """A message on the topic of looks.
+    """A message that asks to check a job, or only to drain the output topic.
 
     Attributes:
         job: the job's id; empty if the look only drains the output topic.
         number: number of the look; 0 if messages may have arrived since the job's record was written. If the look only
-            drains, how many times in a row the topics were empty.
+            drains, the number says how many times in a row the topics were empty.
         source: the attribute `Source` of the job's messages if the job may have no record; else empty.
         workflow: the workflow's name, if `source` is given.
     """
@@ -76,7 +76,7 @@ class LookVerdict(Enum):
 
 
 def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
-    """Return what to do with the look of this number, given the job's record."""
+    """Return what to do with a received look that has this number, given the job's record."""
     if not record.is_looked_at:
         return LookVerdict.DROP
     if number >= record.look:
@@ -91,7 +91,7 @@ def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
 
 
 def more_drainers(messages: int, looks: int) -> int:
-    """Return how many looks that only drain should be published.
+    """Return how many more looks should be published that only ask to drain the output topic.
 
     Args:
         messages: how many messages are on the output topic.

@@ -1,7 +1,7 @@
 """The record of a job, the object `jobs/<id>.json`: what the job runs, and how much of the job is done.
 
-Each change is a pure function from one job record to the next. Each write succeeds only if the job's record is still
-the record that was read. The job's record outlives all messages of the job, so the record decides what to do with late
+Each change is a pure function from one job record to the next. A write succeeds only if the job's record has not
+changed since it was read. The job's record outlives all messages of the job, so the record decides what to do with late
 messages. The index runs are not in the job's record but in `runs.json` beside the segments, because index runs and
 segments are deleted together.
 """
@@ -43,12 +43,12 @@ class State(StrEnum):
 
     @property
     def is_ended(self) -> bool:
-        """Whether the job has ended, so that no look at the job is due."""
+        """Whether the job has ended, so that no more checks of the job are due."""
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
 class Cost(NamedTuple):
-    """The cost of looks at a job so far, without draining. The report has the whole cost of a job.
+    """What the looks (checks of a job) have cost so far, without draining. The report has the total cost of the job.
 
     Attributes:
         bytes: how many bytes the source and its result have together.
@@ -63,7 +63,7 @@ class Cost(NamedTuple):
 
     @property
     def whole(self) -> Spent:
-        """The cost as resources used."""
+        """The cost as an amount of resources that were used."""
         return Spent.parse(list(self.spent))
 
     def with_more(self, spent: Spent, size: int) -> Cost:
@@ -82,40 +82,41 @@ class JobRecord:
         versions: versions of the workflow with which the job began or was redriven.
         topic: name of the topic on which the source's records are published; empty if unknown.
         state: the state of the job.
-        look: number of the look that is already published or will be published next.
+        look: number of the look (check of the job) that is already published or will be published next.
         due: when the look `look` is due.
         started: when the job began.
         changed: when this job record was written.
         ended: when the job ended.
-        moved: when a look last found progress.
-        segments: how many segments the job had at the last look.
-        still: how many looks in a row found no progress and all topics of the stack empty.
+        moved: when a check of the job last found progress.
+        segments: how many segments the job had at its last check.
+        still: how many checks in a row found that the job made no progress and all topics of the stack were empty.
         uploaded: whether all of the source is published.
-        generation: how often the job continued after it had ended.
+        generation: how many times the job continued after its end.
         redriven: whether dead entries may have run again since the job last finished.
-        redriven_after: key of the newest segment when they were redriven; empty if unknown, or if entries of an earlier
-            redrive might still run then.
-        left_dead: how many dead messages do not run again since then.
-        total: bytes of the source; None if not known yet.
-        covered: bytes of it whose results were collected.
-        dead: entries that failed for good.
-        dead_bytes: bytes of the source in messages with dead entries.
-        missing: bytes that are neither covered nor dead, as far as known.
-        holes: the first ranges of these bytes.
-        hole_count: number of all ranges.
-        rate: bytes of the source recently done per second.
-        time_left: seconds until all is done at that rate; None if unknown.
-        result: key of the result; empty while there is none.
-        problem: why the job was stopped; empty if it was not.
+        redriven_after: key of the newest segment at the last redrive; empty if unknown, or if entries of an earlier
+            redrive might still have been running.
+        left_dead: how many dead messages did not run again in the last redrive.
+        total: how many bytes the source has; None if not known yet.
+        covered: how many bytes of the source have collected results.
+        dead: how many entries failed for good.
+        dead_bytes: how many bytes of the source are in messages with dead entries.
+        missing: how many bytes of the source are known to be neither covered nor dead.
+        holes: the first ranges of missing bytes.
+        hole_count: how many ranges of missing bytes there are.
+        rate: how many bytes of the source were recently done per second.
+        time_left: in how many seconds the source will be done at this rate; None if unknown.
+        result: key of the result; empty while the result does not exist.
+        problem: why the job was stopped; empty if the job was not stopped.
         limits: the limits that stop the job.
         halted: whether the job's messages must not run, because the job was cancelled or stopped.
         reported: whether the report of a stopped or halted job is written.
-        resumed: when the job last continued after it had ended.
+        resumed: when the job last continued after its end.
         entries: how many entries of the source are known to be processed successfully.
         reason: why one of the dead entries failed.
-        map: one letter per equal part of the source, which says the part's state; see `collect.source_map`.
-        healings: how often missing records were published again.
-        cost: the cost of the looks at the job so far.
+        map: the states of parts of the source, one letter per part; all parts have equal size. See
+            `collect.source_map`.
+        healings: how many times missing records of the source were published again.
+        cost: what the looks at the job have cost so far.
     """
 
     id: str
@@ -170,7 +171,7 @@ class JobRecord:
 
     @property
     def is_looked_at(self) -> bool:
-        """Whether a look at the job should be in the topic."""
+        """Whether the topic of looks should contain a look at the job."""
         return self.wants_report or not self.state.is_ended
 
     @property
@@ -201,14 +202,14 @@ class JobRecord:
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
-    """Return the record of a job that begins now and had no look yet."""
+    """Return the record of a job that begins now and was not checked yet."""
     state = State.UPLOADING if uploading else State.RUNNING
     job = job_id(source, workflow)
     return JobRecord(job, source, workflow, topic=topic, state=state, due=now, started=now, changed=now, moved=now)
 
 
 def key_of(job: str) -> str:
-    """The key of a job's record."""
+    """The key of the object that is a job's record."""
     return f"{JOBS}{job}.json"
 
 

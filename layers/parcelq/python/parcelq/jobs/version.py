@@ -49,7 +49,7 @@ class Version(NamedTuple):
 
     @property
     def room(self) -> int:
-        """The most bytes that this version needs on a function's disk, while its last bundle is unpacked."""
+        """How many bytes of a Lambda function's disk this version needs while its last bundle is being unpacked."""
         return sum(one.room for one in self.bundles) + max(one.size for one in self.bundles)
 
     def to_document(self) -> dict[str, Any]:
@@ -67,7 +67,8 @@ class Version(NamedTuple):
         """Read the document of a version.
 
         Raises:
-            WorkflowError: the document is invalid, or describes another version; the message names every mistake.
+            WorkflowError: the document is invalid, or describes another version; the error's message names every
+                mistake.
         """
         attribute = f"{name}@{version}"
         try:

@@ -54,11 +54,11 @@ class Versions(NamedTuple):
     store: Store
 
     def lacks(self, version: Version) -> list[Bundle]:
-        """Return those bundles of a version that are not stored yet."""
+        """Return the bundles of a version that are not stored yet."""
         return [one for one in version.bundles if not self._has(one)]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are already stored. Jobs get the version only after `make_current`.
+        """Store a version whose bundles are already stored. New jobs use the version only after `make_current`.
 
         Raises:
             WorkflowError: a bundle of the version was deleted meanwhile.
@@ -119,7 +119,7 @@ class Versions(NamedTuple):
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:
-        """Return the version that runs a source, as `<name>@<version>`. The first call decides the version.
+        """Return the version that runs a source, as `<name>@<version>`. The first call for a source fixes the version.
 
         Args:
             folder: the folder in the inbox: a workflow's name, or a name and a version.
@@ -148,7 +148,7 @@ class Versions(NamedTuple):
         return f"{name}@{version}"
 
     def all(self) -> list[ListedWorkflow]:
-        """Return all workflows, by name."""
+        """Return all workflows, sorted by name."""
         found: dict[str, list[tuple[str, float]]] = {}
         for one in self.store.listing(WORKFLOWS):
             name, slash, file = one.key.removeprefix(WORKFLOWS).partition("/")
@@ -163,8 +163,7 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow with all its versions, and the bundles that no other workflow uses. Return the number of
-        versions.
+        """Delete a workflow, its versions, and the bundles that no other workflow uses. Return the number of versions.
 
         Raises:
             WorkflowError: there is no such workflow.
@@ -181,7 +180,7 @@ class Versions(NamedTuple):
         return sum(key != current for key in keys)
 
     def _used(self) -> Iterator[str]:
-        """Yield the keys of the bundles that the stored versions use."""
+        """Yield the keys of all bundles that stored versions need."""
         for one in self.all():
             for version, _ in one.versions:
                 try:

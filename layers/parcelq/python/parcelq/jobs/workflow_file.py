@@ -53,7 +53,7 @@ def read_workflow(folder: Path) -> Workflow:
 
 
 def workflow_of(document: object, where: str) -> Workflow:
-    """Check a document that has the form which `Workflow.to_document` returns, and return its workflow.
+    """Check a document, and return its workflow. The document should have the form that `Workflow.to_document` returns.
 
     Args:
         where: the document's name in error messages.
@@ -88,7 +88,7 @@ def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[St
 
 
 def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
-    """Check a whole document. Return a workflow of the document's valid values, and every mistake."""
+    """Check a document completely. Return a workflow from the valid values of the document, and all mistakes."""
     if not isinstance(content, dict):
         return None, [f"it must be a mapping of keys to values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
@@ -121,7 +121,7 @@ def _each(
     make: Callable[..., Found],
     problems: list[str],
 ) -> list[Found]:
-    """Check a mapping or a list of mappings, and add its mistakes to `problems`."""
+    """Check a mapping or a list of mappings, and add the mistakes in it to `problems`."""
     made = []
     for number, one in enumerate(nested):
         place = f"{name}[{number}]" if name == "steps" else name

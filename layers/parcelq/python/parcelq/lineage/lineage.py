@@ -2,13 +2,13 @@
 
 A *span* `start-end/total` means bytes `[start, end)` of a source or output of `total` bytes (`*` if not known yet).
 
-    0-900/5000                         cut from the source: its bytes 0 to 900
+    0-900/5000                         bytes 0 to 900 of a source of 5000 bytes
     0-900/5000>0-40/70:3fa1b2c4:12     the first 40 of the 70 bytes that a step wrote for that message of 12 entries
-    0-900/5000>0-40/70:3fa1b2c4>…      and so on: one `>` for each step
+    0-900/5000>0-40/70:3fa1b2c4>…      for each further step, one more `>` and a slice of the step's output
 
 The digest after a step's span identifies the *whole* output of the run. Two runs over the same input may write
-different outputs, and the digest distinguishes slices of these outputs. The number after the digest is how many entries
-the run got; this number may be missing.
+different outputs, and the digest distinguishes slices of these outputs. The number after the digest says how many
+entries the run got. This number may be missing.
 
     lineage = span *( ">" span ":" digest [ ":" entries ] )
     span    = start "-" end "/" ( total / "*" )
@@ -52,7 +52,7 @@ def digest(data: bytes) -> str:
 
 
 def digest_of(blocks: Iterable[bytes]) -> str:
-    """Return the digest of a step's whole output, given the output in blocks."""
+    """Return the digest of a step's whole output, given as blocks of bytes."""
     hasher = hashlib.sha256()  # SHA-256 is twice as fast as BLAKE2b on processors with SHA instructions
     for block in blocks:
         hasher.update(block)
@@ -89,7 +89,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RunOutput:
-    """A slice of the output of one run of a step.
+    """A slice of the output that a step wrote in one run.
 
     Attributes:
         digest: digest of the whole output of the run.
@@ -123,7 +123,7 @@ class Lineage:
 
     @classmethod
     def parse(cls, text: str) -> Lineage:
-        """Parse a text that `str` wrote. Raises LineageError, which shows the shortened text, if it is invalid."""
+        """Parse the text of a lineage. If the text is invalid, raise LineageError, which shows the text shortened."""
         if len(text) > MAX_LENGTH:
             raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:
@@ -136,25 +136,23 @@ class Lineage:
 
     @property
     def span(self) -> Span:
-        """The last span, which is the span of the message's body."""
+        """The span of the message's body: the span of the last step's output, or of the source if no step ran."""
         return self.outputs[-1].span if self.outputs else self.root
 
     @property
     def order(self) -> Order:
-        """A key that sorts messages of a source in the order of the result."""
+        """A sort key that puts messages of a source in the order of the result."""
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if these bytes are not
-        in the body.
-        """
+        """Return the lineage of bytes `[start, end)` of the body. Raises LineageError if the body has no such bytes."""
         span = self.span
         if not 0 <= start <= end <= len(span):
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")
         return self._with_last(Span(span.start + start, span.start + end, span.total))
 
     def child(self, span: Span, digest: str, entries: int | None = None) -> Lineage:
-        """Return the lineage of the slice `span` of the output that a step wrote when the step got this message.
+        """Return the lineage of a slice of the output that a step wrote when the step got this message.
 
         Args:
             digest: the digest of the step's whole output.

@@ -1,4 +1,4 @@
-"""Sources: a source is one put of one file, identified by the attribute `Source` of messages."""
+"""Sources: a source is one upload of one file. The attribute `Source` of messages identifies the source."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _JOB_ID: Final = re.compile("[0-9a-f]{6,24}")
 
 
 def source_id(source: str) -> str:
-    """Return an id of a source that can be part of an object's key."""
+    """Return an id of a source. The id can be part of an object's key."""
     return hashlib.blake2b(source.encode(), digest_size=12).hexdigest() if source else _NO_SOURCE_ID
 
 
 def job_id(source: str, workflow: str) -> str:
-    """Return the id of the job that runs a workflow over a source; the workflow is empty for the built-in step."""
+    """Return the id of the job that runs a workflow over a source. `workflow` is empty if the built-in step runs."""
     if not source:
         return _NO_SOURCE_ID
     return hashlib.blake2b(f"{workflow}\n{source}".encode(), digest_size=12).hexdigest()
@@ -42,14 +42,15 @@ def workflow_name(attribute: str) -> str:
 
 
 class Source(NamedTuple):
-    """One put of one file, as the attribute `Source` describes it.
+    """One upload of one file, as the attribute `Source` describes the upload.
 
-    A file that is put again is another source. Two deliveries of the event of one put are the same source.
+    If a file is uploaded again, the new upload is another source. If S3 delivers the event of one upload twice, both
+    events name the same source.
 
     Attributes:
         uri: the file's address `s3://bucket/key` or `file:///path`, percent-encoded.
         etag: the object's ETag without quotes; empty for a local file.
-        put: the `sequencer` of the S3 event; for a local file, the id of the upload.
+        put: identifies the upload: the `sequencer` of the S3 event, or a generated id for a local file.
         version: the id of the object's version if the bucket keeps versions; else empty.
     """
 
@@ -102,29 +103,27 @@ class Source(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The decoded key of an S3 object or path of a local file. Bytes of a path that are not UTF-8 become
-        surrogates.
-        """
+        """The decoded key of an S3 object, or the path of a local file. Bytes that are not UTF-8 become surrogates."""
         path = os.fsdecode(unquote_to_bytes(urlsplit(self.uri).path))
         return path.removeprefix("/") if self.bucket else path
 
     @property
     def name(self) -> str:
-        """The source's name for users: the key below `inbox/`, or the file's name."""
+        """The name of the source that users see: the key below `inbox/`, or the file's name."""
         return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
 
     def names(self, bucket: str, prefix: str = RESULTS) -> ResultNames:
-        """Return the keys of the source's result, and of the files beside the result, in the bucket of results.
+        """Return the keys under which the bucket of results stores the source's result and the files beside the result.
 
         No other source has the same keys. The result of a source outside the inbox of that bucket is stored below
         `elsewhere/`, under the source's whole address.
 
         Args:
             bucket: the bucket of results.
-            prefix: the prefix of the keys.
+            prefix: the beginning of all these keys.
 
         Raises:
-            InvalidValueError: the prefix leaves no room for names.
+            InvalidValueError: the prefix is so long that the keys would be too long for S3.
         """
         if self.bucket == bucket and self.key.startswith(INBOX):
             return result_names(self.name, prefix)
@@ -133,8 +132,8 @@ class Source(NamedTuple):
 
     @property
     def order(self) -> str:
-        """A key that sorts the puts of one object key by time. Sequencers are hexadecimal numbers of different lengths,
-        so they are padded on the right and compared from the left:
+        """A sort key that orders the uploads of one object by time. Sequencers are hexadecimal numbers of different
+        lengths, so sequencers are padded on the right and compared from the left:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         """
         return self.put.upper().ljust(64, "0")

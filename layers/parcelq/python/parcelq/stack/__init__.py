@@ -1,1 +1,1 @@
-"""Jobs on a deployed stack: puts workflows and files, follows jobs, and cancels, resumes and redrives jobs."""
+"""Jobs on a deployed stack: uploads workflows and files, and follows, cancels, resumes and redrives jobs."""

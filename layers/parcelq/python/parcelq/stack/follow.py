@@ -1,4 +1,4 @@
-"""Follows jobs of a stack by reading the jobs' records, and downloads the results."""
+"""Waits for jobs of a stack by reading the jobs' records again and again, and downloads the results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from parcelq.store.bucket import BucketStore
 LOOK_SECONDS: Final = 1.0
 _READS_IN_FLIGHT: Final = 16
 _INBOX_LOOKS: Final = 5
-"""Once per this many polls, check that files without a job are still in the inbox."""
+"""After each such number of polls, check whether the files without a job are still in the inbox."""
 _CLOCKS_DIFFER: Final = 5.0
-"""Seconds by which a job's record may seem older than the file of the job, because clocks differ."""
+"""By how many seconds a job's record may seem older than the job's file, because clocks differ."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -41,7 +41,7 @@ class Put(NamedTuple):
     Attributes:
         name: the file's name below `inbox/`.
         etag: the object's etag, without quotes.
-        modified: when the file was put, in seconds since the epoch.
+        modified: when the file was uploaded, in seconds since the epoch.
         job: the id of the file's job; empty if not known yet.
     """
 
@@ -58,7 +58,7 @@ class Put(NamedTuple):
 
 
 def found_in_inbox(store: BucketStore, name: str) -> Put:
-    """Return the file of this name in the inbox. Raises ParcelqError if the inbox has no such file."""
+    """Return a description of the file of this name in the inbox. Raises ParcelqError if the inbox has no such file."""
     found = store.stat(f"{INBOX}{name}")
     if found is None:
         raise ParcelqError(f"there is no s3://{store.bucket}/{INBOX}{name}; parcelq run --detach prints the names")
@@ -66,13 +66,13 @@ def found_in_inbox(store: BucketStore, name: str) -> Put:
 
 
 def put_of_job(record: JobRecord) -> Put:
-    """Return the file of a job."""
+    """Return the file in the inbox over which a job runs."""
     return Put(Source.parse(record.source).name, size=record.total or 0, job=record.id)
 
 
 @dataclass(slots=True)
 class Followed:
-    """Files of an inbox, with the jobs that run these files and are followed.
+    """Files in the inbox of a stack, and the jobs that run a workflow over these files.
 
     Attributes:
         problems: maps a file to the reason why the file will never have a job.
@@ -87,7 +87,7 @@ class Followed:
     _looks: int = 0
 
     def look(self) -> None:
-        """Read the records of all jobs that have not ended, after finding the jobs that have begun meanwhile."""
+        """Find the jobs that have begun meanwhile, and then read the records of all jobs that have not ended."""
         self._ids |= {put: put.job for put in self.puts if put.job}
         waiting = [put for put in self.puts if put not in self._ids and put not in self.problems]
         if waiting:
@@ -110,7 +110,7 @@ class Followed:
         return all(map(self.has_ended, self.puts))
 
     def cancel(self) -> bool:
-        """Cancel the running jobs. Return False, and cancel no job, while a job has not begun yet."""
+        """Cancel the running jobs. If a job has not begun yet, cancel no job and return False."""
         if any(put not in self.records and put not in self.problems for put in self.puts):
             return False
         for put, record in self.records.items():
@@ -121,11 +121,11 @@ class Followed:
 
     @property
     def first(self) -> str:
-        """The id of the first job; empty if no job has begun."""
+        """The id of the first of these jobs; empty if no job has begun."""
         return next((record.id for record in self.records.values()), "")
 
     def progress(self) -> Progress:
-        """Return the progress of all files together, according to the last looks at the files' jobs."""
+        """Return the progress of all files together, according to the job records that were read last."""
         total = sum(put.size for put in self.puts) or 1
         records = self.records.values()
         done = sum(put.size * (self._share(put) or 0.0) for put in self.puts)
@@ -143,7 +143,7 @@ class Followed:
         return None if record is None else 1.0 if record.state is State.FINISHED else record.share
 
     def _find(self, waiting: Sequence[Put]) -> None:
-        """Find the jobs of files among jobs that began after the files were put. Each job record is read once."""
+        """Find the jobs of files among jobs that began after the upload of the files. Each job record is read once."""
         since = min(put.modified for put in waiting) - _CLOCKS_DIFFER
         listed = (one.key for one in self.jobs.store.listing(JOBS) if one.modified >= since)
         new = [key.removeprefix(JOBS).removesuffix(".json") for key in listed]
@@ -183,10 +183,10 @@ def follow(
     Args:
         folder: the folder for results.
         on_progress: called once a second with the progress of all files.
-        cancelled: an event; when the event is set, the jobs are cancelled.
+        cancelled: a `threading.Event`; when the event is set, the jobs are cancelled.
 
     Returns:
-        The outcome of each file, in the order of the files.
+        The outcome of the job of each file, in the order of the files.
 
     Raises:
         JobError: the jobs were cancelled. Results of finished messages are kept.
@@ -208,12 +208,12 @@ def follow(
 
 
 def _pause(stop: threading.Event) -> None:
-    """Wait until the next poll. If `stop` is not set yet, wait only until `stop` is set."""
+    """Wait until the job records should be read again. If `stop` is set in the meantime, stop waiting."""
     (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
 def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
-    """Download the result of a file after the file's job has ended."""
+    """Download the result of a file whose job has ended, and return the outcome."""
     local, store = result_names(put.file), followed.jobs.store
     record = followed.records.get(put)
     if record is None:
@@ -248,7 +248,7 @@ def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any
 
 
 def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
-    """Download an object into a file, which is replaced atomically. The object may be missing unless it is `needed`."""
+    """Replace a file by an object atomically. If the object is missing and not `needed`, delete the file."""
     if not needed and store.stat(key) is None:
         path.unlink(missing_ok=True)
         return
@@ -259,7 +259,7 @@ def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside a file, which replaces the file if nothing is raised."""
+    """Yield the path of a temporary file in the same folder. At the end, this file replaces the file at `path`."""
     if path.is_dir():
         raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
     part = path.with_name(f".parcelq-{uuid.uuid4().hex}")

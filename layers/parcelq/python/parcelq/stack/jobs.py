@@ -43,8 +43,9 @@ class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError if AWS refuses a request.
 
     Attributes:
-        looks: a function that returns the topic of looks; called only if a job is changed.
-        ranges: a function that returns the topic of the uploader's tasks; called only if a job is changed.
+        looks: a function that returns the topic of looks (messages that ask to check a job); called only to change a
+            job.
+        ranges: a function that returns the topic of the uploader's tasks; called only to change a job.
         output_topic: name of the topic from which results are collected.
         input_topic: name of the topic for the records of a source, if the job does not name a topic.
         now: a function that returns the time in seconds since the epoch.
@@ -58,13 +59,13 @@ class StackJobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def all(self, known: dict[str, tuple[str, JobRecord | None]] | None = None) -> list[JobRecord]:
-        """Return the records of all jobs, the newest job first. Many job records are read in parallel.
+        """Return the records of all jobs, the newest job first. Job records are read in parallel.
 
         A job's record that cannot be read is logged and left out.
 
         Args:
-            known: maps the key of a job's record to the record as an earlier call read it. Unchanged job records are
-                not read again.
+            known: maps the key of a job's record to the etag and the record that an earlier call read. Job records with
+                the same etag are not read again.
         """
         cache = {} if known is None else known
 
@@ -98,13 +99,13 @@ class StackJobs(NamedTuple):
         return record
 
     def read(self, record: JobRecord, read: Callable[[Collected | None], Read]) -> Read:
-        """Return what `read` makes of the collected messages of a job; it is called with None if there are none, or if
-        the result is complete. See `read_collected`.
+        """Call `read` with the collected messages of a job, and return the result of the call. `read` gets None if no
+        messages are stored, for example because the job's result is complete. See `read_collected`.
         """
         return read_collected(self.store, self.output_topic, record.id, read)
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the entries of a job that are dead so far, in order; see `find` about `job`."""
+        """Yield the entries of a job that are dead so far, in the order of the source. See `find` about `job`."""
         record = self.find(job)
         if collected := self.read(record, lambda collected: collected):
             yield from dead_of(collected, notes_of(self.store, record.source))
@@ -130,7 +131,7 @@ class StackJobs(NamedTuple):
         return record
 
     def resume(self, job: str) -> int:
-        """Continue a stopped or cancelled job, without limits if a user or a limit had halted the job.
+        """Continue a stopped or cancelled job. If a user or a limit halted the job, the job continues without limits.
 
         Returns:
             How many ranges of the job's source are published again.
@@ -196,7 +197,7 @@ class StackJobs(NamedTuple):
         return found[0] if found else None
 
     def _change(self, job: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
-        """Change a job's record, and try again if a look changes the record at the same time."""
+        """Change a job's record. If a check of the job changes the record at the same time, try again."""
         for _ in range(_TRIES):
             found = read_job(self.store, job)
             if found is None:
@@ -230,7 +231,7 @@ class StackJobs(NamedTuple):
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
-            # Entries of an earlier redrive may still run: then only quiet tells that all of them are done.
+            # If entries of an earlier redrive may still run, the job ends only after no messages arrived for a while.
             after = "" if now.redriven else newest
             changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=after, left_dead=left_dead)
             return replace(changed, uploaded=True, topic=topic or now.topic)
@@ -262,7 +263,7 @@ class StackJobs(NamedTuple):
         return size
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
-        """Return the missing ranges of a job that does not run."""
+        """Return the missing ranges of the source of a job that does not run."""
         total = record.total if record.total is not None else size
 
         def missing(found: Collected | None) -> list[Range]:
@@ -275,8 +276,8 @@ class StackJobs(NamedTuple):
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
     """Return the ranges of a source that must be published again so that dead entries run again.
 
-    Adjacent entries of the source form one range. If a message died in a later step, its whole range is published
-    again.
+    Adjacent dead entries of the source are joined to one range. If a message died in a later step, the complete range
+    of the message is published again.
     """
     found: list[tuple[int, int, bool]] = []
     for one in sorted(dead, key=lambda one: (one.start, -one.end)):
@@ -291,7 +292,7 @@ def ranges_of(dead: Sequence[Dead]) -> list[Range]:
 
 
 def _left(dead: Sequence[Dead], ranges: Sequence[Range]) -> int:
-    """Count the dead entries outside ranges of `ranges_of`; those inside run again, even if they were not chosen."""
+    """Count the dead entries outside ranges of `ranges_of`. Entries inside run again, even if they were not chosen."""
     # Both the starts and the ends of the ranges increase, so the last range that begins before an entry decides.
     last = (bisect_right(ranges, one.start, key=lambda found: found[0]) - 1 for one in dead)
     return sum(at < 0 or ranges[at][1] < one.end for at, one in zip(last, dead, strict=True))

@@ -1,4 +1,4 @@
-"""Caches the records of jobs on this machine, so that listing many jobs reads only changed job records."""
+"""Caches the records of jobs on this machine. So if many jobs are listed, only changed job records are read from S3."""
 
 from __future__ import annotations
 

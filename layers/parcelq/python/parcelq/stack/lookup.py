@@ -1,4 +1,4 @@
-"""Looks up a deployed stack in its CloudFormation outputs."""
+"""Reads the CloudFormation outputs of a deployed stack."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Stack(NamedTuple):
 
     Attributes:
         name: the stack's name in CloudFormation.
-        prefix: the text with which the names of the stack's topics and functions begin.
+        prefix: the text with which the names of the stack's topics and Lambda functions begin.
         output_topic: name of the topic from which results are collected.
         python: the version of Python that runs steps.
-        platform: the platform of the processors, as uv names it, for which packages are built.
+        platform: the platform for which packages are built, as uv names it. The processors run on this platform.
         storage_mib: how many MiB of disk a processor has.
     """
 
@@ -46,7 +46,7 @@ class Stack(NamedTuple):
 
     @property
     def store(self) -> BucketStore:
-        """The stack's bucket as a store."""
+        """The store that keeps its objects in the stack's bucket."""
         from parcelq.aws.clients import s3_client
         from parcelq.store.bucket import BucketStore
 
@@ -81,14 +81,14 @@ class Stack(NamedTuple):
 
     @property
     def packages_are_for(self) -> str:
-        """The platform of packages that this stack runs, as `parcelq.jobs.version.packages_are_for` writes it."""
+        """The platform for which this stack needs packages, as a text of `parcelq.jobs.version.packages_are_for`."""
         from parcelq.jobs.version import packages_are_for
 
         return packages_are_for(self.python, self.platform.partition("-")[0])
 
     @property
     def target(self) -> Target:
-        """The target for building packages of workflows."""
+        """The platform and Python version for which packages of workflows are built."""
         from parcelq.steps.packages import Target
 
         return Target(self.python, self.platform)

@@ -1,4 +1,4 @@
-"""Puts a workflow on a stack: builds bundles, checks that bundles fit on a function's disk, and uploads new bundles."""
+"""Uploads a workflow to a stack: builds bundles, checks that bundles fit on a processor's disk, uploads new bundles."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Note = Callable[[str], None]
 Uploading = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""A function that shows an upload, given the upload's title and size. The function returns a context, and the context's
-value is called with the number of bytes of each block.
+"""A function that shows an upload, given the upload's title and size. The function returns a context manager, which
+yields a function that is called with the number of bytes of each block.
 """
 
 
 @contextmanager
 def silently(_what: str, _size: int | None) -> Iterator[Callable[[int], None]]:
-    """Show no uploads; an `Uploading`."""
+    """Upload without showing the progress; a function of the type `Uploading`."""
     yield lambda _count: None
 
 
 def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading) -> Version:
-    """Store a version of a workflow in a stack, with the bundles that the stack does not have yet.
+    """Store a version of a workflow in a stack. Bundles that the stack already has are not uploaded again.
 
     Raises:
         SettingsError: a package does not exist for the platform of the stack's functions, or the stack lacks a stage.
-        ParcelqError: the workflow needs more disk than a function has, or the workflow's name is reserved.
+        ParcelqError: the workflow needs more disk than a processor has, or the workflow's name is reserved.
     """
     from parcelq.jobs.version import version_of
     from parcelq.jobs.versions import bundle_key
@@ -81,7 +81,7 @@ def _tell_size(note: Note, version: Version) -> None:
 
 
 def _check_room(stack: Stack, name: str, needed: int) -> None:
-    """Refuse a workflow that does not fit on a function's disk."""
+    """Raise ParcelqError if a workflow does not fit on a processor's disk."""
     most = stack.storage_mib * MIB // 2
     if needed > most:
         mib = -(-needed // MIB)

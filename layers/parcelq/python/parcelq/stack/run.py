@@ -1,4 +1,4 @@
-"""Runs a workflow over files on a stack: puts a version of the workflow and the files, then follows the jobs."""
+"""Runs a workflow over files on a stack: uploads a version of the workflow and the files, then follows the jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _S3: Final = "s3://"
 
 
 def check_files(files: Sequence[str], folder: Path) -> list[str]:
-    """Return the names that files will have in the inbox. Nothing is looked up or put.
+    """Return the names that files will have in the inbox. No request is sent to AWS.
 
     Args:
         files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
@@ -48,7 +48,7 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Put a workflow and files into a stack. The stack then begins a job per file.
+    """Upload a workflow and files to a stack. The stack then begins a job for each file.
 
     Args:
         files: paths of files, or addresses of S3 objects.
@@ -56,7 +56,7 @@ def put_files(
         note: called with sentences about slow operations.
 
     Raises:
-        ParcelqError: the workflow cannot be put, or an S3 object does not exist.
+        ParcelqError: the workflow cannot be uploaded, or an S3 object does not exist.
     """
     version = publish(stack, assembled, note, uploading)
     return [
@@ -116,7 +116,7 @@ def redrive(
 
 
 def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
-    """Return the other steps with the formats, sizes and stages of the previous steps."""
+    """Return the other steps, each with the format, size and stage that the previous step in its place has."""
     steps = changed.workflow.steps
     if any(one.settings for one in before.steps) and not any(one.settings for one in steps):
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
@@ -139,13 +139,13 @@ def _file_name(file: str) -> str:
 
 
 def _address(text: str) -> tuple[str, str]:
-    """Return bucket and key of an address `s3://bucket/key`; the key is not percent-encoded."""
+    """Return the bucket and the key in an address `s3://bucket/key`. The address is not percent-encoded."""
     bucket, _, key = text.removeprefix(_S3).partition("/")
     return check_bucket(bucket), key
 
 
 def _put(stack: Stack, file: str, name: str, uploading: Uploading) -> Put:
-    """Put a file into the inbox, or copy an S3 object into the inbox."""
+    """Upload a file to the inbox, or copy an S3 object to the inbox."""
     store, key = stack.store, f"{INBOX}{name}"
     with uploading(file, None if file.startswith(_S3) else Path(file).stat().st_size) as on_bytes:
         if not file.startswith(_S3):

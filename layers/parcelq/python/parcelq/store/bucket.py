@@ -57,7 +57,7 @@ class BucketStore:
         if_absent: bool = False,
     ) -> str:
         """Create or replace an object; see `Store.put`."""
-        # The parts of a large body are not joined, so that the body is in memory only once.
+        # The parts of a large body are not joined, because a joined copy would double the memory.
         body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
         more |= {"ContentType": _HTML} if key.endswith(".html") else {}
@@ -142,10 +142,10 @@ class BucketStore:
     def opened_put(
         self, key: str, *, version: str = "", etag: str = "", start: int = 0, end: int | None = None
     ) -> Iterator[OpenedPut | None]:
-        """Open the object that one put stored under a key; None if that object was deleted or replaced.
+        """Open the object that one upload stored under a key. Yield None if this object was deleted or replaced.
 
         Args:
-            version: the id of the version that the put stored; empty if the bucket keeps no versions.
+            version: the id of the object version that the upload stored; empty if the bucket keeps no versions.
             etag: the object's etag without quotes, if the bucket keeps no versions.
             end: the offset just after the last byte to read; None for the end of the object.
         """
@@ -169,7 +169,7 @@ class BucketStore:
         return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part, by a multipart upload if the object has several parts; see `Store.write`."""
+        """Write an object part by part. If there are several parts, use a multipart upload. See `Store.write`."""
         etag = seen.etag if seen else None
         rest = iter(parts)
         head = list(islice(rest, 2))
@@ -179,7 +179,7 @@ class BucketStore:
                 return True
             upload = self.begin_upload(key, metadata)
             numbered = enumerate(chain(head, rest), 1)
-            del head  # without this, the first parts would stay in memory until the end
+            del head  # otherwise, the first parts would stay in memory until the end
             try:
                 put = in_flight(lambda one: (one[0], self.put_part(key, upload, *one)), numbered, _PARTS_IN_FLIGHT)
                 self.complete_upload(key, upload, [etag for _, etag in sorted(put)], etag)
@@ -254,7 +254,7 @@ class BucketStore:
 
     @contextmanager
     def _opened(self, key: str, start: int, length: int | None) -> Iterator[GetObjectOutputTypeDef]:
-        """Open an object, or a range of its bytes. Errors while the body is read are translated, too."""
+        """Open an object, or a range of its bytes. Errors that occur when the body is read are translated, too."""
         part = bool(start) or length is not None
         end = "" if length is None else str(start + length - 1)
         more: dict[str, Any] = {"Range": f"bytes={start}-{end}"} if part else {}
@@ -268,7 +268,7 @@ class BucketStore:
 
     @contextmanager
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Translate errors of S3 to errors that name the object that is missing or was written by another process.
+        """Translate errors of S3: NotFoundError if an object is missing, ConflictError if it was changed meanwhile.
 
         If a conditional write finds no object, the object was deleted after its etag was read.
         """

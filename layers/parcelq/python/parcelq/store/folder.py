@@ -21,8 +21,8 @@ from parcelq.store.store import NO_METADATA, Stored
 _DELETED_TOGETHER: Final = 100
 """How many objects are deleted while the lock is held once."""
 _AHEAD_BYTES: Final = 8 * MIB
-"""After this many bytes, writing to disk begins while the next bytes are written. For 50 MB, this takes 0.62 of the
-time of one flush at the end.
+"""After each such number of bytes, Linux begins to write these bytes to disk, while the process writes the next bytes.
+For 50 MB, this takes 0.62 of the time that one flush at the end would take.
 """
 
 
@@ -31,8 +31,8 @@ class FolderStore:
     """A `Store` that keeps objects as files of a folder. The folder is created with the first object.
 
     Unless `durable` is False, an object is on disk when a method returns. A lock on a file makes conditional writes
-    safe between threads and processes. An etag is made from the file's inode, modification time and size, so a file
-    that another program edits counts as another object.
+    safe between threads and processes. An etag is made from the file's inode, modification time and size, so if another
+    program edits a file, the object gets another etag.
 
     Attributes:
         own: the path of a folder below this folder for files that are not objects: the lock, unfinished objects,
@@ -118,7 +118,7 @@ class FolderStore:
             yield file
 
     def part_bytes(self, size: int) -> int:
-        """Return how many bytes each part should have: few enough to stay in the processor's cache during copying."""
+        """Return how many bytes each part should have. A part should fit into the CPU cache during copying."""
         return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
@@ -176,7 +176,7 @@ class FolderStore:
     def _publish(
         self, key: str, path: Path, file: IO[bytes], metadata: Mapping[str, str], wanted: str | None, *, absent: bool
     ) -> str:
-        """Rename an unfinished file to the object's file, if the condition holds, and return the object's etag."""
+        """If the condition holds, rename an unfinished file to the object's file. Return the object's etag."""
         self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
@@ -186,7 +186,7 @@ class FolderStore:
             with _opened(note) as told:
                 told.write(json.dumps(dict(metadata)).encode())
                 self._flush(told)
-        # Nothing is flushed while the lock is held, so that parallel writers wait for the disk at the same time.
+        # The file was flushed before locking, so that writers need not wait for each other's flush.
         with self._locked():
             before = self._stored(key, path)
             is_another = wanted is not None and (before is None or before.etag != wanted)
@@ -225,7 +225,7 @@ class FolderStore:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Convert an OSError to an error that says which object cannot be written, and why."""
+        """Convert an OSError to a StoreError that says which object cannot be written, and why."""
         try:
             yield
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
@@ -257,7 +257,7 @@ def _rename(name: str, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries if the system supports this, so that a rename survives a power failure."""
+    """Flush a folder's entries, so that a rename survives a power failure. Some systems do not support this."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

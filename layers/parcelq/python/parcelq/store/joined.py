@@ -1,4 +1,4 @@
-"""Parts of a body, read as one file."""
+"""A file object that reads the parts of a body one after another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class JoinedParts(RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer completely, unless the parts end: boto3 treats a short read as the end of the body."""
+        """Fill a buffer completely unless the parts end, because boto3 treats a short read as the end of the body."""
         room = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(room) and self._number < len(self._parts):

@@ -17,7 +17,7 @@ def put_file(store: BucketStore, path: Path, key: str, on_bytes: Callable[[int],
     """Put a file into a bucket.
 
     Args:
-        on_bytes: called by several threads, with the size of each block that was sent.
+        on_bytes: a function that several threads call with the size of each block after the block was sent.
 
     Raises:
         AwsError: S3 refused a request.

@@ -1,4 +1,4 @@
-"""The interface of stores: named objects that always exist completely or not at all, and conditional writes."""
+"""The interface of stores. A store keeps objects that exist completely or not at all, and has conditional writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stored:
     """A description of an object in a store.
 
     Attributes:
-        etag: changes with every write of the object. Its form depends on the store.
+        etag: a text that changes whenever the object is written. The form of the text depends on the store.
         metadata: ASCII texts stored with the object; empty in a listing.
         modified: when the object was written, in seconds since the epoch.
     """
@@ -65,15 +65,15 @@ class Store(Protocol):
         """
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read `length` bytes of an object from byte `start`, or all bytes from `start`. Fewer bytes are returned if
-        the object ends.
+        """Return `length` bytes of an object from byte `start`, or all bytes from `start` if `length` is None. If the
+        object ends earlier, return fewer bytes.
 
         Raises:
             NotFoundError: the object does not exist.
         """
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Read an object, and the etag that the object had when these bytes were read.
+        """Return the bytes of an object, and the etag that the object had when these bytes were read.
 
         Raises:
             NotFoundError: the object does not exist.
@@ -121,7 +121,7 @@ class Multipart(Store, Protocol):
         """Begin the upload of an object with this metadata, and return the id of the upload."""
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part, which may already exist, and return the part's etag.
+        """Write a part, replacing the part if it already exists, and return the part's etag.
 
         Raises:
             NotFoundError: the upload was completed or aborted.

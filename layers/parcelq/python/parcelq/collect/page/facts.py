@@ -13,7 +13,7 @@ from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
 
 LONG: Final = 500
-"""How many characters are shown of a text that the page shows only once."""
+"""How many characters the page shows at most of a text that occurs only once on the page."""
 _ROOT: Final = 2**0.5
 
 
@@ -34,13 +34,13 @@ def rate_chart(rate: Rate) -> str:
 
 
 def run_durations(report: Report) -> str:
-    """Return the section with a histogram of the durations of runs; empty if runs were not counted."""
+    """Return the section with a histogram of how long runs took; an empty text if no durations are known."""
     runs = report.cost.get("runs") or {}
     counts = runs.get("durations") or []
     if not counts:
         return ""
     begins = [0.0, *(end for end, _ in counts)]
-    if len(counts) > 1:  # each class is wider than the class before it by the factor of the square root of two
+    if len(counts) > 1:  # the range of each bar is the square root of two times as wide as the range before
         begins[0] = max(0.0, counts[0][0] - (counts[1][0] - counts[0][0]) / _ROOT)
     labels = [
         f"{duration(begin)} to {duration(end)}: {amount(count, 'run')}"
@@ -56,7 +56,7 @@ def run_durations(report: Report) -> str:
 
 
 def costs(report: Report) -> str:
-    """Return the section with the cost of the job; empty if the cost was not counted."""
+    """Return the section with the cost of the job; an empty text if the cost is unknown."""
     usd = report.cost.get("usd")
     if not usd:
         return ""
@@ -110,7 +110,7 @@ def _steps(report: Report) -> str:
 
 
 def _options(report: Report) -> str:
-    """Return the other options of a run on one machine; empty if no other options were given."""
+    """Return the options of a run on one machine that are not shown elsewhere; empty if there are no such options."""
     others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
     return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
 

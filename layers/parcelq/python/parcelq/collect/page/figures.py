@@ -1,6 +1,4 @@
-"""Calculates what a page shows in addition to the report: the map, dead entries grouped by reason, and the rate over
-time.
-"""
+"""Calculates what a page shows in addition to the report: the map, dead entries by reason, and the rate over time."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from parcelq.upload.notes import Note
 MOST_GROUPS: Final = 40
 """How many groups of reasons are shown at most; the largest groups are shown."""
 _MOST_KINDS: Final = 1_000
-"""How many kinds of reasons are counted separately; later kinds are counted together as other kinds."""
+"""How many kinds of reasons are counted separately; entries of all later kinds are counted together."""
 _PER_CELL: Final = 6
 """How many dead entries are listed per part of the map."""
 _EXAMPLES: Final = 5
@@ -74,7 +72,7 @@ class Listed(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Dead entries that failed in the same way.
+    """Dead entries of a job that failed in the same way.
 
     Attributes:
         kind: the common part of the entries' reasons, escaped; see `kind_of`.
@@ -99,8 +97,8 @@ class Figures(NamedTuple):
         listed: dead entries that the page lists.
         in_cell: for each part of the map, the indexes of its entries in `listed`.
         groups: dead entries by reason, the largest group first.
-        other_kinds: how many other kinds of reasons exist at least.
-        other_entries: how many entries failed for other kinds of reasons.
+        other_kinds: the least number of kinds of reasons that exist in addition to `groups`.
+        other_entries: how many entries failed for reasons of these additional kinds.
         rate: how many entries were collected over time; None if the job was too short or had too few segments.
     """
 
@@ -129,7 +127,7 @@ def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None)
 
 
 def cut(text: str, characters: int) -> str:
-    """Return a text. A text with more than `characters` characters is cut, with `…` at the end."""
+    """Return a text, cut to at most `characters` characters. A text that was cut ends with `…`."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 

@@ -37,9 +37,9 @@ def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *,
     Args:
         name: the box's id.
         label: a description of the table for screen readers.
-        heads: texts above the columns.
-        rows: HTML of the cells.
-        texts: the columns that contain texts; all other columns contain numbers, which are aligned to the right.
+        heads: the headings of the columns, as texts.
+        rows: the rows of the table; each row is the HTML of its cells.
+        texts: numbers of the columns that contain texts. All other columns contain numbers, aligned to the right.
     """
     kinds = [None if number in texts else "n" for number in range(len(heads))]
     head = (element("th", text(one), scope="col", class_=kind) for one, kind in zip(heads, kinds, strict=True))

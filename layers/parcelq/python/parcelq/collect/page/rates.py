@@ -40,7 +40,7 @@ def begin_of(collected: Collected) -> datetime | None:
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
     """Calculate how many entries were collected over time; None if the job was too short or has too few segments.
 
-    Entries that were stored together count as collected evenly since the previous entries were stored.
+    Entries that were stored together are assumed to have arrived evenly since the previous entries were stored.
 
     Args:
         collected: pairs of a time when entries were stored, and how many entries were stored at that time.

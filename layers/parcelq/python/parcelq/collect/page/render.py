@@ -18,8 +18,8 @@ from parcelq.collect.report import Report
 MOST_BYTES: Final = 300_000
 """How many bytes a page may have."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
-"""Pairs: how many entries are listed per part of the map, and how many characters each text may have. The first pair is
-used with which the page fits into `MOST_BYTES`.
+"""Each pair says how many entries are listed per part of the map, and how many characters each text may have. The first
+pair that makes the page fit into `MOST_BYTES` is used.
 """
 _HOLES: Final = 50
 _WARNINGS: Final = 20
@@ -71,7 +71,7 @@ def _address(report: Report) -> str:
 
 
 def _tiles(report: Report, missing: str, unknown: str) -> str:
-    """Return the tiles with counts. An unknown count is shown as `unknown`, or left out if this text is empty."""
+    """Return the tiles with counts. For an unknown count, show the text `unknown`, or no tile if this text is empty."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
@@ -207,7 +207,7 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
 
 
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
-    """Return figures with at most `per_cell` entries per part of the map and per reason, and with shorter texts."""
+    """Return figures with shortened texts, and with at most `per_cell` entries per part of the map and per reason."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
     groups = [one._replace(examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})

@@ -1,4 +1,4 @@
-"""Writes the verdict of a page: one sentence about the outcome of a source."""
+"""Writes the sentence at the top of a page that describes the outcome of a source."""
 
 from __future__ import annotations
 
