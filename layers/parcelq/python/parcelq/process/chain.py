@@ -70,7 +70,7 @@ class Onward(StageTopic):
 
     Attributes:
         direct: whether the next step is run at once. If not, all messages are published on the topic.
-        dead: messages and entries that have died in the following steps.
+        dead: how many messages and entries have died in the following steps.
     """
 
     def __init__(self, topic: Topic, processor: Processor) -> None:

@@ -1,4 +1,6 @@
-"""A slot, in which one run of a step is done at a time: the slot's supervisor, and the process of a warm step."""
+"""Slots: each slot does one run of a step at a time. A slot has a supervisor and, if the step is warm, the step's
+process.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ class Slot:
     """A supervisor process. Each run in this slot has a process and a folder of its own.
 
     Attributes:
-        usable: whether the slot can take another run after the last run.
+        usable: whether the slot can do another run after the last run.
 
     Raises:
         OSError: the system cannot start another process.
@@ -94,7 +96,7 @@ class Slot:
         return [str(folder), self.step.settings.environment.get("TMPDIR", f"{folder}/tmp")]  # nosec B108 # its own
 
     def is_alive(self) -> bool:
-        """Return whether the slot can take a run."""
+        """Return whether the slot can do a run."""
         return self._supervised.is_alive()
 
     def abort(self) -> None:

@@ -73,7 +73,7 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
 
 
 def _check_depth(text: str) -> None:
-    """Raise an error if values are nested too deeply, and name their key. Syntax errors are found later."""
+    """Raise an error that names the key if values are nested too deeply. Syntax errors are found later."""
     import yaml
 
     depth, key, at = 0, "it", 0

@@ -119,7 +119,9 @@ class Supervisor:
     def reply(
         self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
     ) -> Reply:
-        """Return the report of a run. When the run began, the files of output and rejects ended at `start`."""
+        """Return the report of a run. `start` contains the sizes that the files `output` and `rejects` had when the run
+        began.
+        """
         places = (start[0], self.ends[0]), (start[1], self.ends[1])
         tails = [one.tail for one in self.streams] + [b"", b""]
         code = code or self.children.code or 0

@@ -50,7 +50,7 @@ class Uploaded(NamedTuple):
         entries: how many entries the messages have.
         end: the offset just after the last byte that was published.
         parts: how many bytes and entries each message has, in order. If there are many messages, a part covers several
-            of them. The header is a part without entries.
+            messages. The header is a part without entries.
         warnings: warnings about the compression of the source.
         format: the record format of the source.
         chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
@@ -90,7 +90,7 @@ class Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
-        """For each part, in order: how many bytes and entries the part has."""
+        """Return how many bytes and entries each part has, in order."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 
