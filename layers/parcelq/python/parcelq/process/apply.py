@@ -174,7 +174,9 @@ class Application:
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
     def acknowledge_early(self) -> None:
-        """Acknowledge messages that are done, because the next run may kill the function. Failures are only logged."""
+        """Acknowledge messages that are done, because the next run may kill the Lambda function. Failures are only
+        logged.
+        """
         try:
             # guard[pass]: what is done is acknowledged before a run that may kill the function
             self.acknowledge()

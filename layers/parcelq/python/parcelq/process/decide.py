@@ -135,8 +135,8 @@ class Judge(NamedTuple):
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
         """Decide about those messages of a plan that are not run.
 
-        Messages with more entries than a batch are cut into parcels. If a run killed its function, the run has failed.
-        Messages that must not run at the same time as others are published again unchanged.
+        Messages with more entries than a batch are cut into parcels. If a run killed its Lambda function, the run has
+        failed. Messages that must not run at the same time as other messages are published again unchanged.
         """
         for work in plan.too_large:
             yield self._cut(work, self.rules.batch_size, work.failures)

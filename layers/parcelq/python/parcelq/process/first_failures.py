@@ -4,8 +4,8 @@ If a message fails for the last time, or all of its entries were rejected, a few
 these entries succeeds, the step works. If all of them fail, the processor writes a small object beside the marks. Other
 processors read this object. So the failures that several processors found can together show that a step is broken:
 
-    marks/.first/<job>/<run>/works      one of its entries succeeded alone
-    marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places
+    marks/.first/<job>/<run>/works      a sampled entry of a message succeeded alone
+    marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with the places of the entries
 
 `run` identifies the version of the workflow, the step, and how many times the job continued after its end.
 """

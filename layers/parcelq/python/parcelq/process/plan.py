@@ -113,8 +113,8 @@ class Evidence(NamedTuple):
             function.
         doubts: maps a suspect to the marks of runs in which the suspect ran alone. These marks become invalid when the
             suspect's next run ends.
-        waiting: messages that must not run at the same time as a suspect, because they can be delivered only a few more
-            times.
+        waiting: messages that must not run at the same time as a suspect, because these messages can be delivered only
+            a few more times.
     """
 
     killed: Mapping[str, tuple[str, ...]] = _NONE
@@ -128,7 +128,7 @@ class Plan(NamedTuple):
 
     Attributes:
         too_large: messages with more entries than a batch, which are cut into parcels and not run.
-        killers: messages that killed a function in their last run; that run counts as a failure.
+        killers: messages that killed a Lambda function in their last run. This run counts as a failure.
         put_back: messages that are published again unchanged.
         alone: messages that run one after the other, each with its own mark and with no other run at the same time.
         watched: groups of messages that run in parallel under one mark, because the messages were received before.

@@ -123,7 +123,9 @@ class _Hold:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
     def pull(self, most: int) -> tuple[list[Pulled], int]:
-        """Pull messages. Return the messages that are not held already, and the number of all messages received."""
+        """Pull messages. Return the messages that were not locked before, and the number of all messages that were
+        received.
+        """
         came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
         latest = {one.message_id: one for one in came}
         new = [one for name, one in latest.items() if name not in self._held]

@@ -88,7 +88,7 @@ class Runs:
     """Runs the step over groups of messages.
 
     Attributes:
-        marks: the marks that show which messages may kill the function; None if receive counts replace marks.
+        marks: the marks that show which messages may kill the Lambda function; None if receive counts replace marks.
         invocation: the id of the invocation in which the step runs.
         end: a function that returns the end of this invocation, in seconds since the epoch.
         doubts: maps a message's `Work.place` to the marks that become invalid when a run of the message ends.

@@ -1,4 +1,4 @@
-"""Reads the entries of a range of a source, so that many functions can read a large source in parallel.
+"""Reads the entries of a range of a source, so that many Lambda functions can read a large source in parallel.
 
 A source is divided into ranges of any sizes. Each entry belongs to the range in which the entry starts. In formats with
 an end line, an entry belongs to the range in which the end line before the entry starts. An entry is read to its end,

@@ -198,7 +198,7 @@ def size_of(path: str) -> int:
 
 
 def state_of(folder: str) -> list[object]:
-    """Return values for the content and identity of a run's folder. If the values stay equal, the folder is unchanged."""
+    """Return values for the content and identity of a run's folder. Equal values mean that the folder is unchanged."""
     found: list[object] = []
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own

@@ -116,5 +116,5 @@ def _shown(value: object) -> str:
     text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else value
     try:
         return repr(text)[:100]
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "a number too large to be shown"

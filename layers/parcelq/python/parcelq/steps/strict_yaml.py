@@ -182,5 +182,5 @@ class _Check:
 def _as_text(value: object) -> str:
     try:
         return str(value).lower() if isinstance(value, bool) else str(value)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "too large to be shown"

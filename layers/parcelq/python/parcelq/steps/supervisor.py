@@ -50,7 +50,7 @@ class Supervisor:
         command: the command line of a warm process.
         filters: whether commands get their input on stdin and write their output to stdout.
         keeps: the descriptor of the socket to a warm process; 0 if each run has a process of its own.
-        theirs: the descriptor of the warm process's end of that socket.
+        theirs: the descriptor of the other end of this socket, which the warm process uses.
         home: the folder in which a warm process starts.
     """
 

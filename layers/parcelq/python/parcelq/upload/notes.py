@@ -56,7 +56,7 @@ class Note(NamedTuple):
         parts: for each part of the upload, in order, how many bytes and entries the part has.
         warnings: warnings about the compression of the source.
         format: the record format of the source; empty if the upload did not note the format.
-        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
+        chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
         problem: why the source cannot be uploaded; empty if no reason is known.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.

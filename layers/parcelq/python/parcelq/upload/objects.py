@@ -1,4 +1,4 @@
-"""Uploads S3 objects: either as a whole, or as byte ranges that many functions upload in parallel."""
+"""Uploads S3 objects: either as a whole, or as byte ranges that many Lambda functions upload in parallel."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class ObjectUploader:
         return uploaded
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
-        """Publish an object's header, and tasks by which other functions upload the ranges of its entries.
+        """Publish an object's header, and tasks by which other Lambda functions upload the ranges of its entries.
 
         Returns:
             The number of the object's ranges; None if the object cannot be cut from the middle and must be uploaded as

@@ -43,7 +43,7 @@ class Rest(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """An account of what was published of a source.
+    """The numbers of messages and entries of a source that were published, and other facts about the upload.
 
     Attributes:
         messages: how many messages were published.
@@ -53,7 +53,7 @@ class Uploaded(NamedTuple):
             messages. The header is a part without entries.
         warnings: warnings about the compression of the source.
         format: the record format of the source.
-        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
+        chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
         rest: the place where the upload must continue, if there was not enough time for the whole source; otherwise
             None.
