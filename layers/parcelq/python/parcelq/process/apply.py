@@ -26,10 +26,10 @@ class Route(NamedTuple):
     """The topics that a step reads from and publishes on.
 
     Attributes:
-        input: the topic from which the step gets its messages; parts of messages are published here too.
+        input: the topic from which the step gets its messages; parts of messages are published on this topic too.
         following: the topic for the step's output: the next stage's topic, or the output topic.
         dead_letters: the topic for messages that failed for the last time.
-        output: the topic from which results are collected; tombstones are published here too.
+        output: the topic from which results are collected; tombstones are published on this topic too.
     """
 
     input: Topic
@@ -88,7 +88,9 @@ def _cost_of(decision: Decision) -> Cost:
 
 
 def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
-    """Return a message with its cost, and the cost that the message does not carry: only outputs carry costs."""
+    """Return a message with its cost, and the part of the cost that the message does not carry. Only outputs carry
+    costs.
+    """
     message = publication.message
     attributes = {name: value for name, value in message.attributes.items() if name != COST}
     is_output = publication.target in {Destination.FOLLOWING, Destination.OUTPUT}
@@ -172,7 +174,9 @@ class Application:
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
     def acknowledge_early(self) -> None:
-        """Acknowledge messages that are done, because the next run may kill the function. Failures are only logged."""
+        """Acknowledge messages that are done, because the next run may kill the Lambda function. Failures are only
+        logged.
+        """
         try:
             # guard[pass]: what is done is acknowledged before a run that may kill the function
             self.acknowledge()

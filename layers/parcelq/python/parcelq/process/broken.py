@@ -52,7 +52,7 @@ class FirstRuns(NamedTuple):
     sampled: bool = False
 
     def after(self, body: bytes, *, succeeded: bool) -> FirstRuns:
-        """Return these outcomes with the outcome of one more run, of the message with this body."""
+        """Add the outcome of a run of the message with this body, and return all outcomes."""
         if succeeded or self.is_over:
             return self._replace(works=self.works or succeeded, failed=())
         return self._replace(failed=(*self.failed, body))

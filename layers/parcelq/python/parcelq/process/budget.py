@@ -34,7 +34,7 @@ class Budget:
     """The time of one invocation.
 
     Args:
-        time_left: a function that returns the seconds until the function must answer.
+        time_left: a function that returns how many seconds are left until the Lambda function must answer.
         clock: a function that returns a time in seconds.
     """
 

@@ -70,7 +70,7 @@ class Onward(StageTopic):
 
     Attributes:
         direct: whether the next step is run at once. If not, all messages are published on the topic.
-        dead: messages and entries that have died in the following steps.
+        dead: how many messages and entries have died in the following steps.
     """
 
     def __init__(self, topic: Topic, processor: Processor) -> None:
@@ -126,9 +126,9 @@ class Chain(NamedTuple):
     def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float], invocation: str) -> Outcome:
         """Run the steps over messages; see `Processor.handle`.
 
-        If a message was received before, it may have killed a function in any step. So the outputs of such a message
-        are published on the topic. If a following step kills the function, it does so while it processes another
-        message.
+        If a message was received before, it may have killed a Lambda function in any step. So the outputs of such a
+        message are published on the topic. After that, a following step can kill the Lambda function only while the
+        step processes another message.
         """
         budget = Budget(time_left)
         groups: defaultdict[tuple[int, bool], list[Pulled]] = defaultdict(list)

@@ -63,7 +63,7 @@ class Decision(NamedTuple):
 
     Attributes:
         deliveries: the messages that the decision is about.
-        publications: the messages to publish; the iterable may read a step's output lazily.
+        publications: the messages to publish. The iterable may read a step's output only while it yields the messages.
         entries: how many entries were processed successfully.
         dead: how many entries or messages are dead.
         cut: how many messages are re-parcelled (cut into smaller messages).
@@ -85,7 +85,7 @@ class Postponed(NamedTuple):
 
     Attributes:
         deliveries: the messages that are delivered again.
-        reason: what prevented that the messages were processed.
+        reason: why the messages could not be processed.
     """
 
     deliveries: tuple[Pulled, ...]
@@ -93,7 +93,7 @@ class Postponed(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Decides what is published about messages.
+    """Decides which messages Parcelq publishes after it has read or run messages.
 
     Attributes:
         rules: the rules by which failures are handled.
@@ -122,8 +122,8 @@ class Judge(NamedTuple):
         return Decision((pulled,), (Publication(Destination.OUTPUT, message),))
 
     def header(self, work: Work) -> Decision:
-        """Decide about a message that contains only the header of its source: the bytes of the header count as done
-        without a run.
+        """Decide about a message that contains only the header of its source: the bytes of the header count as
+        processed without a run.
 
         Every other message of the source refers to the header, so the step gets the header with these messages.
         """
@@ -135,8 +135,8 @@ class Judge(NamedTuple):
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
         """Decide about those messages of a plan that are not run.
 
-        Messages with more entries than a batch are cut into parcels. If a run killed its function, the run has failed.
-        Messages that must not run at the same time as others are published again unchanged.
+        Messages with more entries than a batch are cut into parcels. If a run killed its Lambda function, the run has
+        failed. Messages that must not run at the same time as other messages are published again unchanged.
         """
         for work in plan.too_large:
             yield self._cut(work, self.rules.batch_size, work.failures)

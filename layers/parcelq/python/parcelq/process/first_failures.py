@@ -4,8 +4,8 @@ If a message fails for the last time, or all of its entries were rejected, a few
 these entries succeeds, the step works. If all of them fail, the processor writes a small object beside the marks. Other
 processors read this object. So the failures that several processors found can together show that a step is broken:
 
-    marks/.first/<job>/<run>/works      one of its entries succeeded alone
-    marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places
+    marks/.first/<job>/<run>/works      a sampled entry of a message succeeded alone
+    marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with the places of the entries
 
 `run` identifies the version of the workflow, the step, and how many times the job continued after its end.
 """
@@ -43,7 +43,7 @@ RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
 
 class FirstFailures:
-    """Finds out whether a step is broken, for one processor."""
+    """Finds out for one `Processor` whether its step is broken."""
 
     def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:
         self._store = store
@@ -151,7 +151,9 @@ def _may_stop(record: JobRecord) -> bool:
 
 
 def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None]:
-    """Return why sampled entries of a message failed, by the entries' places; None for an entry that succeeded."""
+    """Return a dict from the place of each sampled entry to the reason why the entry failed; None if the entry
+    succeeded.
+    """
     assert work.lineage is not None
     before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
     parcels = list(cut_bytes(work.message.body, work.format, 1, 1))

@@ -29,10 +29,10 @@ class Written(NamedTuple):
     """The layout of a run's output.
 
     Attributes:
-        format: its record format.
-        start: offset of its first entry, after the header.
-        header: the attribute `Header` of its messages; empty if it has no header.
-        body_bytes: most bytes of the header and of the body of a message together.
+        format: the record format of the output.
+        start: the offset of the output's first entry, after the header.
+        header: the attribute `Header` of the output's messages; empty if the output has no header.
+        body_bytes: how many bytes the header and the body of a message may have together, at most.
     """
 
     format: Format = LINES
@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Most bytes of the body of a message of the output."""
+        """How many bytes the body of a message of the output may have, at most."""
         return self.body_bytes - len(self.header)
 
     @property
@@ -59,7 +59,7 @@ class StageHeaders:
     """The headers of one stage's outputs.
 
     Args:
-        topic: name of the topic for the outputs.
+        topic: the name of the topic on which the outputs are published.
         store: the store of headers; None if only this process needs them.
         body_bytes: see `Written`.
     """
@@ -88,7 +88,8 @@ class StageHeaders:
             fmt: the record format of the run's input.
 
         Raises:
-            RecordError: the output has no valid header, or its header differs from that of the stage's first output.
+            RecordError: the output has no valid header, or its header differs from the header of the stage's first
+                output.
             AwsError, StoreError, OSError: the header could not be read from or written to the store.
         """
         fmt = self._settings.output or fmt
@@ -105,8 +106,8 @@ class StageHeaders:
         return self._written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
-        """Return the header of the stage's first output, which may be this one."""
-        known = self._known.get(key)  # read once: another thread may evict it
+        """Return the header of the stage's first output, which may be this output."""
+        known = self._known.get(key)  # read once: another thread may remove the header
         if known is None:
             header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
             for old in list(self._known)[: 1 - _MOST_JOBS]:

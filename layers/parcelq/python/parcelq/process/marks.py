@@ -1,4 +1,4 @@
-"""Marks: small objects in the store that show that a run killed its function.
+"""Marks: small objects in the store that show that a run killed its Lambda function.
 
 A mark is written before a run and deleted as soon as the run has ended, before anything is published. So if a mark
 still exists after its `end`, the invocation that wrote the mark died while the step ran. All data of a mark is in its
@@ -81,7 +81,7 @@ class Marks:
     def evidence(self, works: Iterable[Work], now: float, rules: Rules) -> Evidence:
         """Return what the marks show about messages that were received before.
 
-        A function may die for other reasons while a mark exists, and a mark may remain because deleting the mark
+        A Lambda function may die for other reasons while a mark exists, and a mark may remain because deleting the mark
         failed. So only two marks in a row make a message dead. If there is one mark, the message runs alone again.
 
         Raises:

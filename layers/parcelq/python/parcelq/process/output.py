@@ -38,7 +38,8 @@ class OutputPart(NamedTuple):
         end: the offset just after the part's last byte.
         entries: how many entries the part has.
         before: how many entries of the input come before the part.
-        output: begin and end of the part's output, in bytes; None for a bad entry, or if unknown.
+        output: the offsets at which the part's output begins and ends; None if the part is a bad entry, or if the
+            offsets are unknown.
         reason: why the entry is bad; empty if the part consists of good entries.
     """
 
@@ -85,7 +86,9 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """Return the attribute `First` of a part that begins `records` and `lines` later; None if `first` is invalid."""
+    """Return the attribute `First` of a part that begins this many records and lines after `first`; None if `first` is
+    invalid.
+    """
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 

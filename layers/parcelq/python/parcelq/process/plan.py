@@ -83,7 +83,9 @@ class Work(NamedTuple):
 
     @property
     def place(self) -> str:
-        """A key that identifies the message's bytes: its source and lineage, or without lineage the message's id."""
+        """A key that identifies the message's bytes: the source and lineage, or the message's id if there is no
+        lineage.
+        """
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property
@@ -105,12 +107,14 @@ class Evidence(NamedTuple):
     """What the marks of earlier invocations show about messages. Messages are identified by `Work.place`.
 
     Attributes:
-        killed: maps each message that killed a function when it ran alone to the keys of the marks that show this.
-        suspects: messages that ran when a function died, if it is unknown whether they killed it.
-        doubts: maps a suspect to the marks of runs in which the suspect ran alone; these marks become invalid when its
-            next run ends.
-        waiting: messages that must not run at the same time as a suspect, because they can be delivered only a few more
-            times.
+        killed: maps a message that killed a Lambda function, when the message ran alone, to the keys of the marks that
+            show this.
+        suspects: messages that ran when a Lambda function died, if it is unknown whether the messages killed the
+            function.
+        doubts: maps a suspect to the marks of runs in which the suspect ran alone. These marks become invalid when the
+            suspect's next run ends.
+        waiting: messages that must not run at the same time as a suspect, because these messages can be delivered only
+            a few more times.
     """
 
     killed: Mapping[str, tuple[str, ...]] = _NONE
@@ -124,7 +128,7 @@ class Plan(NamedTuple):
 
     Attributes:
         too_large: messages with more entries than a batch, which are cut into parcels and not run.
-        killers: messages that killed a function in their last run; that run counts as a failure.
+        killers: messages that killed a Lambda function in their last run. This run counts as a failure.
         put_back: messages that are published again unchanged.
         alone: messages that run one after the other, each with its own mark and with no other run at the same time.
         watched: groups of messages that run in parallel under one mark, because the messages were received before.

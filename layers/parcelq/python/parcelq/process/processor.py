@@ -54,7 +54,7 @@ class Processor:
 
     Attributes:
         store: the store that contains headers and marks. Without a store, receive counts replace marks, and the caller
-            keeps the messages locked and acknowledges them.
+            keeps the messages locked and acknowledges the messages.
         marks: whether to write marks, if there is a store. On a single machine, a run that kills the process ends the
             job, so no marks are needed.
         stops_broken: whether to stop a job if its step fails on every input; this needs a store.
@@ -105,8 +105,8 @@ class Processor:
         Args:
             time_left: a function that returns the seconds until the answer must be sent.
             invocation: the id of this invocation; random by default.
-            acknowledges: whether to acknowledge messages that are done. On Lambda, the function's answer acknowledges
-                them.
+            acknowledges: whether to acknowledge messages that are done. On Lambda, the answer of the Lambda function
+                acknowledges these messages.
             budget: the time of the invocation, if the invocation began before these messages arrived.
 
         Returns:
@@ -150,8 +150,8 @@ class Processor:
         return outcome
 
     def _decided(self, plan: Plan, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
-        """Yield the decisions after runs. If the runs show that a job must stop, the job's messages are not run and are
-        delivered later.
+        """Yield the decisions about messages after their runs. If the runs show that a job must stop, the job's
+        messages are not run and are delivered later.
         """
         suspicious = []
         for run in runs.of(plan):
@@ -188,7 +188,7 @@ class Processor:
         must wait.
 
         If marks cannot be read, messages that were received before must wait, because these messages may have killed a
-        function.
+        Lambda function.
         """
         if self._marks is None:
             return receives_as_evidence(works, self.rules), works, []

@@ -59,14 +59,14 @@ def redrive(
     """Publish dead letters again on their topic, no matter whether SQS or Parcelq moved the messages to the dead-letter
     topic.
 
-    A few dead letters are pulled, published and acknowledged before the next ones are pulled. So after a crash at most
-    these few are on both topics, and lineage shows that they are duplicates. Dead letters that arrive meanwhile stay,
-    because they may come from messages that were just published again.
+    A few dead letters are pulled, published and acknowledged before more dead letters are pulled. So after a crash only
+    these few messages can be on both topics, and lineage shows which messages are duplicates. Dead letters that arrive
+    meanwhile stay, because they may come from messages that were just published again.
 
     Args:
         only: ids of the messages to publish again; None for all messages.
-        looks: the stack's topic of looks (scheduled checks of jobs), if there is one. Looks are published on it, so
-            that ended jobs continue.
+        looks: the stack's topic of looks (messages that schedule a check of a job), if there is this topic. Looks are
+            published on this topic, so that ended jobs continue.
 
     Returns:
         The number of messages that were published again and deleted from the dead-letter topic.
@@ -123,7 +123,9 @@ class _Hold:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
     def pull(self, most: int) -> tuple[list[Pulled], int]:
-        """Pull messages. Return the messages that are not held already, and the number of all messages received."""
+        """Pull messages. Return the messages that were not locked before, and the number of all messages that were
+        received.
+        """
         came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
         latest = {one.message_id: one for one in came}
         new = [one for name, one in latest.items() if name not in self._held]
@@ -159,8 +161,8 @@ def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
 
 
 def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
-    """Publish dead letters on their topic, and acknowledge those with a confirmed publication. Return how many were
-    deleted.
+    """Publish dead letters on their topic. Acknowledge each dead letter if its publication is confirmed, and return how
+    many dead letters were deleted.
 
     If several dead letters have the same lineage, only one is published, because a dead-letter topic may have
     duplicates.

@@ -23,7 +23,7 @@ class Rules(NamedTuple):
             further failure doubles the delay.
         joins: whether adjacent messages of one source or output run together.
         counts: whether output messages carry their cost.
-        body_bytes: most bytes of a published message's body with its header.
+        body_bytes: how many bytes the body and the header of a published message may have together, at most.
     """
 
     batch_size: int = 1000
@@ -52,8 +52,8 @@ class Rules(NamedTuple):
     def part_size(self, work: Work, *, killed: bool) -> int:
         """Return how many entries each part gets if a message is cut after its last failure.
 
-        Halves find a bad entry in about log2(n) rounds. If each round kills a function, fewer rounds with more parts
-        are better. Then the message is cut into as many parts as a request can have messages.
+        Halves find a bad entry in about log2(n) rounds. If each round kills a Lambda function, fewer rounds with more
+        parts are better. In this case, the message is cut into as many parts as one request can publish.
         """
         parts = MAX_REQUEST_MESSAGES if killed else 2
         return min(self.batch_size, -(-work.entries // parts))

@@ -88,7 +88,7 @@ class Runs:
     """Runs the step over groups of messages.
 
     Attributes:
-        marks: the marks that show which messages may kill the function; None if receive counts replace marks.
+        marks: the marks that show which messages may kill the Lambda function; None if receive counts replace marks.
         invocation: the id of the invocation in which the step runs.
         end: a function that returns the end of this invocation, in seconds since the epoch.
         doubts: maps a message's `Work.place` to the marks that become invalid when a run of the message ends.
@@ -191,9 +191,9 @@ class Runs:
             began = monotonic()
             with self.budget.running():
                 came = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
-            seconds = (monotonic() - began) / len(came)  # each run counts with the mean duration of all
+            seconds = (monotonic() - began) / len(came)  # each run gets the mean duration of all runs
         # guard[()]: whatever a run does is the failure of that run alone
-        except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
+        except Exception as error:  # noqa: BLE001 - an error in a run fails only this run
             if len(groups) > 1:
                 return [run for group in groups for run in self._runs([group])]
             came, seconds = [self._impossible(groups[0], error)], 0.0
@@ -214,7 +214,7 @@ class Runs:
                 error = StepError(self.runner.step.name, wrong.reason, exit_code=0)
             except (ParcelqError, OSError) as unknown:
                 return _hindered(group, f"the header of its output could not be compared: {unknown}")
-            except Exception as other:  # noqa: BLE001 - whatever a run does is that run's failure alone
+            except Exception as other:  # noqa: BLE001 - an error in a run fails only this run
                 error = self._impossible(group, other)
         assert isinstance(error, StepError)
         # guard[False]: a run that began late and was cut off says nothing about its messages

@@ -38,7 +38,7 @@ class RoundProgress(NamedTuple):
     dead: int = 0
 
     def plus(self, outcome: Outcome) -> RoundProgress:
-        """Return the sum of this progress and one more round."""
+        """Return the sum of this progress and one more round with this outcome."""
         done, failed = len(outcome.done), len(outcome.failed)
         new = 1, done, outcome.entries, outcome.published, failed, outcome.dead
         return RoundProgress(*map(add, self, new))
@@ -88,7 +88,7 @@ def process(
         this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
-        # As many messages as fill a batch for each run, if messages have as many entries as earlier messages had.
+        # How many messages fill a batch for each run, if the messages have as many entries as earlier messages had.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
         most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

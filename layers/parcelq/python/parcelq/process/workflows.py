@@ -1,5 +1,5 @@
-"""Loads a workflow into an instance of a stage's function when a message needs the workflow, and keeps the workflow for
-later messages.
+"""Loads a workflow into an instance of a stage's Lambda function when a message needs the workflow, and keeps the
+workflow for later messages.
 
 Each message names the version of its workflow. So an instance may run several workflows with different packages. If
 there are too many processes or too many bytes on disk, the least recently used workflow is removed first.
@@ -37,7 +37,7 @@ _MOST_CHAINS: Final = 2
 
 
 class Stage(NamedTuple):
-    """The objects that a stage's function works with.
+    """The objects that the Lambda function of a stage works with.
 
     Attributes:
         name: the name of the stage.
@@ -47,7 +47,7 @@ class Stage(NamedTuple):
         output: the topic from which results are collected.
         rules: the rules by which messages are processed, unless a workflow has other rules.
         store: the store that contains headers, marks and workflows.
-        grants: the source of the credentials and secrets that steps get.
+        grants: the object that gets the credentials and secrets for steps.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Workflows:
     """Loads the workflows that run in a stage.
 
     Args:
-        bundle_bytes: how many bytes of the disk bundles may take, at most.
+        bundle_bytes: how many bytes all bundles may take on disk, at most.
     """
 
     def __init__(self, stage: Stage, bundle_bytes: int) -> None:

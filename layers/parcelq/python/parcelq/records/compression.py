@@ -2,8 +2,8 @@
 the content and the name of a source.
 
 Decoders are imported only when they are needed. Python contains Zstandard from version 3.14. For earlier versions,
-Zstandard comes from `backports.zstd`, because the wheel of this package has half a megabyte, and that of `zstandard`
-has more than five.
+Zstandard comes from `backports.zstd`, because the wheel of `backports.zstd` has half a megabyte, but the wheel of
+`zstandard` has more than five megabytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAGIC_BYTES: Final = 10
 
 
 class _Decoder(Protocol):
-    """Decompresses one member, with the methods of the classes in bz2, lzma and Python 3.14's zstd."""
+    """A decompressor of one member. Its methods are those of the classes in bz2, lzma and Python 3.14's zstd."""
 
     @property
     def eof(self) -> bool: ...

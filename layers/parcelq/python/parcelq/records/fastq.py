@@ -16,8 +16,8 @@ class Fastq(Format):
     """FASTQ, in which an entry has four lines: `@` and a name, the sequence, `+`, the quality.
 
     Sequences over several lines are not supported. The check requires the characters `@` and `+`, and that the sequence
-    begins with neither of them. So a quality line, which may begin with either character, is never mistaken for an
-    entry's start. The step has to check that sequence and quality have the same length.
+    begins with neither of these characters. So a quality line, which may begin with either character, is never mistaken
+    for an entry's start. The step has to check that sequence and quality have the same length.
     """
 
     name: str = "fastq"

@@ -38,7 +38,7 @@ class Flaw(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Consecutive entries of a body: `body[start:end]` contains `entries` of them."""
+    """Consecutive entries of a body. `body[start:end]` contains as many entries as `entries` says."""
 
     start: int
     end: int

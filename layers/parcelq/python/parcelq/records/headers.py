@@ -12,7 +12,9 @@ NO_HEADER = "writes no header, or a different one; set output_header: false"
 
 
 class AfterHeader:
-    """Reads bytes that were already read from a stream, and after them the rest of the stream."""
+    """A stream that yields the bytes that were already read from another stream, and then the other stream's remaining
+    bytes.
+    """
 
     def __init__(self, first: bytes, stream: Readable) -> None:
         self._first = first

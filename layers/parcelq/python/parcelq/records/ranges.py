@@ -1,4 +1,4 @@
-"""Reads the entries of a range of a source, so that many functions can read a large source in parallel.
+"""Reads the entries of a range of a source, so that many Lambda functions can read a large source in parallel.
 
 A source is divided into ranges of any sizes. Each entry belongs to the range in which the entry starts. In formats with
 an end line, an entry belongs to the range in which the end line before the entry starts. An entry is read to its end,
@@ -34,8 +34,8 @@ class FirstBytes:
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Return whether bytes contain an odd number of quotes, so that they begin inside quotes and end outside, or the
-    reverse.
+    """Return whether the bytes of a stream contain an odd number of quotes. If so, either the begin or the end of the
+    stream is inside quotes, but not both.
     """
     inside = False
     while block := stream.read(BLOCK_BYTES):

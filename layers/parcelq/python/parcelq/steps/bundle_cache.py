@@ -1,4 +1,6 @@
-"""A cache of unpacked bundles on a function's disk. If files of a bundle were changed, the bundle is unpacked again."""
+"""A cache of unpacked bundles on the disk of a Lambda function. If files of a bundle were changed, the bundle is
+unpacked again.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,13 @@ class _Unpacked(NamedTuple):
 
 
 class BundleCache:
-    """Unpacks bundles into a temporary folder, and removes the least recently used bundles if there is not enough
-    space.
+    """A cache that unpacks bundles into a temporary folder. If there is not enough space, the cache removes the least
+    recently used bundles.
 
-    The cache uses only bundles that this process unpacked, because files of other processes cannot be trusted.
+    The cache uses only bundles that this process unpacked, because files that other processes wrote cannot be trusted.
 
     Args:
-        most_bytes: how many bytes all bundles may have together, including the archive that is being unpacked.
+        most_bytes: how many bytes all bundles may take on disk together, including the archive that is being unpacked.
         open_archive: a function that opens the archive of a bundle for reading. The function may raise any
             ParcelqError.
         on_remove: a function that is called with the digest of a bundle before the bundle is removed.
@@ -72,8 +74,8 @@ class BundleCache:
         return found.folder
 
     def check(self, digests: Collection[str]) -> list[str]:
-        """Forget the bundles with files that were changed, added or removed since the bundles were unpacked. Return
-        their digests.
+        """Forget each bundle with files that were changed, added or removed after the bundle was unpacked. Return the
+        digests of the forgotten bundles.
 
         The kernel records every change of a file in the file's ctime, which unprivileged programs cannot set.
         """
@@ -145,7 +147,7 @@ def _is_changed(unpacked: _Unpacked) -> bool:
 
 
 def _marks_below(folder: Path) -> Marks:
-    """Return the size, the inode, and the times of the last change of every file and folder below a folder."""
+    """Return the size, the inode and the time of the last change for each file and folder below a folder."""
     marks: Marks = {}
     left = [os.fspath(folder)]
     while left:

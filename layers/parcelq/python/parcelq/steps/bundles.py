@@ -40,7 +40,7 @@ class Bundle(NamedTuple):
         digest: the SHA-256 of the archive, as 64 hexadecimal characters.
         size: how many bytes the archive has.
         unpacked: how many bytes all unpacked files have together.
-        code: how many bytes the files have that Python compiles. The compiled files take about as many bytes again.
+        code: how many bytes the bundle's Python files have. Their compiled files take about as many additional bytes.
         files: how many files the bundle has.
     """
 
@@ -57,7 +57,7 @@ class Bundle(NamedTuple):
 
     @classmethod
     def parse(cls, document: object) -> Bundle:
-        """Read the JSON form of a bundle. If it is invalid, raise `Wrong`, like a check."""
+        """Read the JSON form of a bundle. Raise `Wrong` if the JSON form is invalid."""
         values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
         if problems:
             raise Wrong("a bundle with digest, size, unpacked, code and files")
@@ -65,7 +65,7 @@ class Bundle(NamedTuple):
 
 
 def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
-    """Write an archive of files.
+    """Write the ZIP archive of a bundle, and return the facts about the bundle.
 
     Raises:
         BundleError: there are more files than an archive may have.
@@ -153,8 +153,8 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
 
 
 def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
-    """Copy a whole file, and return its size. Raise BundleError with the text `what` if it has more than `most`
-    bytes.
+    """Copy a file, and return its size. If the file has more than `most` bytes, raise BundleError with the text
+    `what`.
     """
     size = 0
     while block := source.read(_BLOCK):
@@ -167,7 +167,7 @@ def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: s
 
 def _compile(folder: Path) -> None:
     """Compile the Python files that may be imported, so that no process has to compile them later. Files that this
-    Python cannot compile stay as they are.
+    version of Python cannot compile stay unchanged.
     """
     import compileall
     import py_compile

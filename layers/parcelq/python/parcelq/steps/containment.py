@@ -1,5 +1,5 @@
-"""Contains steps: a step cannot read the memory of the process that runs the step, and none of the step's processes
-outlives its run.
+"""Isolates steps: a step cannot read the memory of the process that runs the step, and all processes that a run starts
+end with the run.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Ended(NamedTuple):
             be `ended` (it ended during the run), `deaf` (it closed its socket), `unborn` (it ended before its first
             run) or `gone` (it ended before this run).
         code: the exit code, negative if a signal ended the process; the error number if the system refused.
-        sound: whether a warm process can take another run.
+        sound: whether a warm process can do another run.
         clean: whether the run left the folder of a warm process unchanged.
-        output: the begin and end of the run's output in a warm process's file `output`.
-        rejects: the begin and end of the run's rejects in a warm process's file `rejects`.
-        cpu_seconds: the CPU seconds of all processes of the run that have ended.
-        memory_bytes: the peak memory of the largest of the ended processes.
+        output: the offsets at which the run's output begins and ends in the file `output` of a warm process.
+        rejects: the offsets at which the run's rejects begin and end in the file `rejects` of a warm process.
+        cpu_seconds: how many CPU seconds those processes of the run used that have ended.
+        memory_bytes: the peak memory of the largest process that has ended, in bytes.
         stderr: the last bytes that the step wrote to stderr.
         stdout: the last bytes that the step wrote to stdout, unless stdout is the output.
     """
@@ -91,7 +91,7 @@ class Supervised:
     started.
 
     The parent process runs `parcelq.steps.supervisor`. The parent process and all its descendants end when `end` is
-    called, and when the process that created it ends in any way.
+    called, or when the process that created the parent process ends in any way.
 
     Args:
         kept: a function that gets the descriptor of a warm process's socket, and returns the command line of the warm
@@ -130,14 +130,15 @@ class Supervised:
     def run(
         self, seconds: float | None, most_bytes: int, runs: Sequence[Sequence[str | bytes]], homes: Sequence[str]
     ) -> list[Ended]:
-        """Run one command after another. Return the reports of the runs that began, at least of the first run.
+        """Run one command after another. Return the reports of the runs that began. At least the first run begins.
 
         No further command begins after a command that ended a warm process or left files in the run's folder, or after
         `HOP_SECONDS`.
 
         Args:
-            runs: for each, a folder with its working directory `work`, and with `input` and `output` of a filter; its
-                `TMPDIR`; the file whose size is limited; and its command line, or the request to a warm process.
+            runs: a list per run. The list contains the run's folder (with the working directory `work` and a filter's
+                files `input` and `output`), the run's `TMPDIR`, the file with a limited size, and the command line or
+                the request to a warm process.
             homes: the folders in which processes are started.
         """
         self._homes = homes
@@ -150,12 +151,12 @@ class Supervised:
             return [Ended("lost")]
 
     def abort(self) -> None:
-        """End the current run, which is on another thread, at once, with all processes that the run started."""
+        """End the current run of another thread at once. All processes that the run started end too."""
         with contextlib.suppress(OSError):  # the supervisor has already ended
             self._control.shutdown(socket.SHUT_RDWR)
 
     def is_alive(self) -> bool:
-        """Return whether the supervisor process can take another run."""
+        """Return whether the supervisor process can do another run."""
         return self._process.poll() is None
 
     def end(self) -> None:
@@ -175,8 +176,8 @@ class Supervised:
 
 
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
-    """Start a supervisor process: as a new interpreter, or as a fork of this process if this process may not start its
-    interpreter.
+    """Start a supervisor process as a new Python interpreter. If this process may not start its interpreter, fork this
+    process instead.
 
     A process that dropped root privileges may be unable to start an interpreter that belongs to root.
     """
@@ -197,7 +198,7 @@ def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ..
 
 
 class _Fork:
-    """A supervisor process that is a fork of this process, with those methods of `subprocess.Popen` that are needed."""
+    """A supervisor process that is a fork of this process. The class has the needed methods of `subprocess.Popen`."""
 
     def __init__(self, words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> None:
         self.returncode: int | None = None
@@ -247,7 +248,7 @@ class _Fork:
 
 
 def _end_marked(folders: Sequence[str]) -> None:
-    """End the processes of a supervisor that the step has killed, as far as they can be found."""
+    """If a step has killed its supervisor, end the supervisor's remaining processes that can be found."""
     until, quiet = time.monotonic() + END_SECONDS, 0
     while quiet < 2 and time.monotonic() < until:
         found = marked(*folders)
@@ -259,12 +260,14 @@ def _end_marked(folders: Sequence[str]) -> None:
 
 
 def marked(*marks: str) -> list[int]:
-    """Return the processes with one of these values of `MARK` in their environment; zombies have no environment."""
+    """Return the ids of the processes whose environment variable `MARK` has one of some values. Zombies are not
+    found.
+    """
     variables = {f"{MARK}={mark}".encode() for mark in marks}
     found = []
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
         if name.isdecimal():
-            with contextlib.suppress(OSError):  # another user's process, or it has ended
+            with contextlib.suppress(OSError):  # the process belongs to another user, or has ended
                 if not variables.isdisjoint(Path("/proc", name, "environ").read_bytes().split(b"\0")):
                     found.append(int(name))
     return found

@@ -1,4 +1,4 @@
-"""The input and the output of a run."""
+"""Classes and functions for the input and the output of a step's run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Given(NamedTuple):
         write_bodies(file, chain((self.header,), self.bodies) if self.header else self.bodies)
 
     def about(self, settings: StepSettings) -> dict[str, Any] | None:
-        """Return the description of the records that functions of `parcelq.step` get; None if the records are lines."""
+        """Return the description of the records that Python functions of `parcelq.step` get; None if the records are
+        lines.
+        """
         written = settings.output or self.format
         one_line = _is_lines(written)
         if one_line and not self.header and _is_lines(self.format):
@@ -50,8 +52,8 @@ class Given(NamedTuple):
         return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
-        """Write the input as the file `input` into the folder of a run, and the description of its records beside it.
-        Raises OSError if this fails.
+        """Write the input into the file `input` in the folder of a run. If the records are not lines, write the
+        description of the records into another file in the folder. Raises OSError if this fails.
         """
         with open(folder / "input", "wb") as file:
             self.write(file)
@@ -64,7 +66,7 @@ def _is_lines(fmt: Format) -> bool:
 
 
 def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
-    r"""Write slices of a file in order, so that every entry stays a line of its own."""
+    r"""Write slices of a file in order, so that each entry stays a separate line."""
     ended = True
     for body in bodies:
         if body:
@@ -73,7 +75,7 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
 
 
 class Held(NamedTuple):
-    """An output that is kept in memory, with those methods of `Path` that are used."""
+    """An output that is kept in memory. The class has the methods of `Path` that Parcelq uses to read outputs."""
 
     data: bytes
 
@@ -103,8 +105,8 @@ def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
 
 
 def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
-    """Copy bytes `[start, end)` of a file that a step wrote to a new file, and empty the first file. Raises OSError
-    like `part_of_file`.
+    """Copy bytes `[start, end)` of an open file into the new file `target`, and empty the open file, which a step
+    wrote. Raises OSError like `part_of_file`.
     """
     with target.open("wb") as copy:
         for at in range(start, end, MOST_HELD):

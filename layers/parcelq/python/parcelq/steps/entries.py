@@ -34,11 +34,11 @@ Write = Callable[["bytes | bytearray | memoryview"], object]
 
 
 class RejectedError(Exception):
-    """The exception by which `reject` ends a function of one entry."""
+    """The exception that `reject` raises to end a Python function that is called with one entry."""
 
 
 class _Entries:
-    """A run of a function that takes an iterator of all entries."""
+    """A run in which a Python function is called once, with an iterator of all entries."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -63,12 +63,14 @@ class _Entries:
         write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
-        """Record that an entry is rejected. Of several equal entries, the one that the function read last is meant."""
+        """Record that an entry is rejected. If several entries are equal, the entry that the function read last is
+        rejected.
+        """
         last = len(self._lines) - length_hint(self._given) - 1
         number = entry if isinstance(entry, int) else self._number(entry, last)
         if not 0 <= number < len(self._lines):
             raise ValueError(f"reject: there is no entry {number}; the input has {len(self._lines)}, counted from 0")
-        # Only for the entry that was read last, it is known how much output came before.
+        # The amount of output before an entry is known only if the entry was read last.
         after = self._written + len(self._made) if self._yields and number == last else None
         self._rejects[number] = (after, reason)
 
@@ -92,7 +94,7 @@ class _Entries:
 
 
 class _Each:
-    """A run of a function of one entry: the function is called with each entry."""
+    """A run in which a Python function is called once for each entry."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -109,7 +111,7 @@ class _Each:
             write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
 
     def reject(self, _entry: str | int, reason: str) -> None:
-        """Record the reason, and end the function, which has only one entry."""
+        """Record why the current entry is rejected, and end the function's call for this entry."""
         raise RejectedError(reason)
 
     def rejects(self) -> Rejects:
@@ -121,18 +123,18 @@ class _Each:
         bad: dict[int, str] = {}
         results = map(call, lines)
         # `extend` keeps the results before an exception, and `map` continues after the exception. So a good entry
-        # costs only the call.
+        # takes no time besides the call of the function.
         while True:
             try:
                 made.extend(results)
                 break
             except MemoryError:
                 raise
-            except Exception as error:  # noqa: BLE001 - it rejects this entry alone
+            except Exception as error:  # noqa: BLE001 - the exception rejects only this entry
                 bad[len(made) + len(bad)] = _reason(error)
         try:
             text = "\n".join(made)
-        except TypeError:  # not every entry gave a str
+        except TypeError:  # the function did not return a str for every entry
             return self._unpacked(made, bad, len(lines), start)
         if _one_line and text.count("\n") != max(0, len(made) - 1):
             return self._unpacked(made, bad, len(lines), start)
@@ -142,7 +144,7 @@ class _Each:
         return text + "\n" if made else ""
 
     def _unpacked(self, made: list[Any], bad: dict[int, str], count: int, start: int) -> str:
-        """Count the output entries that belong to each entry, unless each entry gave exactly one."""
+        """Return the output as text if entries have different numbers of output entries."""
         results = iter(made)
         out: list[str] = []
         for entry in range(count):
@@ -151,7 +153,7 @@ class _Each:
                 try:
                     out += _lines_of(next(results))
                     continue
-                except Exception as error:  # noqa: BLE001 - it rejects this entry alone
+                except Exception as error:  # noqa: BLE001 - the exception rejects only this entry
                     reason = _reason(error)
             self._rejects.append((start + entry, self._written + len(out), reason))
         self._written += len(out)
@@ -167,11 +169,11 @@ _one_line = True
 def run_function(
     function: Callable[..., Any], data: bytes, about: dict[str, Any], write: Write, more: dict[str, Any], *, each: bool
 ) -> Rejects:
-    """Run a function over the entries of an input, and write the function's output.
+    """Run a Python function over the entries of an input, and write the function's output.
 
     Args:
         about: the description of the input's records; empty if the records are lines. See `FORMAT_SUFFIX`.
-        each: whether the function takes one entry.
+        each: whether the function is called once for each entry, instead of once with all entries.
 
     Returns:
         The entries that the function rejected, sorted by entry.
@@ -189,10 +191,11 @@ def run_function(
 
 
 def reject(entry: str | int, reason: str) -> None:
-    """Reject an entry: the entry becomes a dead letter with this reason, and the other entries count.
+    """Reject an entry: the entry becomes a dead letter with this reason, and the results of the other entries are kept.
 
-    In a function of one entry (`@step(each=True)`), `reject` does not return. In a function of all entries, `reject`
-    returns, and the function must not yield anything that belongs to the rejected entry.
+    In a function that is called with one entry (`@step(each=True)`), `reject` does not return. In a function that is
+    called with all entries, `reject` returns, and the function must not yield anything that belongs to the rejected
+    entry.
 
     Args:
         entry: the entry as the function got it, or the number of the entry in the input, counted from 0.
@@ -200,7 +203,7 @@ def reject(entry: str | int, reason: str) -> None:
 
     Raises:
         ValueError: the input does not contain the entry, or the reason is empty.
-        RuntimeError: `reject` was called outside of a step of entries.
+        RuntimeError: `reject` was called outside of a step, or in a step with `raw=True`.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise ValueError(f"reject: the reason is {reason!r:.100}, but must be a text that says what is wrong")
@@ -216,7 +219,7 @@ def rejects_text(rejects: Rejects) -> str:
 
 
 def print_rejects(rejects: Rejects) -> None:
-    """Print the first rejects on stderr. This is called if `--rejects` was not given."""
+    """Print the first rejects on stderr. This function is called only if the option `--rejects` was not given."""
     for entry, _, reason in rejects[:_PRINTED]:
         print_error(f"entry {entry}: {reason}")
     if len(rejects) > _PRINTED:
@@ -224,8 +227,8 @@ def print_rejects(rejects: Rejects) -> None:
 
 
 def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool]:
-    """Return three facts about an input: its entries without the line end at the end of each, the header to write, and
-    whether each output entry is a line.
+    """Return an input's entries, each without the line end at its end; the header to write; and whether each output
+    entry is a line.
     """
     if not about:
         lines = data.decode(*_LINES).split("\n")
@@ -256,7 +259,9 @@ def _text(entries: list[Any]) -> str:
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the result of a function of one entry as lines. The result may be a str, None, or an iterable of str."""
+    """Return the lines of the result that a Python function returned for one entry. The result may be a str, None, or
+    an iterable of str.
+    """
     if isinstance(made, str):
         return [_line(made)]
     if made is None:

@@ -34,7 +34,7 @@ class Dependencies(NamedTuple):
     """The dependencies of a step.
 
     Attributes:
-        step: the path of the step, which messages mention.
+        step: the path of the step, which error messages mention.
         packages: the requirements of the step, such as `rdkit>=2025`.
         requirements: the path of the `requirements.txt` beside the step; None if this file does not exist.
         python: the versions of Python that the step needs, such as `>=3.12`; empty if every version is accepted.
@@ -75,7 +75,7 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
 
     The lock is a text: a line with the Python version, and a line for each exact package in the environment.
 
-    Several commands may call this at the same time, and any of the commands may be killed.
+    Several commands may call this function at the same time. A command that is killed does no harm.
 
     Args:
         cache: the folder with locks and environments; by default `~/.cache/parcelq`.
@@ -174,7 +174,9 @@ def _add_library(folder: Path, library: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock for which other processes wait. The kernel releases the lock when this process ends."""
+    """Hold a file lock, so that other processes wait for the lock. The kernel releases the lock when this process
+    ends.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -191,7 +193,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 class Uv:
-    """Runs uv. If uv fails, its error message becomes an error about the step's dependencies."""
+    """Runs the program uv. If uv fails, an error about the step's dependencies is raised, with the message of uv."""
 
     def __init__(self, step: Path, progress: Progress) -> None:
         self.where = f"dependencies of {step}"
@@ -233,8 +235,8 @@ class Uv:
         return out
 
     def python(self, wanted: str) -> tuple[str, str]:
-        """Return an interpreter that can run a step, and the interpreter's version. This is the current interpreter if
-        its version is one that the step accepts.
+        """Return an interpreter that can run a step, and the interpreter's version. If the step accepts the version of
+        the current interpreter, the current interpreter is returned.
         """
         if not wanted:
             base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"

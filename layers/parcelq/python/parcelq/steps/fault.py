@@ -48,7 +48,9 @@ def print_error(text: str) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """Return an exception like the last line of its traceback. The middle of a long message is left out."""
+    """Return the text of an exception, as in the last line of the exception's traceback. The middle of a long message
+    is left out.
+    """
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - str() of the exception failed, which must not end the run

@@ -29,12 +29,12 @@ class Step:
         python: the interpreter of an environment with the step's dependencies; None if the step runs with the current
             interpreter.
         lock: the exact packages of the step's environment, as text; empty if the step has no environment of its own.
-        copied: whether the step runs from a copy in a folder of its own.
+        copied: whether the step's file is copied into a separate folder, and the copy is run.
         whole: the folder that belongs to the step; None if only the program belongs to the step.
         packages: the folder of Python packages that the step can import; None if there is no such folder, or the step
             has an interpreter of its own.
-        granted: a function that returns the credentials and secrets that a stack gives the step, as environment
-            variables. The function raises AwsError if it cannot get them. None on a user's machine.
+        granted: a function that returns environment variables with the credentials and secrets that a stack gives the
+            step; None on a user's machine. The function raises AwsError if the credentials or secrets cannot be read.
     """
 
     path: Path
@@ -59,8 +59,8 @@ class Step:
 
     @property
     def warm(self) -> bool:
-        """Whether the step's process is kept between runs. The settings decide; by default, the process of every Python
-        function is kept.
+        """Whether the step's process is kept between runs. If the settings do not say so, only a process that runs a
+        Python function is kept.
         """
         return self.is_function if self.settings.warm is None else self.settings.warm
 
@@ -91,8 +91,8 @@ class Step:
         return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
-        """Return the command line of a warm process. The process gets its runs on the socket with the descriptor
-        `control`.
+        """Return the command line of a warm process. The process reads requests for runs from the socket with the
+        descriptor `control`.
         """
         return [*self._program(), *self._about(), "--warm", str(control)]
 
@@ -170,7 +170,7 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step of a workflow in the workflow's folder; the whole folder belongs to the step.
+    """Find a step of a workflow in the workflow's folder. All files in the folder belong to the step.
 
     Args:
         run: the path of the program below the folder, or of a folder with one file `step` or `step.*`. If no such path
@@ -193,7 +193,7 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
 def deployed_step(
     folders: Sequence[Path], stage: str, path: str = "", settings_file: str = "", workflow_id: str = ""
 ) -> Step:
-    """Find the step of a stage in the folders that may contain the steps of a function.
+    """Find the step of a stage. The step is in one of the folders that may contain a Lambda function's steps.
 
     Args:
         folders: the folders, which are searched in this order.
@@ -224,7 +224,9 @@ def _beside(home: Path | None) -> Path | None:
 
 
 def _settings(file: Path | None, command: Command | None = None, text: str = "") -> StepSettings:
-    """Return the settings in a file. Without a file, a command is a filter, and other steps get default settings."""
+    """Return the settings in a file. If there is no file, a command gets the settings of a filter, and another step
+    gets the default settings.
+    """
     if file is None:
         return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
     settings = read_settings(file)
@@ -249,7 +251,9 @@ def _steps_in(home: Path) -> list[Path]:
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
-    """Return the file with a path below one of the folders. Links are followed, but not to other folders."""
+    """Return the file with a relative path in one of the folders. A link is followed only if its target is in the same
+    folder.
+    """
     outside = False
     for folder in folders:
         root = folder.resolve()

@@ -1,5 +1,5 @@
-"""The folders of runs: created, locked while they are in use, and removed with everything that a step has put into
-them.
+"""Creates the folders of runs, locks each folder while a run uses the folder, and removes each folder with everything
+that a step has put into the folder.
 
 Each folder is used by one run at a time, and is used again if a run leaves nothing in it.
 """
@@ -28,8 +28,7 @@ _KEPT: Final = ("tmp", "work")
 def locked_folder() -> Iterator[Path]:
     """Yield a temporary folder that is removed at the end of the context.
 
-    When a process creates its first folder, it also removes the folders of killed processes, which nobody locks any
-    more.
+    When a process creates its first folder, the process also removes the folders that killed processes left.
 
     Raises:
         OSError: there is not enough space for the folder.
@@ -182,7 +181,7 @@ class RunFolder:
 
 
 class RunFolders:
-    """The folders of one runner. Any thread may call the methods of this class."""
+    """The folders in which one `Runner` runs its step. Any thread may call the methods of this class."""
 
     def __init__(self) -> None:
         self._idle: list[RunFolder] = []
@@ -212,6 +211,6 @@ class RunFolders:
             folder.remove()
 
     def _taken(self) -> RunFolder | None:
-        with contextlib.suppress(IndexError):  # other threads take folders too
+        with contextlib.suppress(IndexError):  # another thread may take the last folder
             return self._idle.pop()
         return None

@@ -46,12 +46,12 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 class StepFunction(Generic[Given, More, Made]):
-    """A function that is a step. Calling a `StepFunction` calls the function.
+    """A Python function that is used as a step. Calling a `StepFunction` calls the Python function.
 
     Args:
-        function: the function.
+        function: the Python function that the user marked with `@step`.
         raw: whether the function takes the input and returns the output as bytes instead of entries.
-        each: whether the function takes one entry instead of all entries.
+        each: whether the function is called with one entry instead of all entries.
     """
 
     def __init__(
@@ -108,8 +108,9 @@ class StepFunction(Generic[Given, More, Made]):
     def _serve(self, control: int, more: Callable[[], dict[str, Any]]) -> None:
         """Run the function over one input after another, until the socket is closed.
 
-        When the process can take a run, it writes `free` and two numbers to the socket: the ends of its output and of
-        its rejects in their files. The answer is a line of JSON with the next run, or the socket is closed.
+        When the process is ready for a run, the process writes `free` and two numbers to the socket: the offsets at
+        which its output and its rejects end in their files. Then Parcelq writes a line of JSON that describes the next
+        run, or closes the socket.
         """
         os.set_inheritable(control, False)
         me, work, environment = os.getpid(), os.getcwd(), dict(os.environ)
@@ -165,14 +166,14 @@ def step(*, each: Literal[True]) -> Callable[[EachStep[More]], StepFunction[str,
 def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, each: bool = False) -> Any:
     r"""Mark a function as a step.
 
-    `@step` marks a function from entries to entries: the function takes an iterator of lines, each a str without its
-    `\n`, and returns or yields lines without `\n`. If records are not lines, each str is a whole record, which may
-    contain line ends. The header is not passed to the function, and is copied to the output. Bytes that are not UTF-8
-    become surrogate escapes, which are written as the same bytes.
+    `@step` marks a function that turns entries into entries: the function takes an iterator of lines, each a str
+    without its `\n`, and returns or yields lines without `\n`. If records are not lines, each str is a whole record,
+    which may contain line ends. The header is not passed to the function, and is copied to the output. Bytes that are
+    not UTF-8 become surrogate escapes, which are written as the same bytes.
 
-    `@step(each=True)` marks a function of one entry: the function returns a str if there is one output entry, None if
-    there is none, or an iterable of str. If the function raises an exception, only the one entry is rejected, and the
-    exception is the reason.
+    `@step(each=True)` marks a function that is called with one entry: the function returns a str if there is one output
+    entry, None if there is none, or an iterable of str. If the function raises an exception, only this entry is
+    rejected, with the exception as the reason.
 
     `@step(raw=True)` marks a function that takes the whole input as bytes and returns the whole output as bytes.
 
@@ -185,9 +186,9 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
 
 
 class Part:
-    """Writes into a file from a given offset. Bytes of the file after the written bytes stay.
+    """Writes into a file from a given offset. Bytes of the file after the written bytes stay unchanged.
 
-    A fork of the process writes at the same place of the file, not after the bytes of the process.
+    If the process is forked, the fork writes at the same offset as the process, not after the bytes of the process.
 
     Args:
         path: the path of the file.
@@ -222,7 +223,7 @@ def _options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--rejects", metavar="FILE", help="file for rejected entries, as lines of JSON")
     parser.add_argument("--workflow-id", default="", metavar="ID")
     parser.add_argument("--settings", metavar="FILE")
-    parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)  # the descriptor on which Parcelq asks for runs
+    parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)  # the descriptor on which Parcelq requests runs
     return parser.parse_args()
 
 
@@ -245,7 +246,9 @@ def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callab
 
 
 def _taken(stream: int, instead: int) -> int:
-    """Replace a standard stream, so that the function can neither read nor print. Return a copy of the stream."""
+    """Replace a standard stream, so that the user's function cannot use the original stream. Return a copy of the
+    original stream.
+    """
     copy = os.dup(stream)
     os.dup2(instead, stream)
     return copy
@@ -265,7 +268,7 @@ def _read(path: str, start: int, end: int) -> bytes:
 
 
 def _begin(folder: str, environment: dict[str, str]) -> None:
-    """Remove the traces that an earlier run left in the process: its folder, its variables, and its `TMPDIR`."""
+    """Prepare the process for a run: set the run's working directory, environment variables and `TMPDIR`."""
     os.chdir(folder)
     found = dict(os.environ)
     if found != environment:
@@ -277,7 +280,9 @@ def _begin(folder: str, environment: dict[str, str]) -> None:
 
 
 def _end(folder: str) -> None:
-    """Leave the folder of a run, flush what the run printed, and reap the run's child processes that have ended."""
+    """Clean up after a run: flush the text that the run printed, change to another folder, and reap child processes
+    that have ended.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the function closed the stream, which is allowed
             stream.flush()

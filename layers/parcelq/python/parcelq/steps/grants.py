@@ -1,4 +1,6 @@
-"""What a stack gives its steps besides their input: credentials of the role for steps, and secrets of workflows."""
+"""Gets what a stack gives its steps besides their input: credentials of the IAM role for steps, and secrets of
+workflows.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ class Secret(NamedTuple):
 
     Attributes:
         arn: the ARN of a secret of Secrets Manager, or of a parameter of Systems Manager.
-        workflow: the workflow of the steps that get the secret; the name of the stage if its built-in step gets the
-            secret.
+        workflow: the name of the workflow with the steps that get the secret. If the built-in step of a stage gets the
+            secret, this is the name of the stage.
         variable: the environment variable that contains the secret's value.
     """
 
@@ -48,7 +50,7 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
         arns: the ARNs of the secrets. ARNs of Secrets Manager end in six random characters.
 
     Raises:
-        SettingsError: a text is not such an ARN; the message names every such text.
+        SettingsError: a text is not the ARN of such a secret; the message names every such text.
     """
     found, problems = [], []
     for arn in arns:
@@ -64,7 +66,7 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
 
 
 class Grants:
-    """Gets credentials and secrets when a step needs them for the first time, and again when they are too old.
+    """Gets credentials and secrets when a step first needs these values, and renews values that are too old.
 
     Args:
         role: the ARN of the role for steps; empty if there is no such role.
@@ -84,11 +86,11 @@ class Grants:
         self._lock = threading.Lock()
 
     def to(self, step: Step, workflow: str) -> Step:
-        """Return the step with a function that gets the credentials and secrets of a workflow, but never those of this
-        process.
+        """Return the step with a function that gets the credentials and secrets of a workflow. The function never
+        returns the credentials of this process.
 
         Raises:
-            SettingsError: the step's settings ask for credentials, and there is no role for steps.
+            SettingsError: the step's settings ask for credentials, but the stack has no role for steps.
         """
         if step.settings.aws_credentials and not self._role:
             reason = "its settings have aws_credentials: true, but the stack has no StepRole"

@@ -1,5 +1,5 @@
-"""The packages that steps need on a function: uv determines their exact versions once, and installs them for the
-function's platform into a bundle.
+"""Installs the packages that steps need on a Lambda function: uv determines the exact versions once, and installs the
+packages for the function's platform into a bundle.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Packages(NamedTuple):
 def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache: Path | None = None) -> Packages:
     """Return a bundle with the dependencies of a step. Create the bundle if it does not exist.
 
-    Several commands may call this at the same time, and any of the commands may be killed.
+    Several commands may call this function at the same time. A command that is killed does no harm.
 
     Args:
         cache: the folder with locks and bundles; by default `~/.cache/parcelq`.

@@ -62,9 +62,9 @@ class Children:
     def end(self) -> None:
         """Kill all descendants of this process, and wait for their ends.
 
-        A process without children has no descendants, because orphans become its children. If processes form a chain in
-        which each starts the next and ends, the chain can be faster than a list of all processes. So the descendants of
-        each child are listed and killed before those of the next child.
+        A process without children has no descendants, because orphans become its children. If each process of a chain
+        starts the next process and ends, the chain may change faster than all processes can be listed. So the
+        descendants of one child are listed and killed before the descendants of the next child.
         """
         if self.pid:
             try:
@@ -198,7 +198,7 @@ def size_of(path: str) -> int:
 
 
 def state_of(folder: str) -> list[object]:
-    """Return the content and identity of a run's folder. If a run changes neither, it left the folder unchanged."""
+    """Return values for the content and identity of a run's folder. Equal values mean that the folder is unchanged."""
     found: list[object] = []
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
@@ -210,7 +210,7 @@ def state_of(folder: str) -> list[object]:
 
 
 def files_of(home: str) -> list[tuple[int, int]]:
-    """Return the identities of a warm process's files `output` and `rejects`; an empty list if one does not exist."""
+    """Return the identities of a warm process's files `output` and `rejects`; an empty list if a file is missing."""
     try:
         return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
     except OSError:

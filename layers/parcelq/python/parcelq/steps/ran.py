@@ -59,7 +59,7 @@ class Ran(NamedTuple):
         return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
 
     def whole(self, step: Step) -> Output:
-        """Return the output. This is for callers that cannot handle rejects.
+        """Return the output of a run without rejects. Callers that cannot handle rejects use this method.
 
         Raises:
             StepError: the step rejected an entry; the error contains the reason of the first reject.

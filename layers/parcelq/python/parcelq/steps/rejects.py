@@ -20,7 +20,7 @@ class Reject(NamedTuple):
 
     Attributes:
         entry: the number of the entry in the run's input, counted from 0 without the header.
-        after: how many output entries the step had written before the entry; None if the step does not say.
+        after: how many output entries the step had written before the entry; None if unknown.
         reason: why the entry is bad, in at most `MAX_REASON_BYTES` bytes of UTF-8.
     """
 
@@ -42,8 +42,8 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
         entries: the number of input entries; None if the caller does not know.
 
     Raises:
-        RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or less output
-            comes before a later entry than before an earlier entry.
+        RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or `after` of an
+            entry is less than `after` of an earlier entry.
     """
     try:
         file = os.fdopen(open_regular(path), "rb")
@@ -95,7 +95,7 @@ def _reject(line: bytes, entries: int | None) -> Reject:
 
 
 def _check_order(rejects: tuple[Reject, ...]) -> None:
-    """Check that no entry has less output before it than an earlier entry, because output only grows."""
+    """Check that `after` never decreases from one entry to a later entry, because output only grows."""
     most, at = 0, 0
     for one in rejects:
         if one.after is None:
@@ -116,5 +116,5 @@ def _shown(value: object) -> str:
     text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else value
     try:
         return repr(text)[:100]
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "a number too large to be shown"

@@ -47,9 +47,9 @@ _LEAST_SECONDS: Final = 1e-6
 class Runner:
     """Runs a step any number of times, on any number of threads.
 
-    Each of the runs that are in progress at the same time has a supervisor process, which is kept for later runs. The
-    process of a warm step is kept too. All these processes end when `close()` is called, and when this process ends in
-    any way.
+    If several runs are in progress at the same time, each run has a supervisor process, which is kept for later runs.
+    The process of a warm step is kept too. All these processes end when `close()` is called, or when this process ends
+    in any way.
     """
 
     def __init__(self, step: Step) -> None:
@@ -67,7 +67,9 @@ class Runner:
 
     @property
     def together(self) -> int:
-        """How many runs to pass to the step together so that they take little time, estimated from the latest runs."""
+        """How many runs to pass to the step in one request. The number is estimated from the latest runs, so that a
+        request takes little time.
+        """
         return max(1, min(_MOST_TOGETHER, int(HOP_SECONDS / self._seconds)))
 
     @contextmanager
@@ -82,12 +84,12 @@ class Runner:
     ) -> Iterator[Ran]:
         r"""Run the step over bodies that are joined to one input, and yield the step's output.
 
-        The step's working directory and its `TMPDIR` are empty, and no other run uses them. The time that a run takes
-        includes the start of its processes.
+        The step's working directory and its `TMPDIR` are empty, and no other run uses these folders. The time that a
+        run takes includes the start of its processes.
 
         Args:
-            timeout: after how many seconds the run is killed. If the step's own timeout is shorter, the step's own
-                timeout counts.
+            timeout: after how many seconds the run is killed. If the timeout in the step's settings is shorter, the run
+                is killed after the shorter timeout.
 
         The other arguments describe the input like the attributes of `Given`.
 
@@ -106,8 +108,9 @@ class Runner:
         """Run the step over one input after another, with a single request to the step's supervisor.
 
         Returns:
-            The outcomes of the runs that began, in order, at least one. No further run begins after a run that ended
-            the step's process, or when the earlier runs took too long. The caller must close the `held` of each `Ran`.
+            The outcomes of the runs that began, in order. At least the first run begins. No further run begins after a
+            run that ended the step's process, or when the earlier runs took too long. The caller must close the `held`
+            of each `Ran`.
         """
         limit, began = self.step.settings.within(timeout), time.monotonic()
         until = None if limit is None else began + limit
@@ -140,7 +143,7 @@ class Runner:
                     one.held.close()
                 given = given[:1]
                 continue
-            if first.kind == "gone":  # it died between two runs, so this run is not to blame
+            if first.kind == "gone":  # the process died between two runs, so this run did not kill it
                 continue
             if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
                 self._warm = False  # the step imports `parcelq.step`, but does not run as a warm step
@@ -176,14 +179,14 @@ class Runner:
         """Return the step's environment. Secrets from the stack are hidden in all text that the run prints."""
         try:
             granted = self.step.granted() if self.step.granted else {}
-        except AwsError as error:  # this error says nothing about the entries
+        except AwsError as error:  # the entries did not cause this error
             raise StepError(self.step.name, f"could not be given its secrets: {error}", no_room=True) from None
         self._hidden = sorted((value for value in granted.values() if len(value) >= _SECRET), key=len, reverse=True)
         return _variables_of(self._prepared(), granted)
 
     def _taken(self, variables: Mapping[str, str]) -> Slot | None:
         """Return a free slot; None if there is none. Slots with outdated credentials or secrets are ended."""
-        with contextlib.suppress(IndexError):  # other threads take slots too
+        with contextlib.suppress(IndexError):  # another thread may take the last slot
             while True:
                 slot = self._idle.pop()
                 # guard[slot.warm == self._warm]: a kept process has the credentials and secrets of now
@@ -193,8 +196,8 @@ class Runner:
         return None
 
     def _prepared(self) -> Step:
-        """Return the step that is really run: the file of a user is copied, so that the file cannot change and is alone
-        in its folder.
+        """Return the step to run. A user's file is copied first, so that the file cannot change and is alone in its
+        folder.
         """
         if self._ready is None:
             step = self.step
@@ -205,8 +208,8 @@ class Runner:
         return self._ready
 
     def _text(self, tail: bytes) -> str:
-        """Return the text that the step printed, with the step's real path instead of its copy's, and without
-        secrets.
+        """Return the text that the step printed. The path of the step's copy is replaced by the step's real path, and
+        secrets are removed.
         """
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
@@ -237,7 +240,7 @@ def _variables_of(step: Step, granted: Mapping[str, str]) -> dict[str, str]:
     in the step's settings.
 
     On a user's machine, a step gets the variables `AWS_…` of this process if its settings ask for credentials. On a
-    stack, these variables are the function's own credentials, which no step gets. There, a step gets only the
+    stack, these variables are the Lambda function's own credentials, which no step gets. There, a step gets only the
     credentials that the stack gives to steps.
     """
     # guard[_is_credential]: no step gets the credentials of a function

@@ -50,7 +50,9 @@ class StepSettings:
     path: Path | None = None
 
     def within(self, timeout: float | None) -> float | None:
-        """Return the time limit of a run in seconds if the caller of the run allows `timeout`; None for no limit."""
+        """Return the time limit of a run in seconds: the shorter of the caller's `timeout` and the step's; None for no
+        limit.
+        """
         return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
@@ -133,11 +135,13 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """Return the text that a user means who wrote `true` or `3` in YAML; None if a program cannot get the text."""
+    """Return a YAML value such as `true` or `3` as a text for a program; None if the text cannot be passed to a
+    program.
+    """
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()
-    except ValueError:  # for a number of thousands of digits, or a surrogate
+    except ValueError:  # a number with thousands of digits, or a surrogate
         return None
     return None if "\0" in text else text
 

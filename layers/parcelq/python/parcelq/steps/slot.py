@@ -1,4 +1,6 @@
-"""A slot, in which one run of a step is done at a time: the slot's supervisor, and the process of a warm step."""
+"""Slots: each slot does one run of a step at a time. A slot has a supervisor and, if the step is warm, the step's
+process.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ class Slot:
     """A supervisor process. Each run in this slot has a process and a folder of its own.
 
     Attributes:
-        usable: whether the slot can take another run after the last run.
+        usable: whether the slot can do another run after the last run.
 
     Raises:
         OSError: the system cannot start another process.
@@ -94,7 +96,7 @@ class Slot:
         return [str(folder), self.step.settings.environment.get("TMPDIR", f"{folder}/tmp")]  # nosec B108 # its own
 
     def is_alive(self) -> bool:
-        """Return whether the slot can take a run."""
+        """Return whether the slot can do a run."""
         return self._supervised.is_alive()
 
     def abort(self) -> None:
@@ -187,7 +189,7 @@ class WarmSlot(Slot):
         outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]
         named = [part_of_file(self._rejects, *end.rejects) for end in good]
         with ExitStack() as large:
-            if len(held) < len(good):  # the last one
+            if len(held) < len(good):  # the last output is too large for memory
                 target = large.enter_context(self._folders.one()) / "output"
                 outputs.append(copied(self._output, *good[-1].output, target))
             stacks = [ExitStack() for _ in held] + [large.pop_all()]

@@ -73,7 +73,7 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
 
 
 def _check_depth(text: str) -> None:
-    """Raise an error if values are nested too deeply, and name their key. Syntax errors are found later."""
+    """Raise an error that names the key if values are nested too deeply. Syntax errors are found later."""
     import yaml
 
     depth, key, at = 0, "it", 0
@@ -182,5 +182,5 @@ class _Check:
 def _as_text(value: object) -> str:
     try:
         return str(value).lower() if isinstance(value, bool) else str(value)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "too large to be shown"

@@ -50,7 +50,7 @@ class Supervisor:
         command: the command line of a warm process.
         filters: whether commands get their input on stdin and write their output to stdout.
         keeps: the descriptor of the socket to a warm process; 0 if each run has a process of its own.
-        theirs: the descriptor of the warm process's end of that socket.
+        theirs: the descriptor of the other end of this socket, which the warm process uses.
         home: the folder in which a warm process starts.
     """
 
@@ -119,7 +119,9 @@ class Supervisor:
     def reply(
         self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
     ) -> Reply:
-        """Return the report of a run. When the run began, the files of output and rejects ended at `start`."""
+        """Return the report of a run. `start` contains the sizes that the files `output` and `rejects` had when the run
+        began.
+        """
         places = (start[0], self.ends[0]), (start[1], self.ends[1])
         tails = [one.tail for one in self.streams] + [b"", b""]
         code = code or self.children.code or 0

@@ -29,7 +29,8 @@ def upload_files(
     a file.
 
     A file is decompressed if its name or content says that the file is compressed. If a file cannot be uploaded, the
-    other files are uploaded. The last message of such a file is not published, so that the file never counts as whole.
+    other files are uploaded. The last message of such a file is not published, so that the file never counts as
+    completely uploaded.
 
     Args:
         paths: files, pipes and terminals. All paths are checked first, so that a wrong name does not end an upload

@@ -1,5 +1,5 @@
-"""Notes about uploads: small objects beside the segments that say which bytes of a source were published, and how many
-entries these bytes have.
+"""Notes about uploads: small objects in the store, beside the segments. A note says which bytes of a source were
+published, and how many entries these bytes have.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Note(NamedTuple):
         parts: for each part of the upload, in order, how many bytes and entries the part has.
         warnings: warnings about the compression of the source.
         format: the record format of the source; empty if the upload did not note the format.
-        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
+        chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
         problem: why the source cannot be uploaded; empty if no reason is known.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
@@ -88,8 +88,8 @@ class Note(NamedTuple):
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
-        """For each part of the upload, in order: the offset of its first byte, the offset after its last byte, and its
-        number of entries.
+        """Yield for each part of the upload, in order, the offset of its first byte, the offset after its last byte,
+        and its number of entries.
         """
         at = self.start
         for size, entries in self.parts or ((self.end - self.start, self.entries),):
@@ -147,7 +147,7 @@ def forget_problem(store: Store, source: str) -> None:
 
 
 def noted_problems(store: Store) -> dict[str, str]:
-    """Return the reasons why sources can never be uploaded, by the sources' attribute `Source`."""
+    """Return a dict from the attribute `Source` of each source that can never be uploaded to the reason."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
 
@@ -172,7 +172,9 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:
-    """Return the notes about all uploads by source, in the order of the source's bytes."""
+    """Return a dict from each source to the notes about its uploads. The notes are in the order of the source's
+    bytes.
+    """
     found: dict[str, list[Note]] = {}
     for note in _read_all(store, store.keys(_UPLOADS)):
         found.setdefault(note.source, []).append(note)
@@ -185,8 +187,8 @@ def note_keys(store: Store, source: str) -> list[str]:
 
 
 def may_be_more(notes: Iterable[Note]) -> bool:
-    """Return whether a source may have notes besides these: if its upload was large, an earlier try may have handed
-    over the rest, while a later one noted the whole.
+    """Return whether a source may have more notes than the given notes. If the upload was large, an earlier try may
+    have left the rest to other invocations, although a later try noted the whole source.
     """
     return sum(len(note.parts) for note in notes) > _ONE_GO
 

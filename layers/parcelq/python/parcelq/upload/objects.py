@@ -1,4 +1,4 @@
-"""Uploads S3 objects: either as a whole, or as byte ranges that many functions upload in parallel."""
+"""Uploads S3 objects: either as a whole, or as byte ranges that many Lambda functions upload in parallel."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class ObjectUploader:
         return uploaded
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
-        """Publish an object's header, and tasks by which other functions upload the ranges of its entries.
+        """Publish an object's header, and tasks by which other Lambda functions upload the ranges of its entries.
 
         Returns:
             The number of the object's ranges; None if the object cannot be cut from the middle and must be uploaded as
@@ -229,7 +229,9 @@ class ObjectUploader:
         topic: Topic,
         ranges: Topic | None = None,
     ) -> None:
-        """Note what was uploaded. If there was no time for the whole source, publish a task to upload the rest."""
+        """Write a note about what was uploaded. If there was no time for the whole source, publish a task to upload the
+        rest.
+        """
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
         where = self.store, str(source), start
@@ -243,7 +245,9 @@ class ObjectUploader:
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open the object of a put; yield None if it was deleted or replaced. If the upload cannot work, note why."""
+        """Open a version of an object; yield None if the version was deleted or replaced. If the source cannot be
+        uploaded, write a note with the reason.
+        """
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))

@@ -1,4 +1,4 @@
-"""Puts of S3 objects: reads the events that report puts, and opens the bytes of the objects."""
+"""Reads the events by which S3 reports puts (uploads of objects), and opens the bytes of the objects."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 
 
 class Object(NamedTuple):
-    """One put of an S3 object.
+    """One version of an S3 object, which a put (an upload of the object) created.
 
     Attributes:
-        source: the source that identifies the put.
+        source: the source that identifies the version.
         size: how many bytes the object has, as stored in S3.
     """
 
@@ -36,8 +36,8 @@ class Object(NamedTuple):
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
-        """Return the topic for the object's records: the key `inbox/<topic>/<name>` names the topic, `inbox/<name>`
-        means the default topic.
+        """Return the topic for the object's records: the key `inbox/<topic>/<name>` names the topic, and the key
+        `inbox/<name>` means the default topic.
         """
         first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
         return first if slash and rest else default
@@ -52,7 +52,7 @@ class Puts(Protocol):
     def opened_put(
         self, key: str, *, version: str = "", etag: str = "", start: int = 0
     ) -> AbstractContextManager[OpenedPut | None]:
-        """Open the object of a put at byte `start`; yield None if the object was deleted or replaced."""
+        """Open a version of an object at byte `start`; yield None if the version was deleted or replaced."""
 
 
 @contextmanager
@@ -84,12 +84,13 @@ def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContext
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """Return the put that an S3 event reports. Keys in events are URL-encoded, with `+` for a space.
+    """Return the version of an object that an S3 event reports as uploaded. Keys in events are URL-encoded, with `+`
+    for a space.
 
-    A version id identifies a put too, but unlike a sequencer it does not say which of two puts was later.
+    A version id identifies an upload too, but only a sequencer shows which of two uploads was later.
 
     Raises:
-        InvalidValueError: the event does not identify an object or its put.
+        InvalidValueError: the event does not identify an object or its version.
     """
     bucket = _member(record, "s3", "bucket", "name")
     entity = {name: _member(record, "s3", "object", name) for name in ("key", "eTag", "sequencer", "versionId")}

@@ -1,5 +1,5 @@
-"""Tasks on the topic of ranges: to upload one byte range of a large object, so that many functions upload in parallel,
-or to continue the upload of a single stream in another invocation.
+"""Tasks, which are messages on the topic of ranges. A task is to upload one byte range of a large object, so that many
+Lambda functions upload in parallel; or to continue the upload of a single stream in another invocation.
 
 In formats such as CSV, the place where an entry starts depends on all bytes before it. For such formats, tasks first
 scan every range and store what each scan found. The scan after which all ranges are scanned publishes the tasks that
@@ -156,7 +156,9 @@ def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
-    """Store whether the bytes after a range are inside quotes, if the range itself begins outside quotes."""
+    """Store the result of a scan: whether the bytes after a range are inside quotes if the range begins outside
+    quotes.
+    """
     store.put(f"{_folder(task)}{task.start:020d}-{int(flips)}")
 
 

@@ -43,17 +43,17 @@ class Rest(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """An account of what was published of a source.
+    """The numbers of messages and entries of a source that were published, and other facts about the upload.
 
     Attributes:
         messages: how many messages were published.
         entries: how many entries the messages have.
         end: the offset just after the last byte that was published.
         parts: how many bytes and entries each message has, in order. If there are many messages, a part covers several
-            of them. The header is a part without entries.
+            messages. The header is a part without entries.
         warnings: warnings about the compression of the source.
         format: the record format of the source.
-        chosen_by: what determined the format: `name` if the source's name did, `option`, `stack`, …
+        chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
         rest: the place where the upload must continue, if there was not enough time for the whole source; otherwise
             None.
@@ -90,7 +90,7 @@ class Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
-        """For each part, in order: how many bytes and entries the part has."""
+        """Return how many bytes and entries each part has, in order."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 
