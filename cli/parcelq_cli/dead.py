@@ -226,7 +226,7 @@ def _file(source: Source) -> BinaryIO:
 
 
 def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Map the first byte of each dead letter to its line number in the source. Unreadable or changed sources are left
+    """Return a dict from the first byte of each dead letter to its line number. Unreadable and changed sources are left
     out.
     """
     from parcelq.records import LINES, places

@@ -37,7 +37,7 @@ SHOWN: Final = 80
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """Return the jobs of a folder of results. All commands use this function to look up jobs."""
+    """Return the jobs of a folder of results. All commands call this function."""
     from parcelq.local.manage import LocalJobs
     from parcelq.local_files import check_folder
 

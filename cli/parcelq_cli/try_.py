@@ -163,7 +163,9 @@ class _Table:
             made.append(f"        printed: {one_line(line)}\n", "dim")
 
     def _explain(self, made: Text, trial: Trial) -> None:
-        """Append the reason why a record failed: in full, or as a reference to an earlier record."""
+        """Append the full reason why a record failed, or the number of an earlier record that failed for the same
+        reason.
+        """
         before = self._reasons.setdefault(trial.reason, trial.record)
         if before != trial.record:
             made.append(f"        as record {before:,}\n")

@@ -39,7 +39,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
         return self.queues.setdefault(name, queue)  # another thread may have created the queue in the meantime
 
     def delete_queue(self, queue_name: str) -> None:
-        """Delete a queue. Polls that wait for its messages end with an error, as on AWS."""
+        """Delete a queue. Requests that wait for the queue's messages end with an error, as on AWS."""
         queue = self.get_queue(queue_name)
         super().delete_queue(queue_name)
         self._deleted[queue_name] = self._clock()

@@ -1,4 +1,4 @@
-"""The numbers behind estimates: facts about AWS with their sources, and measured times of Parcelq."""
+"""The numbers that estimates use: facts about AWS with their sources, and measured times of Parcelq's code."""
 
 from __future__ import annotations
 
