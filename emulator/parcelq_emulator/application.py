@@ -95,8 +95,8 @@ class Latency:
 
 
 def listen(application: WSGIApplication, port: int) -> Any:
-    """Create an HTTP server with a thread for each connection. It listens at once, but `serve_forever` answers
-    requests.
+    """Create an HTTP server with a thread for each connection. The server listens at once, but only `serve_forever`
+    answers requests.
 
     Args:
         application: the application that answers requests.

@@ -1,8 +1,8 @@
 """The program of a function's process: reads events from stdin and writes the handler's answers.
 
-It starts as a script, without the command line's modules on its import path. So a handler can import exactly what it
-could import in Lambda. Events and answers are JSON, each after its length. What the handler prints goes to stderr. One
-process imports the common modules and forks all others.
+The program starts as a script, without the command line's modules on its import path. So a handler can import exactly
+what it could import in Lambda. Events and answers are JSON, each after its length. What the handler prints goes to
+stderr. One process imports the common modules and forks all others.
 """
 
 from __future__ import annotations

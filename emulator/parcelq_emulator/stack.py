@@ -213,8 +213,8 @@ def _function(clients: Clients, name: str, resource: Mapping[str, Any], names: M
 
 
 def _dead_letters(resource: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Return the URL of a function's dead-letter topic. It is read from the template, because the server creates
-    functions without it. The template refers to a queue by its URL.
+    """Return the URL of a function's dead-letter topic. The URL is read from the template, because the server creates
+    functions without dead-letter topics. The template refers to a queue by its URL.
     """
     match resource["Properties"].get("DeadLetterConfig"):
         case {"TargetArn": {"Fn::GetAtt": [str(queue), "Arn"]}}:

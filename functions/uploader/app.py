@@ -46,7 +46,8 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
 RESERVED_SECONDS: Final = 60
-"""If fewer seconds are left, an invocation leaves the remaining work to another. They suffice to publish what was read.
+"""If fewer seconds are left, an invocation leaves the remaining work to another. These seconds suffice to publish what
+was read.
 """
 
 

@@ -1,5 +1,5 @@
-"""The console's web application. It listens only on the loopback interface, and refuses requests from other sites or
-without its secret path.
+"""The console's web application. The application listens only on the loopback interface, and refuses requests from
+other sites or without the secret path.
 
 A request must name the loopback address as its host, so the console refuses other names that resolve to this machine. A
 request that changes something must be a POST from a page of the console itself (its `Origin` says so), with a token in

@@ -64,8 +64,8 @@ class Estimate:
 
     @cached_property
     def parcel(self) -> int:
-        """How many entries an uploaded message has: those of a parcel or of a batch, whichever are more, if they fit
-        into a message.
+        """How many entries an uploaded message has: as many as a parcel or a batch has, whichever is more, if so many
+        fit into a message.
         """
         records = ceil(self.known.records / max(1, self.ranges))
         entries = parcel_size_for(self.setup.batch_size, self.setup.parcel_size)
@@ -74,7 +74,7 @@ class Estimate:
 
     @cached_property
     def entries(self) -> int:
-        """How many entries a run gets: those of a message or of a batch, whichever are fewer. Larger messages are
+        """How many entries a run gets: as many as a message or a batch has, whichever is fewer. Larger messages are
         split.
         """
         return min(self.parcel, self.setup.batch_size)

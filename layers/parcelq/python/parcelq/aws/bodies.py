@@ -1,12 +1,9 @@
 """Writes message bodies into requests several times faster than botocore.
 
 Message bodies make up nearly all of a request. botocore writes bodies with `json.dumps`, which inspects every character
-and takes
-half of the CPU time of publishing. In a legal body JSON escapes only five characters, and `bytes.replace` finds these
-five
-with vector instructions. So botocore writes a placeholder, and this module replaces the placeholder by the body, using
-botocore's
-events:
+and takes half of the CPU time of publishing. In a legal body JSON escapes only five characters, and `bytes.replace`
+finds these five with vector instructions. So botocore writes a placeholder, and this module replaces the placeholder by
+the body, using botocore's events:
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
 """
 

@@ -109,8 +109,7 @@ def take_up(
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what work is left.
 
-    This deletes nothing until it is certain that no other command runs one of the jobs and that all of them can
-    continue.
+    Nothing is deleted before all jobs are known to be able to continue and not to be run by another command.
 
     Args:
         sources: the sources of the jobs.
@@ -123,7 +122,7 @@ def take_up(
 
     Raises:
         JobError: if another command runs one of the jobs, if another job with the same result is not finished, or if a
-            job began with other steps and the options do not say what to do.
+            job began with other steps and neither `fresh` nor `go_on` is set.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]

@@ -184,7 +184,7 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
-    """Delete the segments of a broken step. They have no output, and entries that died may be good."""
+    """Delete the segments of a broken step. The segments contain no output, and entries that died may be good."""
     for job in jobs:
         with suppress(ParcelqError):
             kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])

@@ -1,5 +1,5 @@
-"""The state folder `.parcelq` beside results. It stores job records and the ids of running commands, and is deleted
-when it is empty.
+"""The state folder `.parcelq` beside results. The folder stores job records and the ids of running commands, and is
+deleted when empty.
 
     lock            a lock that a command holds briefly, while it reads the whole folder or claims jobs
     commands/<id>   one file for each command that runs jobs now; the command locks its file until it ends
@@ -127,11 +127,11 @@ class StateFolder:
 
         Args:
             command: the id of the command.
-            wanted: the job records of the jobs; the record of a job that does not exist yet is its first record.
+            wanted: the job records of the jobs; a job that does not exist yet is created with its record.
 
         Returns:
-            The job records of existing jobs, by id; and the job records of other jobs with the same results, which
-            began when the files had other content, or with other workflows.
+            The job records of existing jobs, by id, and the job records of other jobs with the same results. The other
+            jobs began with other workflows, or when the files had other content.
 
         Raises:
             JobError: if another command runs one of the jobs or writes the same result. No job is claimed in this case.

@@ -69,8 +69,8 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 class TypedValue(str):
     """An attribute's value with a type that Parcelq does not use, such as `Number.float` or `Binary`.
 
-    It is text like any other value; a binary value is base64. If a message with the value is published again, the value
-    keeps its type and its bytes.
+    The value is text like any other value; a binary value is base64. If a message with the value is published again,
+    the value keeps its type and its bytes.
     """
 
     __slots__ = ("data_type",)

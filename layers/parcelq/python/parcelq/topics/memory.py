@@ -17,9 +17,9 @@ from parcelq.topics.topic import Counts, FailedMessage, Published, check_deadlin
 class MemoryTopic:
     """A `Topic` whose messages are in the memory of this process.
 
-    It behaves like SQS: a message is delivered again if it is not acknowledged before its deadline, deliveries are
-    counted, and only the receipt of a message's latest delivery acknowledges the message. Any number of threads may use
-    it.
+    The topic behaves like SQS. A message that is not acknowledged before its deadline is delivered again. Deliveries
+    are counted, and only the receipt of a message's latest delivery acknowledges the message. Any number of threads may
+    use it.
 
     `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader uses
     `bounded()` instead, whose `publish` waits while the topic's messages take more memory than `max_bytes`.
