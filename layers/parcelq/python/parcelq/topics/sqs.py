@@ -51,7 +51,7 @@ class SqsTopic(SqsPublisher):
 
         This polls SQS until at least `min_messages` have arrived or the timeout has passed. An empty reply does
         not mean that the topic is empty. SQS asks only some of its servers, and delivers no message while 120,000
-        messages are locked. Locked messages may return later. If `max_messages` exceeds ten, several requests run in parallel.
+        messages are locked. Locked messages may return later. More than ten messages need parallel requests.
         """
         check_pull(min_messages, max_messages, receive_message_timeout)
         until = self.clock() + receive_message_timeout
