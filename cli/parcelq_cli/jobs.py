@@ -85,7 +85,7 @@ def jobs(
 def cancel(out: Output, job: JobIds, stack: StackName) -> None:
     """Cancel jobs of a stack: within seconds, no more of their messages run.
 
-    Finished work is kept, and parcelq resume continues with the rest. To stop a job of this machine, press Ctrl-C in
+    Finished work is kept, and parcelq resume runs the remaining work. To stop a job of this machine, press Ctrl-C in
     its terminal.
     """
     from parcelq_cli.stack_jobs import cancel_jobs

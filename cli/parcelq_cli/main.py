@@ -1,4 +1,4 @@
-"""The command `parcelq`. It handles Ctrl-C before it imports slow modules."""
+"""The command `parcelq`. The command handles Ctrl-C before it imports slow modules."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def try_(
     workflow_id: WorkflowId = "",
     env: Env = None,
 ) -> None:
-    """Run a program over each of the first records of a file, and show the output for each.
+    """Run a program over each of the first records of a file, and show each output.
 
     Shows input, output, time and memory, what the step printed, and the full reason if a record failed. The time of the
     first record includes the start of the step. Writes no result. Exits with 0 only if no record failed.

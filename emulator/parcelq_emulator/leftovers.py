@@ -43,8 +43,8 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
 def end_processes_below(folder: Path) -> set[int]:
     """Kill all processes of Lambda functions whose `TMPDIR` is in a folder, and the processes of their steps.
 
-    Steps run in process groups of their own, and lose their parent when their function dies. Then only a variable in a
-    step's environment identifies the step. A function that runs a step hides its environment from other processes, so
+    Steps run in process groups of their own, and lose their parent when their function dies. Such a step is identified
+    only by a variable in its environment. A function that runs a step hides its environment from other processes, so
     the function is found as a child. Without /proc, no process is found.
 
     Returns:

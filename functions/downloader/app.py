@@ -107,7 +107,7 @@ def app() -> App:
 
 @cache
 def events() -> Any:
-    """Return the client of EventBridge. It is created only when a job ends, because few invocations need the client."""
+    """Return the client of EventBridge, which is created only when a job ends, because few invocations need it."""
     return events_client()
 
 

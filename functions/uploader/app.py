@@ -1,4 +1,4 @@
-"""Publishes the records of objects that are put under `inbox/`. For a large object, each range of its bytes is a task."""
+"""Publishes the records of objects that are put under `inbox/`. If an object is large, each range is a task."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
 RESERVED_SECONDS: Final = 60
-"""If fewer seconds are left, an invocation leaves the remaining work to another. They suffice to publish what was read.
+"""If fewer seconds are left, an invocation leaves the remaining work to another. These seconds suffice to publish what
+was read.
 """
 
 

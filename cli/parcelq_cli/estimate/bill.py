@@ -19,8 +19,8 @@ from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
-"""How many requests to SQS a look (a check of a job) makes: receiving until the topic is empty, locking, publishing the
-next look, and the delivery of the look's own message.
+"""How many requests to SQS a look (a check of a job) makes: to receive until the topic is empty, to lock, to publish
+the next look, and to deliver the look's own message.
 """
 _LOOK_PUTS: Final = 3
 _LOOK_GETS: Final = 4

@@ -4,15 +4,15 @@ No result's name depends on another source, so the following rules must give dif
 
 - A result has the name of its source. The files beside the result have this name and the endings `.report.json`,
   `.report.html`, `.dead.jsonl` and `.steps.log`.
-- A name with one of `ENDINGS` gets `.result` added. These are the endings that Parcelq adds, of compressed files (a
-  result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never equals the result of
-  `x`.
+- A name that ends in `.result` or in one of `ENDINGS` gets `.result` added. `ENDINGS` has the endings that Parcelq adds
+  and the endings of compressed files, because a result is not compressed. So the result of `x.gz` is `x.gz.result`, and
+  never equals the result of `x`.
 - The folders of `FOLDERS` belong to Parcelq. If a source's folder has such a name, the result is in `<name>.result/`.
 - If a part of a path is too long or not UTF-8, the part keeps its beginning and gets `~<digest>.result` added. A whole
   path that is too long is shortened in the same way.
 
 So no two sources give the same name: a name that ends in `.result` was changed, and the name of a source that already
-    ended in `.result` got another `.result`.
+ended in `.result` got another `.result`.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def take_up(
 
     Raises:
         JobError: if another command runs one of the jobs, if another job with the same result is not finished, or if a
-            job began with other steps and the options do not say what to do.
+            job began with other steps and neither `fresh` nor `go_on` is set.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]

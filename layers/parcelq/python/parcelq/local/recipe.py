@@ -69,8 +69,8 @@ class Options:
 
 
 class Recipe(NamedTuple):
-    """The options of a run as the user gave them. They are stored in the job record, so that a job can be resumed by
-    its id alone.
+    """The options of a run as the user gave them. The job record contains these options, so that a job can be resumed
+    by its id alone.
 
     Attributes:
         steps: the paths of the steps, or commands such as `tr a-z A-Z`; several steps run one after another.

@@ -36,7 +36,7 @@ class Cost(NamedTuple):
         mb_ms: the sum over all invocations of milliseconds times the megabytes of the function's memory.
         requests: how many requests were sent to AWS; a request and its retries count as one.
         sqs: how many requests SQS charges, which is one per 64 KiB of a payload.
-        puts: how many requests to S3 have the price of PUT: those that write or list.
+        puts: how many requests to S3 write or list, which have the price of PUT.
         gets: how many requests to S3 have the price of GET.
         run_ms: how many milliseconds successful runs of steps lasted together.
         runs: how many successful runs were in each class of durations; see `duration_class`.

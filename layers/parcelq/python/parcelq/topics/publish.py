@@ -57,8 +57,8 @@ class SqsPublisher:
         sqs: a boto3 SQS client.
         url: the queue's URL.
         overflow: stores bodies that are too large for a message; if None, messages with such bodies fail.
-        fair: whether the messages of a job have the job's id as `MessageGroupId`, so that SQS does not let one large
-            job delay the others (fair queues).
+        fair: whether the messages of a job have the job's id as `MessageGroupId`, so that one large job does not delay
+            other jobs (fair queues).
     """
 
     sqs: SQSClient
