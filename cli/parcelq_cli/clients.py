@@ -62,8 +62,8 @@ def bucket(name: str) -> BucketStore:
 
 
 def overflow(bucket: str) -> Overflow:
-    """Return the store of bodies that are too large for a message. Reading needs no bucket, because each message names
-    a bucket.
+    """Return the store of bodies that are too large for a message. To read bodies, no bucket is needed, because each
+    message names its bucket.
     """
     from parcelq.topics.overflow import Overflow
 

@@ -74,7 +74,7 @@ class Stopper:
 
 @dataclass(eq=False)
 class StoppableProcessor(Processor):
-    """A processor that tells its `Stopper` when a round begins."""
+    """A processor that informs its `Stopper` when a round begins."""
 
     stopper: Stopper = field(kw_only=True)
 

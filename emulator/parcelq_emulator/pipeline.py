@@ -150,7 +150,7 @@ class Pipeline:
         for url in map(dead_letter, self._inputs()):
             if count := self.count(url):  # the count is exact here, so there is no need to wait for more
                 letters += peek(SqsTopic(self.topics.sqs, url), count)
-        # There may also be events of objects here, which `given_up` names.
+        # A dead-letter topic may also contain events of objects, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 
     def count(self, topic: str) -> int:

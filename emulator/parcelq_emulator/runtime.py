@@ -87,9 +87,9 @@ def write_frame(pipe: IO[bytes], value: Any) -> None:
 class Deaths:
     """Kills the function's process in some invocations, at a random request to AWS.
 
-    The process may die just before or after each request, and just before its answer. One of these moments is chosen at
-    random, as if the invocation had as many of them as the previous invocation. If it has fewer, the process dies at
-    the last.
+    The process may die just before or after each request, and just before its answer. The moment is chosen at random,
+    as if the invocation had as many such moments as the previous invocation. If the invocation has fewer moments, the
+    process dies at the last moment.
 
     Args:
         seed: determines the random choices, together with the number of earlier processes of the instance.

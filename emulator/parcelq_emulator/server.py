@@ -43,7 +43,7 @@ class Server:
 
     Args:
         port: the port of the loopback interface; 0 for any free port.
-        start_timeout: after how many seconds starting counts as failed.
+        start_timeout: after how many seconds the start has failed if the server does not listen.
         chaos: a seed for random duplicates and disorder; None for no such faults.
         chaos_folder: the folder to which the topics write their counts of duplicates.
         latency: maps services such as `sqs` to the seconds by which each request is delayed.

@@ -27,7 +27,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
 
     @property
     def _url_module(self) -> Any:
-        return moto.sqs.urls  # moto looks for this module next to the class
+        return moto.sqs.urls  # moto searches for this module next to the class
 
     def create_queue(self, name: str, tags: dict[str, str] | None = None, **attributes: Any) -> Any:
         """Create a queue, or return the existing queue if it has the same attributes."""

@@ -58,9 +58,9 @@ class App(NamedTuple):
         topics: manages the stack's topics.
         store: the stack's bucket.
         output: the topic with the outputs from which results are put together.
-        looks: the topic of looks, which are scheduled checks of jobs.
-        looker: the object that takes looks at jobs.
-        draining: the object that drains the output topic before looks are taken.
+        looks: the topic of looks, which are messages that ask for a check of a job.
+        looker: the object that checks jobs.
+        draining: the object that drains the output topic before jobs are checked.
         large: the object that writes parts of large results.
     """
 

@@ -52,7 +52,7 @@ class App(NamedTuple):
 
     @property
     def looks(self) -> SqsTopic:
-        """The stack's topic of looks."""
+        """The stack's topic of looks (scheduled checks of jobs)."""
         from parcelq.topics.sqs import SqsTopic
 
         return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))

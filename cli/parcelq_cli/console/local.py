@@ -75,7 +75,7 @@ class LocalConsole:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not whole, and its figures."""
+        """Return the report of a job that is not complete, and the report's figures."""
         with self._lock:
             status = self._known.get(job)
         if status is None or status.collected is None:

@@ -36,7 +36,7 @@ class Result:
     Attributes:
         size: how many bytes the result has, at least 1.
         messages: how many output messages form the result.
-        mixed: how many ranges of the source were uploaded at the same time; each segment has messages of all these
+        mixed: how many ranges of the source were uploaded at the same time. Each segment has messages from all of these
             ranges.
     """
 
@@ -77,7 +77,7 @@ class Result:
 
     @property
     def tasks(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks that write the parts of the result."""
         return ceil(self.parts / self.in_task)
 
     @property

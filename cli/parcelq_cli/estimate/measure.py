@@ -61,8 +61,8 @@ class Measured:
         wall: how many seconds a run takes on this machine.
         cpu: how many CPU seconds a run takes.
         start: how many seconds the process of a warm step needs to start.
-        out_entries: how many output records there are per input record.
-        out_bytes: how many output bytes there are per input record.
+        out_entries: how many output records each input record gives.
+        out_bytes: how many output bytes each input record gives.
         illegal: the fraction of records that contain characters that SQS refuses.
         escaped: how many bytes of JSON each byte of the file becomes.
         attributes_in: how many bytes the attributes of an input message have.
@@ -106,7 +106,7 @@ _HOPELESS: Final = 10
 
 
 def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.monotonic) -> Measured:
-    """Run a step over the whole sample and over a tenth of the sample, in turns, and fit a line through the median
+    """Run a step alternately over the whole sample and over a tenth of the sample, and fit a line through the median
     times.
 
     Records on which the step fails are found by halving, as in the processor, and are left out of the times. The CPU

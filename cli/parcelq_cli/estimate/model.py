@@ -194,7 +194,7 @@ class Estimate:
 
     @cached_property
     def upload(self) -> float:
-        """How many seconds pass from the put until the whole file is published."""
+        """How many seconds pass from the put of the file until all records of the file are published."""
         ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + facts.COLD_SECONDS
         return _BEGUN + (ranges if self.ranges else self.publishing)
 

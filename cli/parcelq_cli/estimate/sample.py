@@ -145,7 +145,7 @@ def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> 
 
 
 def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
-    """Yield records from places all over a source. At each place, the next records that begin there are taken."""
+    """Yield records from many places of a source: at each place, the next records that begin after the place."""
     end = 0
     for place in _places(size, size, wanted):
         start = max(place, end)
@@ -173,7 +173,7 @@ def _together(wanted: int) -> int:
 
 
 class _Counted:
-    """Reads at most `most` bytes at a time, and counts them."""
+    """Reads at most `most` bytes at a time, and counts the bytes that were read."""
 
     def __init__(self, stream: Readable, most: int = MIB) -> None:
         self._stream = stream

@@ -37,7 +37,7 @@ class BrokenStepError(ParcelqError):
     """The job was stopped, because the step fails on every input. Stored results are kept.
 
     Attributes:
-        verdict: why the step fails, and how many single entries it failed on.
+        verdict: why the step fails, and on how many single entries the step failed.
     """
 
     def __init__(self, verdict: BrokenStep) -> None:

@@ -1,4 +1,4 @@
-"""Copies the content of a pipe to a file in the state folder, because a job may read its source twice.
+"""Copies the content of a pipe to a file in the state folder, because a pipe cannot be read twice.
 
 The file's name is derived from its content and the pipe's name. So if a command is repeated and gets the same bytes
 from the pipe, the new command finds the job of the first command.

@@ -82,7 +82,7 @@ class LocalRecord:
 
     @property
     def paths(self) -> str:
-        """The names that the user gave to the files; only the first name if there are many."""
+        """The names that the user gave to the files; only the first name if the job has many files."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
         return f"{self.files[0].name}{more}" if self.files else "no files"
 

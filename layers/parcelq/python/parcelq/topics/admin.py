@@ -37,7 +37,7 @@ class Topics:
     sleep: Callable[[float], None] = time.sleep
 
     def urls(self, prefix: str = "") -> list[str]:
-        """Return the URLs of all topics whose names start with `prefix`, however many there are."""
+        """Return the URLs of all topics whose names start with `prefix`, from as many requests as needed."""
         pages = self.sqs.get_paginator("list_queues").paginate(
             QueueNamePrefix=prefix, PaginationConfig={"PageSize": MAX_LIST_RESULTS}
         )
@@ -45,7 +45,7 @@ class Topics:
             return [url for page in pages for url in page.get("QueueUrls", [])]
 
     def names(self, prefix: str = "") -> list[str]:
-        """Return all topic names that start with `prefix`, sorted, however many there are."""
+        """Return the sorted names of all topics whose names start with `prefix`."""
         return sorted(map(topic_of_url, self.urls(prefix)))
 
     def url(self, topic: str) -> str:
@@ -240,8 +240,7 @@ class Topics:
         return [topic_of_url(one) for one in (url, *letters)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, including dead-letter topics. A deletion cannot be
-        undone.
+        """Delete every topic whose name starts with `prefix`, even dead-letter topics. A deletion cannot be undone.
 
         Args:
             everything: whether an empty prefix is allowed, which means every topic of the account and region.

@@ -162,7 +162,7 @@ class Pulled(NamedTuple):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The message's attributes, as the sender set them."""
+        """The attributes that the sender of the message set."""
         return self.content.attributes
 
     @property

@@ -83,7 +83,7 @@ class Topic(Publisher, Protocol):
         """
 
     def read(self, pulled: Pulled) -> Message:
-        """Decode a pulled message and return it. A body in S3 is read from there.
+        """Decode a pulled message and return it. If the body is in S3, it is read from S3.
 
         Raises:
             MessageError: if the message cannot be read.
@@ -96,7 +96,7 @@ class Topic(Publisher, Protocol):
         """Set the acknowledgement deadline to `timeout` seconds from now; 0 makes the messages visible at once.
 
         Returns:
-            The messages whose deadlines could not be set, so that other receivers may get these messages.
+            The messages whose deadlines could not be set. Other receivers may get these messages.
 
         Raises:
             InvalidValueError: if the timeout is not from 0 to 12 hours.
