@@ -83,10 +83,10 @@ def emulate(
         bool, typer.Option(help="Keep the stack running after the results are written, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Run the deployed Lambda functions over files on this machine, on an emulated AWS.
+    """Run the deployed functions on this machine over files, on an emulated AWS.
 
-    The resources are created from the deployed template, on a server on the loopback interface. Each Lambda function
-    has the deployed code and runs in a separate process. Exits with 0 only if every entry is in a result.
+    The resources are created from the deployed template, on a server on the loopback interface. The functions have the
+    deployed code, and each runs in a separate process. Exits with 0 only if every entry is in a result.
     """
     from parcelq.local_files import check_folder, check_readable, check_targets
     from parcelq.result_names import check_distinct
