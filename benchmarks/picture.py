@@ -1,4 +1,4 @@
-"""Draws each figure compared with its target: `picture.py RESULTS.json PICTURE.png`. This needs matplotlib."""
+"""Draws each figure compared with its target: `picture.py RESULTS.json PICTURE.png`. The program needs matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws the progress of simulated jobs: `scale_picture.py SCALE.json PICTURE.png`. This needs matplotlib."""
+"""Draws the progress of simulated jobs: `scale_picture.py SCALE.json PICTURE.png`. The program needs matplotlib."""
 
 from __future__ import annotations
 

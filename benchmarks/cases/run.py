@@ -39,7 +39,7 @@ _LARGE: Final = 20_000
 """How many lines have about 1 MB, the default block of GNU parallel."""
 _SMALL_BLOCK: Final = "50k"
 _BAD: Final = 6
-"""One SMILES is bad in this many."""
+"""One of this many SMILES is bad."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:

@@ -15,8 +15,8 @@ from parcelq_cli.estimate.facts import COLD_SECONDS, MORE_PER_SECOND, POLLERS, S
 FIRST_BACK_OFF: Final = 1.0
 LAST_BACK_OFF: Final = 60.0
 """After how many seconds an event source retries a throttled batch. AWS says that the time grows, and that retries
-continue
-until the acknowledgement deadline: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html. The
+continue until the acknowledgement deadline:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html. The
 numbers are assumptions.
 """
 Batch = list[tuple[Any, int]]

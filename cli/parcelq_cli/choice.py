@@ -1,4 +1,4 @@
-"""The workflow of `parcelq run`, `try` and `redrive`: a workflow from a folder, or one made from single steps."""
+"""The workflow of `parcelq run`, `try` and `redrive`: read from a folder, or made from single steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def recipe_of(
     """Return the recipe that the options describe; `others` are further attributes of the `Recipe`.
 
     Raises:
-        WrongUsageError: if the options name both steps and a workflow or neither, or more settings than steps.
+        WrongUsageError: if the options name both steps and a workflow, if they name neither, or if there are more
+            settings than steps.
     """
     from parcelq.local.recipe import Recipe
 

@@ -24,8 +24,8 @@ def topics() -> Topics:
 
 
 def topic(name: str, bucket: str = "") -> SqsTopic:
-    """Return a topic by name or URL; raises TopicNotFoundError. The bucket, if any, stores bodies that are too large
-    for a message.
+    """Return the topic with a name or URL. Bodies that are too large for a message are stored in the bucket, if any.
+    Raises TopicNotFoundError if the topic does not exist.
     """
     from parcelq.topics.sqs import SqsTopic
 
@@ -34,7 +34,7 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
 
 
 def looks(topic: SqsTopic) -> SqsTopic | None:
-    """Return the topic of looks of the stack to which a topic belongs; None if the topic belongs to no stack."""
+    """Return the topic of looks (checks of jobs) in the stack of a topic; None if the topic belongs to no stack."""
     from parcelq.errors import TopicNotFoundError
     from parcelq.names import looks_beside
     from parcelq.topics.admin import Topics
@@ -62,8 +62,8 @@ def bucket(name: str) -> BucketStore:
 
 
 def overflow(bucket: str) -> Overflow:
-    """Return the store of bodies that are too large for a message. Reading needs no bucket, because each message names
-    a bucket.
+    """Return the store of bodies that are too large for a message. To read bodies, no bucket is needed, because each
+    message names its bucket.
     """
     from parcelq.topics.overflow import Overflow
 

@@ -1,4 +1,4 @@
-"""The list of the commands of `parcelq`; builds the command line from this list."""
+"""Builds the command line of `parcelq` from a list of its commands."""
 
 from __future__ import annotations
 

@@ -157,8 +157,8 @@ class _Place:
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """Return the decoded body of a message, read from S3 if it is stored there; or None and the reason why the body
-    cannot be read.
+    """Return the decoded body of a message, even if the body is in S3. If the body cannot be read, return None and the
+    reason.
     """
     try:
         return overflow.load(message).message().body, ""
@@ -226,7 +226,7 @@ def _file(source: Source) -> BinaryIO:
 
 
 def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Map the first byte of each dead letter to its line number in the source. Unreadable or changed sources are left
+    """Return a dict from the first byte of each dead letter to its line number. Unreadable and changed sources are left
     out.
     """
     from parcelq.records import LINES, places

@@ -24,14 +24,14 @@ https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 
 
 class Finding(NamedTuple):
-    """A problem that stops jobs or may stop jobs, and what the user can do about the problem."""
+    """A problem that stops jobs or may stop jobs, and a sentence that says what the user can do about the problem."""
 
     what: str
     help: str
 
 
 class Examined:
-    """Finds the problems of a stack that stop its jobs."""
+    """Finds problems of a stack that stop the stack's jobs."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack

@@ -1,4 +1,4 @@
-"""Makes Ctrl-C raise KeyboardInterrupt at once in code that can handle the exception, otherwise a moment later.
+"""Makes Ctrl-C raise KeyboardInterrupt at once, or a moment later if the running code cannot handle the exception.
 
 An exception that a signal raises during an import may leave a module half imported. An exception in Python code that a
 C library called is printed and lost.
@@ -45,7 +45,7 @@ def signal_later(number: int) -> None:
         time.sleep(_RETRY_SECONDS)
         ident = threading.main_thread().ident
         if ident is not None:
-            signal.pthread_kill(ident, number)  # the signal also ends the thread's waiting
+            signal.pthread_kill(ident, number)  # the signal also wakes the thread if it waits
 
     threading.Thread(target=send, daemon=True).start()
 

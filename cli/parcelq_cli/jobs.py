@@ -37,7 +37,7 @@ SHOWN: Final = 80
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """Return the jobs of a folder of results. All commands use this function to look up jobs."""
+    """Return the jobs of a folder of results. All commands call this function."""
     from parcelq.local.manage import LocalJobs
     from parcelq.local_files import check_folder
 
@@ -85,7 +85,7 @@ def jobs(
 def cancel(out: Output, job: JobIds, stack: StackName) -> None:
     """Cancel jobs of a stack: within seconds, no more of their messages run.
 
-    Finished work is kept, and parcelq resume continues with the rest. To stop a job of this machine, press Ctrl-C in
+    Finished work is kept, and parcelq resume runs the remaining work. To stop a job of this machine, press Ctrl-C in
     its terminal.
     """
     from parcelq_cli.stack_jobs import cancel_jobs

@@ -52,7 +52,7 @@ def summary_of(progress: Progress, seconds: float) -> str:
 
 @contextmanager
 def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
-    """Yield a function that shows a job's progress, which never falls. Print a summary when the context ends."""
+    """Yield a Python function that shows the progress of a job. Print a summary when the context ends."""
     began = clock()
     last: Progress | None = None
     with _shown(output, clock) as show:
@@ -99,6 +99,6 @@ def _line(progress: Progress) -> Text:
 
 
 def _duration(seconds: float) -> str:
-    from parcelq.collect.page.amounts import duration  # most runs are too short to need this
+    from parcelq.collect.page.amounts import duration  # most runs are too short to show a live line
 
     return duration(round(seconds))

@@ -1,4 +1,4 @@
-"""The command `parcelq`. It handles Ctrl-C before it imports slow modules."""
+"""The command `parcelq`. The command handles Ctrl-C before it imports slow modules."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _run() -> NoReturn:
             sys.stdout.flush()
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")
-        if sentence.startswith("Usage: "):  # no command was given, so the sentence is the help
+        if sentence.startswith("Usage: "):  # no command was given, so this text is the help
             typer.echo(sentence)
             sys.exit(error.exit_code)
         context = getattr(error, "ctx", None)

@@ -75,7 +75,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options contradict each other. The message says what would be right."""
+    """Arguments and options contradict each other. The error message says which arguments and options are right."""
 
     exit_code = 2
 

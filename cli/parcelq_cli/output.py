@@ -1,7 +1,7 @@
 """Prints results on stdout as text or JSON, and prints everything else on stderr.
 
-All output passes through this module, which escapes text of unknown origin. Only a value that must not contain line
-breaks is escaped by the caller, with `one_line`.
+All output passes through this module, which escapes text of unknown origin. Only if a value must not contain line
+breaks, the caller escapes the value with `one_line`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SECONDS_BETWEEN_LINES: Final = 1.0
 
 
 class StatusLine(Protocol):
-    """Shows the progress of a command: in words, and as a share of the work if the share is known."""
+    """Shows the progress of a command in words, and as a percentage if it is known."""
 
     def __call__(self, text: str, share: float | None = None, /) -> None:
         """Show the progress."""
@@ -148,7 +148,7 @@ class Output:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Print the log on stderr while the context lasts."""
+        """Print log messages on stderr while the context lasts."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         handler = _LogHandler(self, level)
         logger = logging.getLogger()
@@ -198,9 +198,7 @@ def forget_stdout() -> None:
 
 
 class _LogHandler(logging.Handler):
-    """Prints log records through the console that shows progress, so that log lines do not break the live progress
-    line.
-    """
+    """Prints log messages through the console that shows progress, so that they do not break the live progress line."""
 
     def __init__(self, output: Output, level: int) -> None:
         super().__init__(level)

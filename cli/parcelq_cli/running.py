@@ -30,8 +30,8 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless `nohup` or the like ignores the signals. Print how to
-    continue after an interruption.
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the process ignores them, for example under `nohup`.
+    After an interruption, print how to continue.
     """
     before = {one: signal.getsignal(one) for one in _SIGNALS}
     for one, handler in before.items():
@@ -73,8 +73,8 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
 
 @contextmanager
 def _without_single_failures(out: Output) -> Iterator[None]:
-    """Drop the log records about failed runs, because the progress line counts failures, and the list of dead entries
-    names them.
+    """Drop the log messages about failed runs, because the progress line shows the number of dead entries, and the list
+    of dead entries names them.
     """
     logger = logging.getLogger("parcelq.process.decide")
     before = logger.level
@@ -168,5 +168,5 @@ def dead_place(dead: dict[str, Any], file: str) -> str:
 
 
 def first_line(reason: str) -> str:
-    """Return the line of a reason (a traceback, for example) that names the error."""
+    """Return the line that names the error in the reason of a dead entry, which may be a traceback."""
     return next(iter(reason.splitlines()), "")

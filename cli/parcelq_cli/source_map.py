@@ -15,7 +15,7 @@ _BLOCKS: Final = {"=": ("█", "green"), "x": ("▒", "red"), ".": ("░", "dim"
 def map_line(letters: str) -> Text:
     """Return one block for each part of a source: `█` done, `▒` some failed, `░` some missing, `▓` both.
 
-    Even the smallest dead or missing part is visible, also without colours.
+    Even the smallest dead or missing part is visible, even on a terminal without colours.
     """
     from rich.text import Text  # the import takes time, and a quiet command does not need it
 

@@ -152,7 +152,7 @@ def _is_put(bucket: str, name: str) -> bool:
 
 
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
-    """Return a text about a finished source from its report: the result is complete, or lacks the dead entries."""
+    """Return a text that says, from a source's report, that the result is complete or lacks the dead entries."""
     entries = report.get("entries") or {}
     doubts = report.get("doubts")
     verdict = "whole" if report.get("complete") is True else "doubtful" if doubts else "not whole"
@@ -173,7 +173,7 @@ def _with_warnings(text: Text, warnings: Iterable[object]) -> Text:
 
 
 def _shown(one: Status) -> Text:
-    """Return a text about a source: a bar and the shares done, dead and missing, or no bar if the size is unknown."""
+    """Return a text about a source with the percentages done, dead and missing; and with a bar if the size is known."""
     text = Text.assemble((one_line(one.name), "bold"))
     if one.topic:
         text.append(f"  uploaded to {one_line(one.topic)}", "dim")
@@ -196,7 +196,7 @@ def _entries(count: int | None) -> str:
 
 
 def _bar(one: Status) -> Text:
-    """Return a bar of the shares done, dead and missing, in which even the smallest share is visible."""
+    """Return a bar that shows how much of a source is done, dead and missing. Even the smallest share is visible."""
     if one.total is None:
         return Text()
     shares = one.shares

@@ -1,4 +1,4 @@
-"""Lets a signal stop a worker without losing the messages that the worker is processing."""
+"""Lets a signal stop a worker after the worker has finished the messages that it is processing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the worker to stop while no message is being processed."""
+    """A signal asked the worker to stop, and the worker is processing no message."""
 
 
 class Stopper:
@@ -50,13 +50,13 @@ class Stopper:
             signal.signal(one, handler)
 
     def begin_waiting(self) -> None:
-        """Let a signal raise Stopped from now on. If a signal has already arrived, raise Stopped at once."""
+        """From now on, let a signal raise Stopped. If a signal has already arrived, raise Stopped at once."""
         self._waiting = True
         if self._asked:
             raise Stopped
 
     def begin_round(self) -> None:
-        """Let a signal take effect only at the end of the round from now on."""
+        """From now on, let a signal take effect only at the end of the round."""
         self._waiting = False
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -74,7 +74,7 @@ class Stopper:
 
 @dataclass(eq=False)
 class StoppableProcessor(Processor):
-    """A processor that tells its `Stopper` when a round begins."""
+    """A processor that informs its `Stopper` when a round begins."""
 
     stopper: Stopper = field(kw_only=True)
 

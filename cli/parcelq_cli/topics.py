@@ -167,8 +167,8 @@ def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
 
 
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, str]:
-    """Return the approximate numbers of messages of topics, by name and in the order of names; 0 for a topic that was
-    just deleted.
+    """Return a dict from the names of topics, in order, to their approximate numbers of messages; 0 for a topic that
+    was just deleted.
     """
     from parcelq.aws.parallel import in_flight
 

@@ -55,7 +55,7 @@ def try_(
     workflow_id: WorkflowId = "",
     env: Env = None,
 ) -> None:
-    """Run a program over each of the first records of a file, and show the output for each.
+    """Run a program over each of the first records of a file, and show each output.
 
     Shows input, output, time and memory, what the step printed, and the full reason if a record failed. The time of the
     first record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
@@ -163,7 +163,9 @@ class _Table:
             made.append(f"        printed: {one_line(line)}\n", "dim")
 
     def _explain(self, made: Text, trial: Trial) -> None:
-        """Append the reason why a record failed: in full, or as a reference to an earlier record."""
+        """Append the full reason why a record failed, or the number of an earlier record that failed for the same
+        reason.
+        """
         before = self._reasons.setdefault(trial.reason, trial.record)
         if before != trial.record:
             made.append(f"        as record {before:,}\n")

@@ -55,7 +55,7 @@ def put(
 @app.command("list", epilog="Example: parcelq workflows list --stack parcelq")
 @with_output
 def list_(out: Output, stack: StackName) -> None:
-    """List the workflows of a stack, each with the version that new jobs use."""
+    """List the workflows of a stack, with their current versions."""
     found = look_up(stack).versions.all()
     width = max((len(one.name) for one in found), default=0)
     for one in found:

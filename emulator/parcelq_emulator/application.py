@@ -40,16 +40,17 @@ log = logging.getLogger(__name__)
 
 
 def application(directory: str) -> WSGIApplication:
-    """Return all of moto's services as one application. This changes moto for the whole process.
+    """Return all of moto's services as one application. Calling this function changes moto for the whole process.
 
     Args:
         directory: the folder for the objects of S3, and for message bodies that exceed the memory limit.
     """
-    # Moto's dashboard keeps every object in memory, even if a client deletes the object. This turns the dashboard off.
+    # Moto's dashboard keeps every object in memory, even if a client deletes the object. This line turns the dashboard
+    # off.
     BaseModel.__new__ = staticmethod(_new_untracked)
     # Moto parses the stack's template as YAML, which libyaml does in a tenth of the time.
     yaml.Loader = getattr(yaml, "CLoader", yaml.Loader)  # type: ignore[misc]
-    # Moto lists its own folder twice to find the service of each request. This caches the result.
+    # Moto lists its own folder twice to find the service of each request. This line caches the result.
     services = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: services
     sqs_backends.backend = StandardQueueBackend
@@ -60,7 +61,9 @@ def application(directory: str) -> WSGIApplication:
 
 
 def with_account_settings(application: WSGIApplication) -> WSGIApplication:
-    """Answer Lambda's GetAccountSettings, which moto lacks, with the usual quotas of an account that is not new."""
+    """Return an application that answers Lambda's GetAccountSettings, which moto lacks, with the usual quotas of an
+    account.
+    """
     limits = {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}
     body = json.dumps({"AccountLimit": limits, "AccountUsage": {"FunctionCount": 0, "TotalCodeSize": 0}}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
@@ -75,7 +78,8 @@ def with_account_settings(application: WSGIApplication) -> WSGIApplication:
 
 
 class Latency:
-    """A WSGI application that delays requests like a network, and passes the requests to another application.
+    """A WSGI application that delays each request as a network does, and then passes the request to another
+    application.
 
     Args:
         application: the other application.
@@ -95,8 +99,8 @@ class Latency:
 
 
 def listen(application: WSGIApplication, port: int) -> Any:
-    """Create an HTTP server with a thread for each connection. It listens at once, but `serve_forever` answers
-    requests.
+    """Create an HTTP server with a thread for each connection. The server listens at once, but answers requests only in
+    its method `serve_forever`.
 
     Args:
         application: the application that answers requests.
@@ -112,8 +116,8 @@ def _new_untracked(model: type, *_args: Any, **_options: Any) -> Any:
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     """Answers HTTP requests, and keeps the connections of clients open.
 
-    Werkzeug closes the connection after every request. Keeping connections open saves a thread and 0.2 ms of CPU on
-    either side for each request, and a few hundred requests a second do not use up the machine's ports.
+    Werkzeug closes the connection after every request. An open connection saves a thread and 0.2 ms of CPU on either
+    side for each request. Without it, a few hundred requests a second would use up the machine's ports.
     """
 
     protocol_version = "HTTP/1.1"
@@ -121,7 +125,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     wbufsize = _BLOCK  # a small reply is one packet
 
     def log_request(self, *_args: Any) -> None:
-        """Log no requests, because there are many, and the sender of an invalid request gets an error."""
+        """Log nothing: there are many requests, and the sender of an invalid request gets an error."""
 
     def run_wsgi(self) -> None:
         """Answer one request."""

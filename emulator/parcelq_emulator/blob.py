@@ -1,4 +1,4 @@
-"""Stores bytes in memory or in a file, so that large bodies take no memory."""
+"""Stores bytes in memory or in a file, so that large bodies of objects take no memory."""
 
 from __future__ import annotations
 

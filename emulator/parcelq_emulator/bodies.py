@@ -1,4 +1,4 @@
-"""Stores the bodies of waiting messages, in memory up to a limit, and in files above the limit.
+"""Stores the bodies of waiting messages: in memory up to a limit, and further bodies in files.
 
 An uploader is faster than the steps, so most of a large file waits in a topic for a while.
 """
@@ -27,7 +27,7 @@ class _Held:
 
 
 class Bodies:
-    """Keeps each body as long as the object that `keep` returned is referenced.
+    """Keeps each body until the object that `keep` returned for the body is no longer referenced.
 
     Args:
         directory: the folder for the files; None to keep all bodies in memory.

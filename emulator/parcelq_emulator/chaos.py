@@ -1,7 +1,7 @@
 """Makes the emulated stack behave as badly as AWS may: messages arrive twice and in any order, and functions die at any
 moment.
 
-The same seed gives the same choices, if threads and processes run in the same order.
+The same seed gives the same faults, if threads and processes run in the same order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waits for the results of files in the emulated stack, until all are written or no more can arrive."""
+"""Waits until the emulated stack has written the results of all files, or no more results can arrive."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ thousands.
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
     """Wait until every file has its result, or no more results can arrive.
 
-    A running job always has a message in the topic of looks, so if no message waits, all jobs have ended. Files whose
-    events failed for good are not waited for.
+    A running job always has a message, because the next check of the job is a message. So if no message waits, all jobs
+    have ended. This function does not wait for files whose events failed in every attempt.
 
     Args:
         pipeline: the running stack.
         sizes: maps the names of the files to their bytes.
-        tell: a function that is called with the progress.
+        tell: a function that is called with a text that describes the progress.
 
     Returns:
         The names of the files without a result.

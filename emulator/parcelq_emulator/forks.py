@@ -1,4 +1,4 @@
-"""Starts the processes of functions: forks each from a process that has already imported common modules."""
+"""Starts the processes of Lambda functions. Each is forked from a process that has already imported common modules."""
 
 from __future__ import annotations
 
@@ -54,10 +54,11 @@ class ForkedProcess:
 
 
 class Forks:
-    """A process that forks other processes while this context lasts. The forks share its imported modules.
+    """A process that forks other processes while this context lasts. The forked processes share the imported modules.
 
     Args:
-        scratch: a folder for temporary files; a process is identified by this path in its environment.
+        scratch: a folder for temporary files; this path in a process's environment shows that the process belongs to
+            this object.
         library: the folder of the layer's library.
     """
 

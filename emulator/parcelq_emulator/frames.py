@@ -1,5 +1,4 @@
-"""Sends requests of botocore to the local server without HTTP. For a small request, HTTP is most of the cost on both
-sides.
+"""Sends botocore's requests to the local server without HTTP, which is most of the cost of a small request.
 
 A client connects to the server, switches protocols by HTTP's `Upgrade`, and then sends each prepared request as a line
 of JSON followed by the body. Replies have the same form. The client uses botocore's event `before-send`:
@@ -131,14 +130,16 @@ class Frames:
 
 
 def _choose_signer(signature_version: Any, **_: Any) -> Any:
-    """Sign no request that this module sends, because signing costs more than sending. Sign presigned URLs as usual."""
+    """Leave requests to the local server unsigned, because signing costs more than sending. Sign presigned URLs as
+    usual.
+    """
     from botocore import UNSIGNED
 
     return None if str(signature_version).endswith(("-query", "-presign-post")) else UNSIGNED
 
 
 def _name_service(request: Any, signing_name: str, region_name: str, signature_version: Any, **_: Any) -> None:
-    """Add the name of the service to an unsigned request, because a signature would contain this name."""
+    """Add the name of the service to an unsigned request; in a signed request, the signature contains this name."""
     from botocore import UNSIGNED
 
     if signature_version is UNSIGNED:
@@ -165,7 +166,7 @@ def _read(stream: IO[bytes]) -> tuple[Any, int]:
 
 
 def serve(rfile: IO[bytes], wfile: IO[bytes], application: Any, base: Mapping[str, Any]) -> None:
-    """Answer frames with a WSGI application until the other side closes the connection.
+    """Let a WSGI application answer the frames of a connection, until the client closes the connection.
 
     Args:
         rfile: the stream of requests.

@@ -1,4 +1,4 @@
-"""An instance of a function: a process that runs the deployed handler for one event at a time, as Lambda does."""
+"""An instance of a Lambda function: a process that runs the deployed handler for one event at a time, as on Lambda."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIED: Final = "Died"
 
 
 class Runtime(StrEnum):
-    """The programs that can run functions on this machine."""
+    """The programs that can run Lambda functions on this machine."""
 
     EMBEDDED = "embedded"
     RIE = "rie"
@@ -47,7 +47,7 @@ class InvocationError(ParcelqError):
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """The configuration of an instance.
+    """The configuration of an instance of a Lambda function.
 
     Attributes:
         name: the function's name.
@@ -83,7 +83,7 @@ class FunctionSpec:
 
 
 class Instance(ABC):
-    """An instance of a function, which the first event starts, and which stops when this context ends.
+    """An instance of a Lambda function. The first event starts the instance, and the end of this context stops it.
 
     Args:
         spec: the configuration of the instance.
@@ -113,7 +113,7 @@ class Instance(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Let the instance end, or kill it if this takes too long."""
+        """Let the instance end, or kill the instance if ending takes too long."""
 
 
 class FunctionProcess(Instance):
@@ -152,7 +152,7 @@ class FunctionProcess(Instance):
         return answer["result"]
 
     def stop(self) -> None:
-        """Let the process end, or kill it if this takes too long."""
+        """Let the process end, or kill the process if ending takes too long."""
         if self._process is not None:
             with suppress(OSError, EOFError):  # the processes are already dead
                 self._process.stop(_STOP_SECONDS)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 class KeyedHeap:
     """A set of numbers in the order of their keys, smallest key first.
 
-    A number that is discarded or gets another key leaves its old item in the heap, which is skipped when it reaches the
-    top of the heap. The heap is rebuilt before such items become the majority.
+    If a number is discarded or gets another key, the number's old item stays in the heap. An old item is skipped when
+    it reaches the top of the heap. The heap is rebuilt before such items become the majority.
     """
 
     __slots__ = ("_items", "_keys")

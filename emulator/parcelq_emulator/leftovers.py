@@ -1,5 +1,5 @@
-"""Ends processes that a killed function left running: Lambda ends the function's whole sandbox, so the emulated stack
-must end these processes.
+"""Ends processes that a killed function left running. On AWS, Lambda would end these processes with the function's
+sandbox.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROC: Final = Path("/proc")
 
 @contextmanager
 def ending_processes_below(folder: Path) -> Iterator[None]:
-    """End all processes of a folder when the context ends, even if this process is killed.
+    """When the context ends, end all processes whose `TMPDIR` is in a folder, even if this process is killed.
 
     A separate process ends these processes as soon as its own standard input ends.
     """
@@ -41,11 +41,11 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
 
 
 def end_processes_below(folder: Path) -> set[int]:
-    """Kill all processes of functions whose `TMPDIR` is in a folder, and of steps that ran there.
+    """Kill all processes of Lambda functions whose `TMPDIR` is in a folder, and the processes of their steps.
 
-    Steps run in process groups of their own, and lose their parent when their function dies. Then only a variable in a
-    step's environment identifies the step. A function that runs a step hides its environment from other processes, so
-    the function is found as a child. This needs /proc; without it, no process is found.
+    Steps run in process groups of their own, and lose their parent when their function dies. Such a step is identified
+    only by a variable in its environment. A function that runs a step hides its environment from other processes, so
+    the function is found as a child. Without /proc, no process is found.
 
     Returns:
         The ids of the killed processes.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the emulated stack.
+    """The options of an emulated stack.
 
     Attributes:
         steps: the steps, in order; each step becomes a stage. If there are no steps, the stack runs its built-in step.

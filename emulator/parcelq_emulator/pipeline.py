@@ -1,6 +1,4 @@
-"""The deployed pipeline on this machine: creates the template's resources on the local server, and runs the functions
-as processes.
-"""
+"""Runs the deployed pipeline on this machine: resources are on the local server, and functions run as processes."""
 
 from __future__ import annotations
 
@@ -80,7 +78,7 @@ def environment(url: str) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Pipeline:
-    """A running stack, which `running` yields.
+    """A running emulated stack, which `running` yields.
 
     Attributes:
         options: the user's options.
@@ -90,7 +88,7 @@ class Pipeline:
         s3: a boto3 S3 client.
         pump: the object that moves messages from topics to functions.
         events_url: the URL of the topic that gets the bucket's events.
-        errors: the errors of invocations that ended without an answer so far.
+        errors: the errors of all invocations so far that ended without an answer.
         scratch: a folder for temporary files of the server and the functions.
         results: the bucket's objects under `results/`.
     """
@@ -112,14 +110,14 @@ class Pipeline:
             self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
 
     def put_all(self, files: Mapping[str, Path]) -> None:
-        """Put files into the inbox under the given names, several at a time."""
+        """Put files into the inbox under the given names, several files at a time."""
         with ThreadPoolExecutor(_PUTS_IN_FLIGHT) as pool:
             list(pool.map(self.put, files.values(), files.keys()))
 
     def waiting(self) -> int:
         """Return how many messages the functions have not finished, including messages in flight.
 
-        A job that has not ended always has a message, because its next look (check) is a message.
+        A job that has not ended always has a message, because the next check of the job is a message.
 
         Raises:
             ParcelqError: if the pump failed.
@@ -132,7 +130,7 @@ class Pipeline:
         return self.count(OUTPUT_TOPIC)
 
     def healings(self) -> int:
-        """Return how often missing records of jobs were published again."""
+        """Return how often records that were missing from jobs were published again."""
         store = BucketStore(self.s3, self.stack.bucket)
         return sum(parse_record(store.read(key), key).healings for key in store.keys(JOBS))
 
@@ -152,7 +150,7 @@ class Pipeline:
         for url in map(dead_letter, self._inputs()):
             if count := self.count(url):  # the count is exact here, so there is no need to wait for more
                 letters += peek(SqsTopic(self.topics.sqs, url), count)
-        # There may also be events of objects here, which `given_up` names.
+        # A dead-letter topic may also contain events of objects, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 
     def count(self, topic: str) -> int:
@@ -168,7 +166,7 @@ class Pipeline:
 def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     """Start the server, create the stack, and run its functions while the context lasts.
 
-    After the context, no process and no temporary file is left.
+    When the context has ended, all processes have ended and all temporary files are deleted.
 
     Args:
         options: the user's options.
@@ -176,7 +174,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         scratch: a folder for temporary files, which the caller deletes.
 
     Raises:
-        ParcelqError: if a part of the stack could not be started; the message says which.
+        ParcelqError: if a part of the stack could not be started; the error message says which part.
     """
     import boto3
     from botocore.config import Config
@@ -242,12 +240,14 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         try:
             yield pipeline
         except BaseException:
-            pump.stop(lambda: end_processes_below(scratch))  # this does not wait for running invocations
+            pump.stop(lambda: end_processes_below(scratch))  # closing does not wait for running invocations
             raise
 
 
 def _settings_file(step: Step, scratch: Path) -> str:
-    """Return the path of a step's settings. Settings of a command such as `tr a-z A-Z` are first written to a file."""
+    """Return the path of a step's settings. For a step that is a command such as `tr a-z A-Z`, first write a settings
+    file.
+    """
     settings = step.settings
     if settings.path or not settings.filter:
         return str(settings.path or "")

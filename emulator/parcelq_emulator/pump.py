@@ -1,4 +1,4 @@
-"""The event pump: moves messages from the local server to the functions, as Lambda's event source mappings do."""
+"""The event pump: passes messages from the local server to the Lambda functions, as event source mappings do on AWS."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ class Mapped:
     reports_failures: bool
 
     def event(self, records: list[dict[str, Any]]) -> Any:
-        """Return the event that contains some items."""
+        """Return the Lambda event that contains the given items."""
         return {"Records": records}
 
 
 @dataclass(frozen=True, slots=True)
 class EventsOfBucket(Mapped):
-    """A topic that gets a bucket's events. The function gets the events one at a time, as from S3 itself.
+    """A topic that gets a bucket's events. The Lambda function gets one event at a time, as from S3 itself.
 
 
     Attributes:
@@ -80,7 +80,7 @@ class EventsOfBucket(Mapped):
     dead_letters_url: str = ""
 
     def event(self, records: list[dict[str, Any]]) -> Any:
-        """Return the event of S3, which is the body of the only item."""
+        """Return the S3 event, which is the body of the only item."""
         (record,) = records
         return loads(record["body"])
 
@@ -99,7 +99,7 @@ class GivenUp:
 
 
 class Pump:
-    """Moves messages from topics to instances of functions, with a thread for each instance.
+    """Passes messages from topics to instances of Lambda functions, with a thread for each instance.
 
     Args:
         sqs: a boto3 SQS client.
@@ -125,7 +125,7 @@ class Pump:
         threading.Thread(target=self._take, args=arguments, name="parcelq-pump", daemon=True).start()
 
     def stop(self, abandon: Callable[[], object] | None = None) -> None:
-        """Begin no further invocation, and wait for running invocations. Polls for messages may last a little longer.
+        """Start no more invocations, and wait for the running invocations. Polls for messages may last a little longer.
 
         Args:
             abandon: a function that ends the functions' processes, called repeatedly until no invocation runs; None to
@@ -159,9 +159,8 @@ class Pump:
                 return
 
     def _gather(self, mapped: Mapped) -> list[dict[str, Any]]:
-        """Receive messages up to a batch, until the batching window after the first message is over.
-
-        If there is a window, the longest duration that Lambda may use is used.
+        """Receive messages until a batch is full, or the batching window after the first message is over. If there is a
+        window, it lasts as long as it may last on Lambda.
         """
         records: list[dict[str, Any]] = []
         until = float("inf")
@@ -225,7 +224,8 @@ class Pump:
         self._sqs.delete_message(QueueUrl=mapped.topic_url, ReceiptHandle=record["receiptHandle"])
 
     def _release(self, mapped: Mapped, records: list[dict[str, Any]]) -> None:
-        """Let messages be delivered again: at once after the first failure, later with a delay that doubles.
+        """Let messages be delivered again: at once after their first failure, and with a doubling delay after later
+        failures.
 
         Lambda leaves failed messages locked until their deadline, which would only waste time here.
         """
@@ -278,7 +278,9 @@ def _receives(record: dict[str, Any]) -> int:
 
 
 def record_of(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
-    """Convert a message from ReceiveMessage to the item of a Lambda event, whose members have other spellings."""
+    """Convert a message of ReceiveMessage to an item of a Lambda event, in which the names of members are spelt
+    differently.
+    """
     attributes = {
         name: {
             "stringValue": value.get("StringValue"),

@@ -1,4 +1,4 @@
-"""Downloads the results of the emulated stack into files with the right names on this machine."""
+"""Downloads the results of the emulated stack into files on this machine, and names the files after the results."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Results:
         return frozenset(key.removeprefix(RESULTS) for key in reported if key in keys)
 
     def reports(self) -> dict[str, dict[str, Any]]:
-        """Read new and changed reports, and return the reports of all results by the names of the results."""
+        """Read new and changed reports, and return a dict from the names of all results to their reports."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             etags = {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", ())}
@@ -62,7 +62,7 @@ class Results:
         return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
 
     def fetch_all(self, names: Sequence[str], folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-        """Download results into a folder, several at a time; see `fetch`."""
+        """Download results into a folder, several results at a time; see `fetch`."""
         with ThreadPoolExecutor(_READS_IN_FLIGHT) as pool:
             return list(pool.map(lambda name: self.fetch(name, folder), names))
 

@@ -44,7 +44,7 @@ class EmulatorNotFoundError(ParcelqError):
 
 
 def emulator() -> Path:
-    """Return the path of the emulator.
+    """Return the path of the Lambda Runtime Interface Emulator.
 
     Raises:
         EmulatorNotFoundError: if the emulator or the runtime's Python package is not installed; the message says what
@@ -67,7 +67,7 @@ def emulator() -> Path:
 
 
 class EmulatedFunction(Instance):
-    """An instance in AWS's emulator, which starts the runtime and enforces the timeout.
+    """An instance of a function in AWS's emulator, which starts the runtime and enforces the timeout.
 
     Args:
         spec: the configuration of the instance.
@@ -100,7 +100,7 @@ class EmulatedFunction(Instance):
         finally:
             connection.close()
         if response.status != HTTPStatus.OK or text.startswith(_TIMED_OUT):
-            self.stop()  # as Lambda ends the sandbox, although the emulator would leave the step running
+            self.stop()  # Lambda would end the step with the sandbox, but the emulator leaves the step running
         return self._answer(text)
 
     def stop(self) -> None:
@@ -112,8 +112,8 @@ class EmulatedFunction(Instance):
             self._process = None
 
     def _answer(self, text: str) -> Any:
-        """Return the handler's answer from the text of the emulator's reply; only this text says whether there was an
-        error.
+        """Return the handler's answer from the text of the emulator's reply. Only this text says whether the handler
+        failed.
         """
         if text.startswith(_TIMED_OUT):
             raise self._failed("Timeout", text)
@@ -151,7 +151,7 @@ class EmulatedFunction(Instance):
         raise self._failed(DIED, "its emulator could not be started; its log says more")
 
     def _listens(self) -> bool:
-        """Wait until the emulator accepts connections; return False if the emulator ended before."""
+        """Wait until the emulator accepts connections; return False if the emulator ended without accepting any."""
         until = time.monotonic() + _START_SECONDS
         while self._process is not None and self._process.poll() is None and time.monotonic() < until:
             try:

@@ -1,8 +1,8 @@
 """The program of a function's process: reads events from stdin and writes the handler's answers.
 
-It starts as a script, without the command line's modules on its import path. So a handler can import exactly what it
-could import in Lambda. Events and answers are JSON, each after its length. What the handler prints goes to stderr. One
-process imports the common modules and forks all others.
+This program starts as a script, without the command line's modules on its import path. So a handler can import exactly
+the modules that it could import on Lambda. Each event and each answer is sent as its length, followed by JSON. What the
+handler prints goes to stderr. One process imports the common modules and forks all others.
 """
 
 from __future__ import annotations
@@ -85,16 +85,16 @@ def write_frame(pipe: IO[bytes], value: Any) -> None:
 
 
 class Deaths:
-    """Kills the process in some invocations, at a random request to AWS.
+    """Kills the function's process in some invocations, at a random request to AWS.
 
-    The process may die just before or after each request, and just before its answer. The moment is drawn at random
-    from as many moments as the invocation before had. If the invocation has fewer moments, the process dies at the last
-    moment.
+    The process may die just before or after each request, and just before its answer. The moment is chosen at random,
+    as if the invocation had as many such moments as the previous invocation. If the invocation has fewer moments, the
+    process dies at the last moment.
 
     Args:
         seed: determines the random choices, together with the number of earlier processes of the instance.
         session: the boto3 session that creates the function's clients.
-        share: the share of invocations that die.
+        share: the fraction of invocations in which the process dies.
     """
 
     def __init__(self, seed: str, session: Any, share: float = DEATHS) -> None:
@@ -111,7 +111,7 @@ class Deaths:
             session.events.register(f"{moment}.*.*", self._pass)
 
     def begin(self) -> None:
-        """Begin an invocation, and choose whether and when the process dies."""
+        """Begin an invocation, and choose whether and when the process dies during the invocation."""
         self._passed = 0
         self._last = self._choice.randint(1, self._moments) if self._choice.random() < self._share else 0
         self._counts["invocations"] += 1
@@ -209,8 +209,8 @@ def ended(pid: int, seconds: float) -> int | None:
 
 
 def own_session(url: str) -> Any:
-    """Return the session that creates the function's clients, which send frames instead of HTTP to the local server at
-    a URL.
+    """Return a boto3 session for the function's clients. If the clients' server is local, they send frames instead of
+    HTTP.
     """
     import boto3
 

@@ -1,4 +1,4 @@
-"""Moto's S3 with objects in files instead of in memory, and with events as real S3 sends them."""
+"""Moto's S3, changed so that objects are in files instead of in memory, and events are as real S3 sends them."""
 
 from __future__ import annotations
 

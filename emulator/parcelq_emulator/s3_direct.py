@@ -2,7 +2,7 @@
 
 Moto spends a millisecond of CPU on each request, and scans the whole bucket to list a few keys. So this module answers
 the most frequent operations (put, get, head, list, delete several) from moto's own objects, for buckets without
-versions. Moto answers all other operations, and creates all errors except "not found" of a HEAD.
+versions. Moto answers all other operations, and creates all errors except "not found" in the reply to a HEAD.
 """
 
 from __future__ import annotations

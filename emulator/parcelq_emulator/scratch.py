@@ -21,8 +21,8 @@ _LOCK: Final = ".owner"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Create a folder for temporary files, and delete the folder when the context ends. First delete the folders of
-    dead owners.
+    """Create a folder for temporary files, and delete it when the context ends. First delete the folders of ended
+    processes.
     """
     clear_abandoned()
     with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, _locked(Path(name)):

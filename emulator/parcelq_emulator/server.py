@@ -43,7 +43,7 @@ class Server:
 
     Args:
         port: the port of the loopback interface; 0 for any free port.
-        start_timeout: after how many seconds starting counts as failed.
+        start_timeout: after how many seconds the start has failed if the server does not listen.
         chaos: a seed for random duplicates and disorder; None for no such faults.
         chaos_folder: the folder to which the topics write their counts of duplicates.
         latency: maps services such as `sqs` to the seconds by which each request is delayed.
@@ -85,7 +85,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            start_new_session=True,  # Ctrl-C is for the process that started it, which ends the server
+            start_new_session=True,  # Ctrl-C is for the process that started the server, which ends the server
         )
         self.url = self._first_line()
         if not self.url:
@@ -118,7 +118,7 @@ class Server:
 
     def stderr_tail(self) -> str:
         """Return the end of what the server wrote to stderr so far; empty if the server had no error."""
-        # This must not seek, because the process writes at the position of the same open file.
+        # This code must not seek, because the server writes at the position of the same open file.
         end = os.fstat(self._stderr.fileno()).st_size
         return os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace").strip()
 
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
-    # moto is a million permanent objects: looking for garbage among these objects takes a sixth of the start.
+    # moto creates a million permanent objects, and collecting garbage among these objects takes a sixth of the start.
     gc.set_threshold(100_000)
     # Imported late, because moto takes half a second, and a process that only starts a server does not need it.
     from parcelq_emulator.application import Latency, application, listen

@@ -1,6 +1,6 @@
 """Checks names and attributes of queues as SQS does.
 
-Moto accepts any attribute, so a misspelt attribute has no effect, or breaks the queue later.
+Moto accepts any attribute, so without these checks a misspelt attribute has no effect, or breaks the queue later.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
 """

@@ -27,7 +27,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
 
     @property
     def _url_module(self) -> Any:
-        return moto.sqs.urls  # moto looks for this module next to the class
+        return moto.sqs.urls  # moto searches for this module next to the class
 
     def create_queue(self, name: str, tags: dict[str, str] | None = None, **attributes: Any) -> Any:
         """Create a queue, or return the existing queue if it has the same attributes."""
@@ -39,7 +39,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
         return self.queues.setdefault(name, queue)  # another thread may have created the queue in the meantime
 
     def delete_queue(self, queue_name: str) -> None:
-        """Delete a queue. Polls that wait for its messages end with an error, as on AWS."""
+        """Delete a queue. Requests that wait for the queue's messages end with an error, as on AWS."""
         queue = self.get_queue(queue_name)
         super().delete_queue(queue_name)
         self._deleted[queue_name] = self._clock()

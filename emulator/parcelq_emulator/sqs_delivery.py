@@ -1,4 +1,4 @@
-"""Data about the messages of an emulated queue and about their deliveries."""
+"""Classes for the messages of an emulated queue and for the deliveries of these messages."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Attributes = Mapping[str, Mapping[str, str]]
 
 
 class SqsError(Exception):
-    """SQS refuses a request or an entry of a batch.
+    """SQS's error for a request, or for an entry of a batch, that SQS refuses.
 
     Attributes:
         code: SQS's error code, which boto3 shows in `Error.Code`.
@@ -118,7 +118,9 @@ class Message:
 
 
 def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> None:
-    """Refuse the parameters that only FIFO queues allow, but accept a message group, which fair queues use."""
+    """Refuse the parameters that only FIFO queues allow. A message group is accepted, because fair queues use message
+    groups.
+    """
     if "MessageDeduplicationId" in request:
         raise invalid_parameter(
             f"Value {request['MessageDeduplicationId']} for parameter MessageDeduplicationId is invalid. "
@@ -137,7 +139,7 @@ def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> 
 
 
 def request_bytes(request: Mapping[str, Any]) -> int:
-    """Return how many bytes SQS counts: the body, and the name, type and value of every attribute.
+    """Return the size of a message as SQS counts it: the body, and the name, type and value of every attribute.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
     """
@@ -181,7 +183,7 @@ def _legal(text: bytes) -> bool:
 
 
 def _parts(attributes: Attributes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield the name, the type and the value of each attribute as bytes, to count or digest them."""
+    """Yield the name, the type and the value of each attribute as bytes."""
     for name, attribute in attributes.items():
         kind = attribute.get("DataType") or ""
         if kind.startswith("Binary"):

@@ -1,4 +1,5 @@
-"""Carries out SQS's operations on messages: takes the JSON of a request, and returns the JSON of the reply.
+"""Carries out SQS's operations on messages: each function gets the JSON of a request, and returns the JSON of the
+reply.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Operations.html
 """

@@ -90,14 +90,14 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         self.send([self.taken(message)])
 
     def taken(self, message: Any) -> tuple[Message, int]:
-        """Convert a message that moto created, and return the arguments for `send`."""
+        """Convert a message that moto created into the arguments of `send`."""
         attributes = message.message_attributes
         return Message(message.id, message.body.encode(), message.body_md5, attributes, {}), self.delay_seconds
 
     # SQS's operations.
 
     def send(self, messages: Iterable[tuple[Message, int]]) -> None:
-        """Add messages, each with its delay in seconds."""
+        """Add messages to the queue; each message has its own delay in seconds."""
         kept = [(replace(one, body=self.bodies.keep(bytes(one.body))), delay) for one, delay in messages]
         with self._lock:
             now = self._clock()
@@ -105,7 +105,8 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
                 self._add(Stored(message, sent_ms=int(now * 1000)), now + delay_seconds if delay_seconds else 0.0)
 
     def receive(self, count: int, wait_seconds: float, visibility_timeout: int) -> list[Delivery]:
-        """Deliver at most `count` messages, after waiting at most `wait_seconds` for the first message.
+        """Deliver at most `count` messages. If no message is visible, wait at most `wait_seconds` for the first
+        message.
 
         Raises:
             SqsError: if the queue was deleted meanwhile, or if `wait_seconds` is 0 and too many messages are in flight:
@@ -182,8 +183,8 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify_all()
 
     def move_messages(self, destination: StandardQueue | None) -> None:
-        """Move all visible messages, as new messages, to one queue, or move each message back to the queue that it came
-        from.
+        """Move all visible messages to one queue, or each message back to the queue that it came from. Moved messages
+        are new.
 
         The task ends at the first message without a known origin. The task's outcome becomes the first item of
         `move_tasks`.
@@ -228,7 +229,9 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify()
 
     def _place(self, number: int) -> float:
-        """Return the place of a message in the order of delivery: by arrival, but groups take turns."""
+        """Return the place of a message in the order of delivery, which is the order of arrival, except that groups
+        take turns.
+        """
         group = self._stored[number].message.system_attributes.get("MessageGroupId")
         return number if group is None else self._turns.next(group, self._visible.first_key())
 
@@ -272,7 +275,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         return deliveries
 
     def _redrive(self) -> tuple[StandardQueue | None, int]:
-        """Return the dead-letter queue, and how often a message is received before it goes there."""
+        """Return the dead-letter queue, and how often a message is received before it is moved to that queue."""
         policy = self.redrive_policy or {}
         queue = self._queue_of(policy.get("deadLetterTargetArn", ""))
         return (None, 0) if queue is self else (queue, policy.get("maxReceiveCount", 0))

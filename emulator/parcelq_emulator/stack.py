@@ -213,8 +213,8 @@ def _function(clients: Clients, name: str, resource: Mapping[str, Any], names: M
 
 
 def _dead_letters(resource: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Return the URL of a function's dead-letter topic. It is read from the template, because the server creates
-    functions without it. The template refers to a queue by its URL.
+    """Return the URL of a function's dead-letter topic. The URL is read from the template, because the server creates
+    functions without a dead-letter topic.
     """
     match resource["Properties"].get("DeadLetterConfig"):
         case {"TargetArn": {"Fn::GetAtt": [str(queue), "Arn"]}}:
@@ -237,8 +237,8 @@ def _event_source(clients: Clients, uuid: str) -> EventSource:
 
 
 def _notifications(bucket: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Notification]:
-    """Yield the bucket's notifications, read from the template, because the server creates buckets without their
-    notifications.
+    """Yield the bucket's notifications. They are read from the template, because the server creates buckets without
+    them.
     """
     for one in bucket["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]:
         function, _ = one["Function"]["Fn::GetAtt"]

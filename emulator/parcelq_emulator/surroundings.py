@@ -1,4 +1,5 @@
-"""The environment of the emulator's processes: only the variables that programs need to run, without AWS configuration.
+"""The environment variables of the emulator's processes: only those that programs need to run, without AWS
+configuration.
 
 Proxies, profiles, configuration files, `AWS_*` and files of the working directory belong to the user's other work. The
 emulated stack is on the loopback interface and must not depend on these settings.
@@ -32,7 +33,7 @@ def inherited() -> dict[str, str]:
 
 
 def python(*arguments: str) -> list[str]:
-    """Return a Python command line that does not import files from the working directory."""
+    """Return a command line that runs Python without importing files from the working directory."""
     return [sys.executable, "-P", *arguments]
 
 

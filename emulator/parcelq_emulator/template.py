@@ -33,7 +33,7 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
         parameters: values for the template's parameters, as text; all other parameters have their defaults.
 
     Raises:
-        SettingsError: if a parameter is unknown or invalid; the message names every such parameter.
+        SettingsError: if a parameter is unknown or invalid; the error message names every such parameter.
     """
     # Imported late, because the translator takes half a second to import.
     from samtranslator.parser.parser import Parser
@@ -74,7 +74,7 @@ def _with_included(node: Any, folder: Path) -> Any:
 
 
 def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each mistake in the parameters, by the rules of
+    """Yield a sentence about each parameter that breaks a rule of
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
     """
     for name, value in given.items():
@@ -99,7 +99,7 @@ def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator
 
 @dataclass(frozen=True, slots=True)
 class _Extensions:
-    """Does the part of the transform AWS::LanguageExtensions that the template uses.
+    """Implements the part of the transform AWS::LanguageExtensions that the template uses.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html
     """

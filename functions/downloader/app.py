@@ -1,4 +1,6 @@
-"""The downloader: drains the output topic, takes looks at jobs (checks them on schedule), and writes results."""
+"""The downloader: drains the output topic, checks jobs when a message asks for a look (a scheduled check), and writes
+results.
+"""
 
 from __future__ import annotations
 
@@ -49,16 +51,16 @@ MOST_LISTED = 100
 
 
 class App(NamedTuple):
-    """The objects that all invocations of an instance of the function use.
+    """The objects that all invocations of an instance of the Lambda function share.
 
     Attributes:
         config: the configuration of the stack.
         topics: manages the stack's topics.
         store: the stack's bucket.
         output: the topic with the outputs from which results are put together.
-        looks: the topic of looks, which are scheduled checks of jobs.
-        looker: the object that takes looks at jobs.
-        draining: the object that drains the output topic before looks are taken.
+        looks: the topic of looks, which are messages that ask for a check of a job.
+        looker: the object that checks jobs.
+        draining: the object that drains the output topic before jobs are checked.
         large: the object that writes parts of large results.
     """
 
@@ -105,12 +107,12 @@ def app() -> App:
 
 @cache
 def events() -> Any:
-    """Return the client of EventBridge. It is created only when a job ends, because few invocations need the client."""
+    """Return the client of EventBridge, which is created only when a job ends, because few invocations need it."""
     return events_client()
 
 
 def tell(kind: str, detail: Mapping[str, Any]) -> None:
-    """Put an event about a job on EventBridge's default bus."""
+    """Send an event about a job to the default bus of EventBridge."""
     metrics.add_metric("JobsEnded", MetricUnit.Count, 1)
     logger.info(kind, job=detail["job"]["id"], source=detail["job"]["source"], complete=detail["complete"])
     put_event(events(), kind, detail, f"arn:aws:s3:::{detail['bucket']}")
@@ -119,7 +121,9 @@ def tell(kind: str, detail: Mapping[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take the looks of an SQS event, or collect the messages of all jobs if the schedule or a person asks."""
+    """Take the looks (checks of jobs) that an SQS event asks for, or collect the messages of all jobs on other
+    requests.
+    """
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -141,8 +145,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, take looks, and write parts of large results; a batch may contain both looks and tasks
-    for parts.
+    """Drain the output topic, check jobs, and write parts of large results, as the looks and tasks of a batch ask.
 
     Only the messages of the batch that failed are delivered again.
     """
@@ -176,7 +179,9 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
 
 
 def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, Look]]]:
-    """Group looks by job, with each job's newest look first. Looks at one job must not run at the same time."""
+    """Group looks (checks of jobs) by job, with each job's newest look first. Looks at one job must not run
+    simultaneously.
+    """
     found: dict[str, list[tuple[Pulled, Look]]] = {}
     for one in sorted(looks, key=lambda one: -one[1].number):
         found.setdefault(one[1].job, []).append(one)
@@ -185,7 +190,7 @@ def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, 
 
 
 def asked_of(pulled: Pulled) -> Look | PartTask | None:
-    """Return the look or the task that a message contains. Return None and log an error if the message contains
+    """Return the look (check of a job) or the task in a message. Return None and log an error if the message has
     neither.
     """
     try:
@@ -196,8 +201,8 @@ def asked_of(pulled: Pulled) -> Look | PartTask | None:
 
 
 def take_look(pulled: Pulled, look: Look) -> Taken:
-    """Take a look. If a look fails, its message is delivered again with growing delays, and finally goes to the
-    dead-letter topic.
+    """Check a job. If the check fails, its message is delivered again with growing delays, and finally becomes a dead
+    letter.
     """
     try:
         taken = app().looker.take(look)
@@ -240,10 +245,11 @@ def log_state(state: SourceState) -> None:
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain a topic, take looks at all jobs with new segments, and publish looks again that were lost.
+    """Drain a topic, check all jobs with new segments, and publish lost looks (messages that ask for a check of a job)
+    again.
 
     Raises:
-        ParcelqError: if a source has a problem; all other sources are handled first.
+        ParcelqError: if the check of a job failed; all other jobs are checked first.
     """
     name, destination = request.topic_in(app().config), request.destination_in(app().config)
     topic = app().topic(name)
@@ -258,7 +264,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
 
     if name == app().config.output_topic and destination == RESULTS:
         states = look_at_all(app().looker, may_go_on)
-    else:  # jobs from another output topic do not belong to the stack
+    else:  # if another topic was drained, its jobs do not belong to the stack
         finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
     for state in states:

@@ -61,7 +61,7 @@ def store() -> BucketStore:
 
 @cache
 def route() -> Route:
-    """Return the topics between which the built-in step runs."""
+    """Return the input topic and the output topic of the built-in step."""
     source, output = topic(config().input_topic), topic(config().output_topic)
     dead_letters = source.dead_letter_topic()
     if dead_letters is None:
@@ -123,7 +123,9 @@ def workflows() -> Workflows:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Process a batch of messages. If the settings are wrong, all messages fail and are delivered again much later."""
+    """Process a batch of messages. If the settings are wrong, all messages fail, and SQS delivers them again after a
+    long delay.
+    """
     if not event.get("Records"):
         return {"batchItemFailures": []}
     messages = by_workflow(event)
@@ -143,8 +145,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
-    """Group the messages of an event by the workflow version that they name. The built-in step's messages name none
-    ("").
+    """Group the messages of an event by the workflow version that they name; "" is the key of messages that name no
+    version.
     """
     messages: defaultdict[str, list[Pulled]] = defaultdict(list)
     for record in event["Records"]:
@@ -155,7 +157,7 @@ def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
 
 
 def put_off(event: dict[str, Any]) -> None:
-    """Delay the messages of an event as long as possible, because only another deployment can help."""
+    """Delay the messages of an event by the maximal delay, because they fail until the stack is deployed again."""
     sqs = sqs_client()
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:

@@ -1,4 +1,4 @@
-"""The actions of the function topic_admin, and a table with one line for each action.
+"""The actions of the Lambda function topic_admin, and a table with one line for each action.
 
 A module that few actions need is imported only when such an action runs, so that other actions start sooner.
 """
@@ -29,7 +29,7 @@ MOST_OF_EACH = 20
 
 
 class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
-    """Members of a request are missing, unknown or wrong. The message names all such members."""
+    """Members of a request are missing, unknown or wrong. The error message names all such members."""
 
 
 class App(NamedTuple):
@@ -52,13 +52,13 @@ class App(NamedTuple):
 
     @property
     def looks(self) -> SqsTopic:
-        """The stack's topic of looks."""
+        """The stack's topic of looks (scheduled checks of jobs)."""
         from parcelq.topics.sqs import SqsTopic
 
         return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))
 
     def others(self, topic: str) -> str:
-        """Return a topic's name. Raises InvalidValueError if the topic belongs to the stack, which CloudFormation
+        """Return the name of a topic that is not the stack's. Raises InvalidValueError for a topic that CloudFormation
         manages.
         """
         name = self.name(topic)
@@ -79,7 +79,7 @@ def answer(app: App, request: object) -> dict[str, Any]:
     """Carry out a request, and return the answer.
 
     Raises:
-        BadRequest: if the request is wrong; the message names all mistakes.
+        BadRequest: if the request is wrong; the error message names all mistakes.
         ParcelqError: if the action failed.
     """
     if not isinstance(request, dict):
@@ -100,7 +100,7 @@ def _list(app: App, prefix: str = "") -> dict[str, Any]:
 
 
 def _create(app: App, topic: str, max_receive_count: int = 2) -> dict[str, Any]:
-    guards = guarded(app.config.kms_key_arn)  # as for the topics of the template
+    guards = guarded(app.config.kms_key_arn)  # the template's topics have the same setting
     return {"url": app.topics.create(app.others(topic), max_receive_count, both=guards)}
 
 

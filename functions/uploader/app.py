@@ -1,6 +1,4 @@
-"""Publishes the records of objects that are put under `inbox/`. A large object is cut into ranges, with a task for
-each.
-"""
+"""Publishes the records of objects that are put under `inbox/`. If an object is large, each range is a task."""
 
 from __future__ import annotations
 
@@ -46,12 +44,13 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
 RESERVED_SECONDS: Final = 60
-"""If fewer seconds are left, an invocation leaves the remaining work to another. They suffice to publish what was read.
+"""If fewer seconds are left, an invocation leaves the remaining work to another. These seconds suffice to publish what
+was read.
 """
 
 
 class App(NamedTuple):
-    """The objects that all invocations of an instance of the function use.
+    """The objects that all invocations of an instance of the Lambda function share.
 
     Attributes:
         config: the configuration of the stack.
@@ -102,7 +101,7 @@ def versions() -> Versions:
 
 
 class Way(NamedTuple):
-    """Says how a source is uploaded: the uploader, the topic, and the limits that stop the job."""
+    """How a source is uploaded: the uploader, the topic, and the limits at which the job stops."""
 
     uploader: ObjectUploader
     topic: SqsTopic
@@ -110,7 +109,7 @@ class Way(NamedTuple):
 
 
 def record_format(config: Config) -> Format | None:
-    """Return the record format of all sources; None if each name decides. Raises SettingsError if the format is
+    """Return the record format of all sources; None if each source's name decides. Raises SettingsError if it is
     invalid.
     """
     try:
@@ -172,7 +171,9 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
 
 
 def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
-    """Publish the records of a range, or of the remaining stream. A task that fails is delivered again alone."""
+    """Publish the records of a range, or the remaining records of a stream. If a task fails, only this task is
+    delivered again.
+    """
     pulled = Pulled.from_lambda(record)
     try:
         task = task_of(pulled.wire.text)
@@ -202,7 +203,7 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
 
 
 def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded: bool) -> Callable[[], bool]:
-    """Return a function that says whether an upload continues: whether time is left and its job was not stopped.
+    """Return a Python function that says whether an upload may continue: if time is left and the job was not stopped.
 
     A compressed source is always uploaded to its end. Its size is known only at the end, and is needed to resume the
     job.
@@ -262,7 +263,7 @@ def way_of_version(attribute: str) -> Way:
 
 
 def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:
-    """Store the reason why a source's workflow prevents its upload, and return an error with this reason."""
+    """Store the reason why a source cannot be uploaded with its workflow, and return an error with this reason."""
     reason = str(error)
     note_problem(app().uploader.store, str(source), reason, output=app().config.output_topic)
     return SourceError(source.key, reason)
@@ -277,7 +278,9 @@ def topic_for(put: Object, config: Config) -> str:
 
 
 def topic_of_records(topic: str, config: Config) -> str:
-    """Return a topic's name. Raises InvalidValueError if the topic is not the stack's, or is the topic of ranges."""
+    """Return the name of a topic for records. Raises InvalidValueError if it is not the stack's, or is the topic of
+    ranges.
+    """
     name = topic_within(config.prefix, topic)
     if name in {config.range_topic, dead_letter(config.range_topic)}:
         raise InvalidValueError("topic", topic, "another topic than that of the ranges")

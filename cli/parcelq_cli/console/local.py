@@ -1,4 +1,4 @@
-"""The jobs of one machine in the console: the jobs that `parcelq jobs --json` lists, and jobs completed since the
+"""Shows jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the
 console started.
 """
 
@@ -55,7 +55,7 @@ class LocalConsole:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
-        """Return the progress of all jobs; jobs completed while the console runs are last."""
+        """Return the progress of all jobs. Jobs that were completed since the console started are last."""
         with self._lock:
             there = LocalJobs(self.results).all(self._known) if self.results.is_dir() else []
             self._records |= {one.record.id: one.record for one in there}
@@ -75,7 +75,7 @@ class LocalConsole:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not whole, and its figures."""
+        """Return the report of a job that is not complete, and the report's figures."""
         with self._lock:
             status = self._known.get(job)
         if status is None or status.collected is None:
@@ -128,7 +128,9 @@ class LocalConsole:
             thread.start()
 
     def _is_whole(self, record: LocalRecord) -> bool:
-        """Return whether a job without state has a complete result. The report beside the result says so."""
+        """Return whether the report beside a job's result says that the result is complete. The job's state was
+        deleted.
+        """
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True
@@ -151,7 +153,9 @@ class LocalConsole:
         return JobView(job, status.record.result, state, status.share, dead, rate, left, actions, problem)
 
     def _rate(self, status: JobStatus) -> tuple[float | None, float | None]:
-        """Return how many entries per second the result gains, and the remaining seconds, from earlier views."""
+        """Return how many entries per second the result gains, and the remaining seconds, by comparing earlier
+        progress.
+        """
         seen = self._seen.setdefault(status.record.id, [])
         resolution = status.resolution
         seen.append((self.clock(), resolution.covered + resolution.dead_bytes, resolution.entries))

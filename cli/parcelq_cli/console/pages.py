@@ -63,7 +63,7 @@ def _bare(view: JobView, sentence: str) -> str:
 
 
 def _banner(view: JobView, sentence: str) -> str:
-    """Return the part of a page above a job's report: the job's progress, or the final state, and the buttons."""
+    """Return the HTML above a job's report, which shows the buttons and the job's progress or final state."""
     told = _progress(view) if view.state == "running" else sentence
     parts = [element("p", element("strong", f"{text(view.state.capitalize())}."), f" {text(told)}")]
     if view.share is not None and view.state == "running":

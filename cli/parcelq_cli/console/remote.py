@@ -1,4 +1,4 @@
-"""The jobs of a stack in the console: shows the jobs that `parcelq jobs --stack` lists, live."""
+"""Shows the jobs of a stack in the console, live. They are the jobs that `parcelq jobs --stack` lists."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ ACTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Selects the dead entries that run again; by default all.
+    """Selects the dead entries that run again; by default all dead entries.
 
     Attributes:
-        kind: selects only entries whose reason is of this kind, which `kind_of` returns, escaped; empty for every kind.
-        span: selects only entries in a range of the source: its first byte, and the byte after its last; None for every
-            range.
+        kind: selects only entries for whose reason `kind_of` returns this text, after escaping; empty for all reasons.
+        span: selects only entries in a range of the source's bytes, from the first number to before the second; None
+            for all entries.
     """
 
     kind: str = ""
@@ -96,7 +96,7 @@ def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
     """Begin an action on a job, and return a sentence that confirms it.
 
     Raises:
-        ParcelqError: if the action is not possible; the message says why.
+        ParcelqError: if the action is not possible; the error message says why.
     """
     view = jobs.view(job)
     if action not in view.actions:
@@ -111,7 +111,7 @@ def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
 
 
 def sentence_of(error: ParcelqError | OSError) -> str:
-    """Return the sentence about an error that people see. For an OSError, it names the file and the system's reason."""
+    """Return the sentence that tells people about an error. For an OSError, it names the file and the reason."""
     if isinstance(error, ParcelqError):
         return str(error)
     return f"{error.filename or 'this machine'}: {error.strerror or error}"

@@ -1,9 +1,9 @@
-"""The console's web application. It listens only on the loopback interface, and refuses requests from other sites or
-without its secret path.
+"""The console's web application. The application listens only on the loopback interface. It refuses requests from other
+sites, and requests without its secret path.
 
 A request must name the loopback address as its host, so the console refuses other names that resolve to this machine. A
 request that changes something must be a POST from a page of the console itself (its `Origin` says so), with a token in
-a header that other sites cannot send. No reply grants rights to other sites.
+a header that other sites cannot send. No reply allows other sites to read it.
 """
 
 from __future__ import annotations

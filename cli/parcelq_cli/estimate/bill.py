@@ -1,4 +1,6 @@
-"""Calculates requests and costs: of a job, of storing its file and result, and of an idle stack. Pure arithmetic."""
+"""Calculates the requests and the cost of a job, the cost of storing its file and result, and the cost of an idle
+stack.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
-"""How many requests to SQS a look (a check of a job) makes: receiving until the topic is empty, locking, publishing the
-next look, and the delivery of the look's own message.
+"""How many requests to SQS a look (a check of a job) makes: to receive until the topic is empty, to lock, to publish
+the next look, and to deliver the look's own message.
 """
 _LOOK_PUTS: Final = 3
 _LOOK_GETS: Final = 4
@@ -77,7 +79,7 @@ def billed(count: float, size: float, together: float = inf) -> float:
 
 
 def sqs(job: Estimate) -> dict[str, float]:
-    """Return how many requests SQS bills for a job, by purpose."""
+    """Return a dict from each purpose to the number of requests that SQS bills for a job."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
     instances = 1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)
@@ -101,7 +103,7 @@ def sqs(job: Estimate) -> dict[str, float]:
 
 
 def s3(job: Estimate) -> tuple[float, float]:
-    """Return how many requests S3 bills as PUT and as GET: for notes, segments, the result and the report."""
+    """Return how many requests S3 bills as PUT, and how many as GET, for all objects that the job writes or reads."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
     puts = ranges + segments + result.parts + 8 + _LOOK_PUTS * job.looks
@@ -109,7 +111,7 @@ def s3(job: Estimate) -> tuple[float, float]:
 
 
 def used(job: Estimate) -> dict[str, tuple[float, float]]:
-    """Return the number of invocations of each function, and the total seconds of these invocations."""
+    """Return the number of invocations of each Lambda function, and the total seconds of these invocations."""
     result, drains = job.result, ceil(job.draining / 30)
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     looking = job.looks * LOOK_SECONDS + min(job.looks, job.setup.collects) * COLD_SECONDS

@@ -16,8 +16,8 @@ from parcelq_cli.estimate import facts
 
 
 def drained_seconds(size: float) -> float:
-    """Return how many seconds an invocation needs to drain a message of `size` bytes. The network, the CPU or the
-    requests are the limit.
+    """Return how many seconds an invocation needs to drain a message of `size` bytes. The slowest of the network, the
+    CPU and the requests decides.
     """
     requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * facts.SQS_SECONDS / RECEIVERS
     return max(2 * size / facts.BYTES_PER_SECOND, facts.DRAINED_MESSAGE + facts.DRAINED_BYTE * size, requests)
@@ -31,12 +31,12 @@ def segments_of(messages: float, size: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result that is written in parts. Values without a unit are in seconds.
+    """The size of a result, and the time that writing its parts takes, in seconds.
 
     Attributes:
         size: how many bytes the result has, at least 1.
         messages: how many output messages form the result.
-        mixed: how many ranges of the source were uploaded at the same time; each segment has messages of all these
+        mixed: how many ranges of the source were uploaded at the same time. Each segment has messages from all of these
             ranges.
     """
 
@@ -77,7 +77,7 @@ class Result:
 
     @property
     def tasks(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks that write the parts of the result."""
         return ceil(self.parts / self.in_task)
 
     @property
@@ -96,7 +96,7 @@ class Result:
 
     @property
     def seeing(self) -> float:
-        """How many seconds a look (a check of a job) takes that finds all messages collected."""
+        """How many seconds the last check of a job takes, which finds that all messages are collected."""
         listings = ceil(segments_of(self.messages, self.size / self.messages) / facts.LISTED)
         return self.messages / facts.RESOLVED + listings * facts.S3_SECONDS
 
@@ -123,7 +123,7 @@ class Result:
         return 2 * self.seeing + self.planning + self.tasks * self.task_seconds() + self.drawing
 
     def seconds(self, invocations: float) -> float:
-        """How many seconds after the collection of all messages the result is written by `invocations` invocations."""
+        """Return in how many seconds `invocations` invocations write the result, after all messages were collected."""
         if not self.is_large:
             return self.busy
         # An invocation takes ten tasks one after another, so the last tasks are late.

@@ -1,4 +1,4 @@
-"""The numbers behind estimates: facts about AWS with their sources, and measured times of Parcelq."""
+"""The numbers that estimates use: facts about AWS with their sources, and measured times of Parcelq's code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ UPLOADED_BYTE: Final = 11e-9
 benchmarks/README.md.
 """
 LOOK_SECONDS: Final = 0.6
-"""How many seconds a look at a small job takes. It drains, lists, updates the job record, and mostly waits for AWS."""
+"""How many seconds a look at a small job takes. The look drains, lists, updates the job record, and waits for AWS."""
 
 TASKS_TOGETHER: Final = 10
 """How many tasks for parts of a large result an invocation gets at most. This is the event source's batch size, which

@@ -1,4 +1,6 @@
-"""The web page of `parcelq estimate --html`: cost and duration by parcel size, with a line for each memory size."""
+"""The web page of `parcelq estimate --html`. Its charts show cost and duration over the parcel size, as a line for each
+memory size.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ _TIME: Final = "Time until all records are processed"
 
 
 def page(job: Estimate, *, batches_follow: bool) -> bytes:
-    """Return a page that compares setups of a job with the chosen setup; `setups.grid` explains `batches_follow`."""
+    """Return a page that compares the setup of a job with other setups. For `batches_follow`, see `setups.grid`."""
     known, setup = job.known, job.setup
     parcels = {min(one, max(1, known.records)) for one in (*_PARCELS, setup.parcel_size)}
     rows = grid(job, parcels, _MEMORIES, batches_follow=batches_follow)

@@ -81,7 +81,7 @@ def _dot(point: Point, x: float, y: float, number: int) -> str:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Return labels for a logarithmic axis that enclose all values: 1, 2, 5, 10, …, or only powers of ten."""
+    """Return labels for a logarithmic axis (1, 2, 5, 10, …, or only powers of ten), between which all values are."""
     low, high = min(values), max(values)
     some = list(_steps(low, high, (1, 2, 5)))
     return some if len(some) <= 7 else list(_steps(low, high, (1,)))

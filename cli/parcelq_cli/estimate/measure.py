@@ -31,7 +31,7 @@ Clock: TypeAlias = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The duration of a run as a line: `fixed` seconds for every run plus `each` seconds for every entry."""
+    """The duration of a run as a linear function: `fixed` seconds for the run plus `each` seconds for every entry."""
 
     fixed: float
     each: float
@@ -42,27 +42,29 @@ class Line:
 
     @classmethod
     def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """Return the line through two measurements, adjusted so that it never falls and begins at 0 or above."""
+        """Return the linear function through two measurements, adjusted so that its values never fall and are never
+        negative.
+        """
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Facts about a file, taken from a `Sample`, and facts that were measured about a step.
+    """Facts about a file, from a `Sample` of the file, and facts about a step, from measured runs.
 
     Attributes:
         name: the file's name.
         sampled: how many records the sample has.
-        failing: the share of records that the step fails on.
+        failing: the fraction of records on which the step fails.
         reason: why the step failed on one of these records; empty if the step never failed.
         wall: how many seconds a run takes on this machine.
         cpu: how many CPU seconds a run takes.
         start: how many seconds the process of a warm step needs to start.
-        out_entries: how many output records there are per input record.
-        out_bytes: how many output bytes there are per input record.
-        illegal: the share of records with characters that SQS refuses.
-        escaped: how many bytes JSON has per byte of the file.
+        out_entries: how many output records each input record gives.
+        out_bytes: how many output bytes each input record gives.
+        illegal: the fraction of records that contain characters that SQS refuses.
+        escaped: how many bytes of JSON each byte of the file becomes.
         attributes_in: how many bytes the attributes of an input message have.
         attributes_out: how many bytes the attributes of an output message have.
     """
@@ -104,7 +106,7 @@ _HOPELESS: Final = 10
 
 
 def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.monotonic) -> Measured:
-    """Run a step over the whole sample and over a tenth of the sample, in turns, and fit a line through the median
+    """Run a step alternately over the whole sample and over a tenth of the sample, and fit a line through the median
     times.
 
     Records on which the step fails are found by halving, as in the processor, and are left out of the times. The CPU
@@ -129,7 +131,7 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
         few.append(run(small))
         many.append(run(good))
     last = many[-1]
-    runs.close()  # so that the next run begins with a new process
+    runs.close()  # the next run must begin with a new process
     start = max(0.0, run(small).wall - median(one.wall for one in few)) if run.warm else 0.0
 
     def line(seconds: Callable[[_Run], float]) -> Line:

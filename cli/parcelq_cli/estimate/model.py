@@ -1,4 +1,4 @@
-"""Calculates how many messages and seconds a file takes on a stack. Pure arithmetic."""
+"""Calculates how many messages and how much time a file needs on a stack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Estimate:
 
     Attributes:
         known: the measured facts about the file and the step.
-        setup: the stack's parameters that are compared.
+        setup: the parameters of the stack that an estimate can vary.
         prices: the prices of AWS.
         stack: all other properties of the stack.
         slowdown: how many times slower a vCPU of Lambda is than the machine that measured.
@@ -57,15 +57,15 @@ class Estimate:
 
     @cached_property
     def ranges(self) -> int:
-        """In how many byte ranges the file is uploaded; 0 if the file is uploaded as a whole."""
+        """The number of byte ranges in which the file is uploaded; 0 if the file is not cut into ranges."""
         if self.known.one_stream or self.known.size <= self.stack.range_bytes:
             return 0
         return ceil(self.known.size / self.stack.range_bytes)
 
     @cached_property
     def parcel(self) -> int:
-        """How many entries an uploaded message has: those of a parcel or of a batch, whichever are more, if they fit
-        into a message.
+        """How many entries an uploaded message has: the larger of the parcel size and the batch size, or fewer if they
+        do not fit.
         """
         records = ceil(self.known.records / max(1, self.ranges))
         entries = parcel_size_for(self.setup.batch_size, self.setup.parcel_size)
@@ -74,9 +74,7 @@ class Estimate:
 
     @cached_property
     def entries(self) -> int:
-        """How many entries a run gets: those of a message or of a batch, whichever are fewer. Larger messages are
-        split.
-        """
+        """How many entries a run gets: at most a batch and at most a message. Larger messages are split."""
         return min(self.parcel, self.setup.batch_size)
 
     @cached_property
@@ -91,7 +89,7 @@ class Estimate:
 
     @cached_property
     def runs(self) -> int:
-        """Over how many messages the step runs, which is the number of runs, without failures."""
+        """How many runs the step has if no run fails, which is the number of messages that the step reads."""
         return ceil(self.known.records / self.entries) if self.splitting else self.uploaded
 
     @cached_property
@@ -136,7 +134,7 @@ class Estimate:
 
     @property
     def input_bytes(self) -> float:
-        """How many bytes a message has over which the step runs."""
+        """How many bytes each message has that the step reads."""
         return self.message_bytes(self.entries)
 
     def message_bytes(self, entries: float) -> float:
@@ -144,8 +142,8 @@ class Estimate:
         return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     def _encoded(self, entries: int) -> float:
-        """Return how many bytes of a body a byte of the file takes. One record that SQS refuses makes its whole parcel
-        base64.
+        """Return how many bytes of a body each byte of the file becomes. One record that SQS refuses makes its whole
+        parcel base64.
         """
         return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
 
@@ -167,8 +165,8 @@ class Estimate:
         return self.invocation_of(min(self.together, self.runs))
 
     def invocation_of(self, messages: float) -> float:
-        """Return how many seconds an invocation of the processor with `messages` messages takes. Its CPUs or its
-        longest lane (sequence of runs) are the limit.
+        """Return how many seconds an invocation of the processor with `messages` messages takes. Either its CPUs or its
+        longest lane (a sequence of runs) decides.
         """
         pieces, size = self.outputs
         rounds = ceil(messages / min(messages, self._lanes))
@@ -196,7 +194,7 @@ class Estimate:
 
     @cached_property
     def upload(self) -> float:
-        """How many seconds pass from the put until the whole file is published."""
+        """How many seconds pass from the put of the file until all records of the file are published."""
         ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + facts.COLD_SECONDS
         return _BEGUN + (ranges if self.ranges else self.publishing)
 
@@ -211,7 +209,7 @@ class Estimate:
 
     @cached_property
     def result(self) -> Result:
-        """The size and parts of the result, which determine the cost of writing the result."""
+        """The size and the parts of the result, from which the time and cost of writing the result follow."""
         mixed = min(self.setup.uploads, self.ranges) or 1
         return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
 
@@ -235,7 +233,9 @@ class Estimate:
 
     @cached_property
     def looks(self) -> int:
-        """How many looks (checks) the job needs. Each look comes after a fraction of the estimated remaining time."""
+        """How many looks (scheduled checks) the job needs. The time until the next look is a fraction of the remaining
+        time.
+        """
         left = self.processed - facts.EVENT_SECONDS - facts.COLD_SECONDS
         count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + facts.LOOK_SECONDS)))
         left -= count * (LONGEST_SECONDS + facts.LOOK_SECONDS)
@@ -271,8 +271,8 @@ def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
 
 
 def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
-    """Return the duration of parallel invocations of `each` seconds, `busy` seconds in total, while event source
-    mappings scale up.
+    """Return how long parallel invocations take together while event source mappings scale up. An invocation takes
+    `each` seconds, and all invocations take `busy` seconds in total.
     """
     first = min(facts.POLLERS, concurrency)
     growing = (concurrency - first) / facts.MORE_PER_SECOND

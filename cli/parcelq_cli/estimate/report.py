@@ -16,7 +16,7 @@ _GAP: Final = "\n\n"
 
 
 def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
-    """Return the estimate of a job, compared with other setups, as JSON values in seconds, bytes and dollars."""
+    """Return the estimate of a job and of other setups as JSON values. Units are seconds, bytes and dollars."""
     best, nothing = cheapest(every), idle(job.stack, job.prices)
     return {
         "file": asdict(job.known),
@@ -30,7 +30,7 @@ def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def text(job: Estimate, every: Sequence[Estimate]) -> str:
-    """Return the estimate of a job, compared with other setups, as text."""
+    """Return the estimate of a job and a comparison with other setups as text."""
     known, setup, best, days = job.known, job.setup, cheapest(every), job.prices.days
     counted = "counted" if known.counted else "worked out from the sample"
     reason = " ".join(known.reason.split())[:200]

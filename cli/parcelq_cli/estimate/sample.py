@@ -58,7 +58,7 @@ class Sample:
 
 
 def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sample:
-    """Take about `wanted` records from all parts of a source.
+    """Read about `wanted` records from all parts of a source, and return them as a sample.
 
     The places are random, so that a pattern in the file does not distort the sample. The same file always gives the
     same places. If a large source cannot be read from the middle (compressed, CSV, `lines=N`), all records come from
@@ -137,7 +137,7 @@ def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
 
 
 def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
-    """Return records from random places in data that has `count` records."""
+    """Choose records at random places in data that has `count` records, and return these records."""
     numbers = set(range(count) if count <= wanted else ())
     for start in () if numbers else _places(seed, count, wanted):
         numbers |= set(range(start, min(count, start + _together(wanted))))
@@ -145,7 +145,7 @@ def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> 
 
 
 def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
-    """Yield records from places all over a source. At each place, the next records that begin there are taken."""
+    """Yield records from many places of a source: at each place, the next records that begin after the place."""
     end = 0
     for place in _places(size, size, wanted):
         start = max(place, end)
@@ -161,7 +161,7 @@ def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int
 
 
 def _places(seed: int, size: int, wanted: int) -> Iterator[int]:
-    """Yield a random place in each of several equal sections, as many as the wanted size of the sample needs."""
+    """Cut a source into as many equal sections as the sample needs, and yield a random place in each section."""
     chance = random.Random(seed)  # nosec B311 # the same file gives the same places
     places = -(-wanted // _together(wanted))
     for place in range(places):
@@ -173,7 +173,7 @@ def _together(wanted: int) -> int:
 
 
 class _Counted:
-    """Reads at most `most` bytes at a time, and counts them."""
+    """Reads at most `most` bytes at a time, and counts the bytes that were read."""
 
     def __init__(self, stream: Readable, most: int = MIB) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Finds other setups that are compared with the chosen setup, and warnings about the chosen setup."""
+"""Finds setups to compare with the chosen setup, and writes warnings about the chosen setup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parcelq_cli.estimate.model import Estimate
 def grid(
     job: Estimate, parcels: Iterable[int], memories: Iterable[int], *, batches_follow: bool
 ) -> list[list[Estimate]]:
-    """Return a job on several setups, including its own: a row per parcel size, each from little to much memory.
+    """Return a job with several setups, including its own: a list for each parcel size, sorted by memory.
 
     Args:
         job: the job on the chosen setup.
@@ -31,21 +31,21 @@ def grid(
 
 
 def neighbours(job: Estimate, *, batches_follow: bool) -> list[Estimate]:
-    """Return a job with a tenth and with ten times its parcel size, each with several memory sizes."""
+    """Return a job with a tenth and with ten times its parcel size; for either, with several memory sizes."""
     parcels = max(1, job.setup.parcel_size // 10), job.setup.parcel_size * 10
     rows = grid(job, parcels, (512, VCPU_MB, 2 * VCPU_MB), batches_follow=batches_follow)
     return [one for row in rows for one in row]
 
 
 def cheapest(found: Iterable[Estimate]) -> Estimate | None:
-    """Return the cheapest job whose runs fit into an invocation, or the first if several cost the same. None if none
+    """Return the cheapest job whose runs fit into an invocation, or the first of several cheapest jobs; None if no job
     fits.
     """
     return min((one for one in found if one.fits), key=usd, default=None)
 
 
 def warnings(job: Estimate) -> Iterator[str]:
-    """Yield warnings, if the estimate is unreliable or if the job cannot run with its setup."""
+    """Yield a warning for each reason why the estimate is unreliable or the job cannot run with its setup."""
     known = job.known
     if not job.fits:
         yield (

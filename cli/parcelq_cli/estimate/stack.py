@@ -1,4 +1,4 @@
-"""The properties of a stack that this version's template creates with default parameters; a test compares the two."""
+"""The properties of a stack with the template's default parameters. A test compares them with the template."""
 
 from __future__ import annotations
 

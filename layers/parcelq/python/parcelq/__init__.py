@@ -17,7 +17,7 @@ Each subpackage imports only those below it in this list:
 
     aws         clients, translated errors, requests in flight
     store       stores of objects: a bucket or a folder
-    lineage which bytes of its source a message was made from
+    lineage     which bytes of its source a message was made from
     records     how a source is cut into entries
     topics      messages and topics (SQS queues): publish, pull, acknowledge, lease, create, delete
     steps       find a step and its settings, and run the step;  `step` turns a Python function into a step
@@ -29,7 +29,7 @@ Each subpackage imports only those below it in this list:
     stack       jobs on a deployed stack: put files, and follow, cancel, resume and redrive jobs
     config      the environment of the deployed functions
     errors      all errors that are raised on purpose;  `limits`, the limits of AWS
-    face the public interface; imported on first use, like `start`, which contains `run`
+    face        the public interface; imported on first use, like `start`, which contains `run`
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def checked(
         required: the keys that must be given.
 
     Returns:
-        The converted values by key, and one sentence for each problem.
+        A dict from keys to converted values, and a list with one sentence for each problem.
     """
     problems = [f"unknown key {shown(key)}; there are {', '.join(checks)}" for key in given if key not in checks]
     problems += [f"{key} is not set" for key in required if key not in given]
@@ -53,7 +53,7 @@ def shown(value: object) -> str:
 
 
 def anything(value: object) -> object:
-    """Accept any value; a check."""
+    """Accept any value."""
     return value
 
 
@@ -79,7 +79,7 @@ def filled(value: object) -> str:
 
 
 def optional(check: Check) -> Check:
-    """Return a check that accepts null and whatever another check accepts."""
+    """Return a check that accepts null and all values that another check accepts."""
     return lambda value: None if value is None else check(value)
 
 

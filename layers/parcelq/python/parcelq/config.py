@@ -1,4 +1,4 @@
-"""The environment of the functions, read and validated in one place."""
+"""Reads and validates the environment variables of the Lambda functions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Config(NamedTuple):
         step_path: the path of the step; empty if the step is in the stage's folder.
         settings_file: the path of the step's settings file; empty for the file in the stage's folder, if there is such
             a file.
-        step_folders: the only folders where a step and its settings may be.
+        step_folders: the folders that may contain a step and its settings.
         workflow_id: the value that the step gets as `--workflow-id`.
         max_failures: how many runs over a message may fail before the message is halved or dead.
         back_off_seconds: how many seconds a message is delayed after its first failure; each further failure doubles
             the delay.
         range_bytes: the size in bytes above which an object is uploaded in ranges, by several invocations.
         halving: whether a message that fails for the last time is split instead of dead-lettered as a whole.
-        storage_mib: the size of a processor's disk in MiB; half of the disk is for bundles of workflows.
+        storage_mib: the size of a processor's disk in MiB; half of the disk may be filled with bundles of workflows.
         step_role: the ARN of the role whose credentials steps get; empty if steps get no credentials.
         secrets: the ARNs of the secrets that workflows may use.
         kms_key_arn: the ARN of the key that encrypts the topics; empty for SQS's own key.
@@ -113,18 +113,18 @@ class Config(NamedTuple):
 
 
 def parcel_size_for(batch_size: int, parcel_size: int) -> int:
-    """Return how many entries an uploader puts into a message: at least a batch, so that a run needs one message."""
+    """Return how many entries the uploader puts into a message: at least a batch, so that one message fills a run."""
     return max(batch_size, parcel_size)
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
-    """Read a function's configuration.
+    """Read the configuration of a Lambda function.
 
     Args:
         environ: the environment variables; by default the variables of this process.
 
     Raises:
-        SettingsError: if a variable is missing or wrong; the message names every such variable.
+        SettingsError: if a variable is missing or wrong; the error message names every such variable.
     """
     variables = os.environ if environ is None else environ
     given = {name: variables[name] for name in _VARIABLES if variables.get(name)}
@@ -172,7 +172,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _are_stages(names: tuple[str, ...]) -> bool:
-    """Return whether every stage would get its own topic, which no other stage and no other part of the stack uses."""
+    """Return whether the names of the stages are different, and differ from the names of the stack's other topics."""
     taken = {"", *_OWN}
     return len(set(names)) == len(names) and not any(
         name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names

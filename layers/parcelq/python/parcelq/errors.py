@@ -1,4 +1,4 @@
-"""All errors that Parcelq raises on purpose: one root class, and subclasses with data."""
+"""All errors that Parcelq raises on purpose: one root class, and subclasses that have attributes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ class AwsError(ParcelqError):
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        # No status means that AWS did not answer. The message is enough then; the name of an exception would not help.
+        # If there is no status, AWS did not answer. Then the message is enough, and the name of an exception would not
+        # help.
         super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code

@@ -55,7 +55,7 @@ class Topics:
 
         Args:
             name: the topic's name, up to 68 letters, digits, hyphens and underscores.
-            max_receive_count: how often a message is delivered before it goes to the dead-letter topic.
+            max_receive_count: how often a message is delivered before SQS moves the message to the dead-letter topic.
 
         Raises:
             InvalidValueError: if the name is not allowed, or `max_receive_count` is below 1.
@@ -64,7 +64,7 @@ class Topics:
         return self._topic(self._admin.create(name, max_receive_count))
 
     def topic(self, name: str) -> Topic:
-        """Return the topic with a name or URL. Raises TopicNotFoundError if the topic does not exist."""
+        """Return the topic with the given name or URL. Raises TopicNotFoundError if the topic does not exist."""
         return self._topic(self._admin.url(name))
 
     def names(self, prefix: str = "") -> list[str]:
@@ -132,7 +132,7 @@ class Topic:
             idle: after how many seconds without a message the topic counts as empty.
 
         Returns:
-            The numbers of messages and entries written, and the incomplete sources. While a source is incomplete, the
+            The numbers of written messages and entries, and the incomplete sources. While a source is incomplete, the
             folder `<path>.parts` stays, and another download into the same file adds the messages that arrived since.
 
         Raises:
@@ -144,7 +144,7 @@ class Topic:
         return download(self._queue, Path(path), receive_message_timeout=idle)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, read lazily; return `(published, failed)`."""
+        """Publish messages from an iterable of any length, one after another; return `(published, failed)`."""
         return self._queue.publish(messages, delay_seconds=delay_seconds)
 
     def pull(self, min_messages: int = 1, max_messages: int = 10, receive_message_timeout: float = 300) -> list[Pulled]:
@@ -166,7 +166,7 @@ class Topic:
         return self._queue.refresh_deadline(messages, timeout)
 
     def counts(self) -> Counts:
-        """Count the messages approximately; the count is right about 60 s after the last send."""
+        """Return approximate numbers of messages, which become right about 60 s after the last send."""
         return self._queue.counts()
 
     def dead_letter_topic(self) -> Topic | None:
@@ -180,7 +180,7 @@ class Worker:
     """Runs a step over the messages of a topic and publishes the step's output on another topic.
 
     Attributes:
-        input: the topic with the messages. Messages that fail for good go to its dead-letter topic.
+        input: the topic with the messages. Messages that fail for good go to the dead-letter topic of this topic.
         output: the topic for the step's output.
         step: the path of a program, or the name of a program on the PATH.
         settings: the path of the step's settings file; empty if the step has no settings.
@@ -206,7 +206,7 @@ class Worker:
         """Pull messages, run the step, publish its output and acknowledge, until no message arrives for `idle` seconds.
 
         Args:
-            idle: after how many seconds without a message this returns; by default this never returns.
+            idle: after how many seconds without a message this method returns; by default it never returns.
             on_progress: a function that is called after each round of work with the counts of the round and the total
                 counts.
 

@@ -40,10 +40,10 @@ class Input(NamedTuple):
 
 
 def check_readable(path: Path) -> os.stat_result:
-    """Check that a path leads to something that can be read to an end: a regular file, a pipe or a terminal.
+    """Check that a path leads to a regular file, a pipe or a terminal, which can be read to an end.
 
     Raises:
-        ParcelqError: if the path leads to something else; the message says to what.
+        ParcelqError: if the path leads to a folder or a device, for example; the error message says to what.
     """
     with _named(path):
         found = os.stat(path)
@@ -71,7 +71,7 @@ def opened(path: Path) -> Iterator[Input]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add `path` to every OSError that names no file, such as the error of a write to a full disk."""
+    """Add `path` to an OSError that names no file, such as the error when a file is written to a full disk."""
     try:
         yield
     except OSError as error:
@@ -88,7 +88,7 @@ def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
         targets: the paths of files that will be written; most of these files do not exist yet.
 
     Raises:
-        ParcelqError: if a target is one of the sources or a folder; the message names the target.
+        ParcelqError: if a target is one of the sources or a folder; the error message names the target.
     """
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:
@@ -173,8 +173,9 @@ class _Stream:
         file: the file, opened for reading.
         path: the file's path, for error messages.
         head: the bytes that were already read from the file.
-        before: the file's status when it was opened. This reads exactly as many bytes as the file had then, and at the
-            end raises ParcelqError if the file has changed. None reads to the end without this check.
+        before: the file's status when it was opened. Exactly as many bytes as the file had then are read, and
+            ParcelqError is raised at the end if the file has changed. If None, the file is read to its end without this
+            check.
     """
 
     def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:
@@ -232,7 +233,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn an OSError into a ParcelqError that says in a sentence that the file cannot be read, and why."""
+    """Convert an OSError to a ParcelqError that says in a sentence why the file cannot be read."""
     try:
         yield
     except FileNotFoundError:

@@ -78,7 +78,7 @@ def dead_letter(topic: str) -> str:
 
 
 def looks_beside(topic: str) -> str:
-    """Return the name of the topic of looks of the stack that `topic` may belong to; empty if `topic` belongs to no
+    """Return the name of the topic of looks (checks of jobs) in the stack of `topic`; empty if `topic` belongs to no
     stack.
     """
     prefix, dash, _ = topic.partition("-")
@@ -96,7 +96,7 @@ def topic_of_url(url: str) -> str:
 
 
 def topic_within(prefix: str, topic: str) -> str:
-    """Return the name of a topic given by name or URL, if the topic belongs to the stack with that prefix.
+    """Return the name of a topic from its name or URL, and check that the topic belongs to the stack with that prefix.
 
     Raises:
         InvalidValueError: if the topic's name does not begin with `<prefix>-`, or is not valid for SQS.

@@ -1,4 +1,4 @@
-"""Prices of AWS: a dated table, which a user's file can override."""
+"""The prices of AWS: a table of prices with dates, which a user's file can change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Price(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """The prices of one region, by name."""
+    """The prices of one region. Each price has a name."""
 
     region: str
     of: Mapping[str, Price]
@@ -44,7 +44,7 @@ class Prices(NamedTuple):
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Read the table, and replace the prices that a YAML file changes. This file has the table's form, but fewer rows.
+    """Read the table of prices, and replace the prices that a YAML file contains. This file has the form of the table.
 
     Raises:
         ParcelqError: if the file cannot be read, is not YAML, has rows that the table does not have, or has no prices.

@@ -3,17 +3,16 @@
 No result's name depends on another source, so the following rules must give different names to different sources:
 
 - A result has the name of its source. The files beside the result have this name and the endings `.report.json`,
-`.report.html`,
-  `.dead.jsonl` and `.steps.log`.
-- A name with one of `ENDINGS` gets `.result` added. These are the endings that Parcelq adds, of compressed files (a
-  result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never equals the result of
-  `x`.
+  `.report.html`, `.dead.jsonl` and `.steps.log`.
+- A name that ends in `.result` or in one of `ENDINGS` gets `.result` added. `ENDINGS` has the endings that Parcelq adds
+  and the endings of compressed files, because a result is not compressed. So the result of `x.gz` is `x.gz.result`, and
+  never equals the result of `x`.
 - The folders of `FOLDERS` belong to Parcelq. If a source's folder has such a name, the result is in `<name>.result/`.
 - If a part of a path is too long or not UTF-8, the part keeps its beginning and gets `~<digest>.result` added. A whole
-path that is too long is shortened in the same way.
+  path that is too long is shortened in the same way.
 
-So no two sources give the same name: a name that ends in `.result` was changed, or already had that ending and got
-    another.
+So no two sources give the same name: a name that ends in `.result` was changed, and the name of a source that already
+ended in `.result` got another `.result`.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
         names: the name from which each result's name is derived; by default the last part of the user's name.
 
     Raises:
-        InvalidValueError: if two results would have the same name; the message names both sources.
+        InvalidValueError: if two results would have the same name; the error message names both sources.
     """
     given = list(given)
     found: dict[str, str] = {}
@@ -133,7 +132,7 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:
-    """Return one part of a path, changed if the module's rules require a change."""
+    """Return one part of a path, after changing the part as the rules of this module require."""
     lowered = part.lower()
     taken = part.endswith(_CHANGED) or lowered.endswith(endings) or (reserved and part in FOLDERS)
     changed = part + _CHANGED if taken else part

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Split items lazily into lists of `most` items; only the last list may be shorter."""
+    """Yield lists of `most` items from an iterable, which is read only as needed. Only the last list may be shorter."""
     rest = iter(items)
     while batch := list(islice(rest, most)):
         yield batch
@@ -19,7 +19,7 @@ def batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
 def sized_batches(
     items: Iterable[Item], size: Callable[[Item], int], most: int, most_bytes: int
 ) -> Iterator[list[Item]]:
-    """Split items lazily and in order into lists of at most `most` items with at most `most_bytes` together.
+    """Yield lists of at most `most` items with at most `most_bytes` together, in the order of an iterable.
 
     An item larger than `most_bytes` is alone in its list; the caller refuses this item.
     """

@@ -1,12 +1,9 @@
-"""Writes message bodies into requests several times faster than botocore.
+"""Writes the bodies of messages into requests, several times faster than botocore writes bodies.
 
 Message bodies make up nearly all of a request. botocore writes bodies with `json.dumps`, which inspects every character
-and takes
-half of the CPU time of publishing. In a legal body JSON escapes only five characters, and `bytes.replace` finds these
-five
-with vector instructions. So botocore writes a placeholder, and this module replaces the placeholder by the body, using
-botocore's
-events:
+and takes half of the CPU time of publishing. In a legal body JSON escapes only five characters, and `bytes.replace`
+finds these five with vector instructions. So botocore writes a placeholder, and this module replaces the placeholder by
+the body, using botocore's events:
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
 """
 
@@ -31,7 +28,7 @@ def write_bodies_fast(sqs: SQSClient) -> None:
     not just one message.
     """
     model = sqs.meta.service_model
-    if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda may bring another version of botocore
+    if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda may contain another version of botocore
         return
     stand_in = uuid.uuid4().hex  # nothing else in a request contains this text
 

@@ -71,9 +71,7 @@ def other_client(service: Literal["cloudformation", "cloudwatch", "lambda", "sec
 
 @contextmanager
 def _configured() -> Iterator[None]:
-    """Do the same as `translated` while a client is created, and translate boto3's ValueError if the endpoint is not a
-    URL.
-    """
+    """Translate boto3's exceptions while a client is created, including its ValueError if the endpoint is not a URL."""
     try:
         with translated():
             yield
@@ -84,7 +82,7 @@ def _configured() -> Iterator[None]:
 
 @contextmanager
 def translated(topic: str = "") -> Iterator[None]:
-    """Turn boto3's exceptions into Parcelq's.
+    """Convert boto3's exceptions to Parcelq's exceptions while the context lasts.
 
     Args:
         topic: the name or URL of the topic that the requests in the context concern.

@@ -48,7 +48,7 @@ class Confirmed(NamedTuple):
 
 
 def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) -> Confirmed:
-    """Find out from the reply to a batch request of SQS which entries of the request succeeded.
+    """Return which entries of a batch request to SQS succeeded, and which failed, according to the reply.
 
     An entry has succeeded only if the reply lists the entry under `Successful` and not under `Failed`. An entry in
     neither list has failed and may be retried. Ids that were not in the request are ignored.
@@ -96,8 +96,8 @@ def check_replies(client: Any) -> None:
 
 
 def size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
-    """Return the size of a whole object from the reply to a request for a part of the object. Raises AwsError if the
-    reply contains another part.
+    """Return the size of a whole object from the reply to a request for a range of its bytes. Raises AwsError if the
+    reply contains another range.
     """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
     # guard[not found]: a part of an object counts only if it is the part that was asked for

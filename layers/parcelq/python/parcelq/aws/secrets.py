@@ -1,4 +1,4 @@
-"""Gets credentials of a role and values of secrets, with one request each."""
+"""Gets the credentials of a role, or the value of a secret, with one request."""
 
 from __future__ import annotations
 

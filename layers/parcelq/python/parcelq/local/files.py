@@ -1,4 +1,4 @@
-"""Files as sources of jobs on one machine: detects changed files, and joins several files into one source."""
+"""The files that are sources of jobs on one machine. Detects changed files, and joins files into one source."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def at(cls, path: Path, found: os.stat_result) -> Self:
-        """Return the state of a file from its path, in which links are resolved, and from `os.stat`."""
+        """Return the state of a file from its path, in which links are resolved, and the result of `os.stat`."""
         return cls(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @property
@@ -174,8 +174,8 @@ class LocalSource(NamedTuple):
 
     @property
     def format_name(self) -> str:
-        """The name that determines the record format: the name of the first file with a name, or else the result's
-        name.
+        """The name that determines the record format: that of the first file with a name, or the result's if no file
+        has one.
         """
         return next((one.name for one in self.files if not is_nameless(one)), self.name)
 

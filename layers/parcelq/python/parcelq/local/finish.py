@@ -38,12 +38,12 @@ class FileResult(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is in the result, and nothing suggests that the result is wrong."""
+        """Whether every entry is in the result, and no check suggests that the result is wrong."""
         return bool(self.state.report and self.state.report["complete"]) and not self.problem
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
-    """Write a job's result, when none of its messages is in progress. Return None if records are missing and must run
+    """Write the result of a job that has no messages in progress. Return None if records are missing and must run
     again.
 
     Raises:
@@ -80,8 +80,8 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
-    """Delete the files beside an earlier result just before the new result replaces it, so that none of these files
-    seems to describe the new result.
+    """Delete the report and the other files of an earlier result, so that no such file seems to describe the new
+    result.
 
     The earlier result itself stays until the new result replaces it.
     """
@@ -95,14 +95,14 @@ def _make_way(job: LocalJob, kept: Kept) -> None:
 
 
 def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") -> FileResult:
-    """Delete the state of a job that needs it no longer, and return the outcome of the job."""
+    """Delete the state of a finished job, and return the outcome of the job."""
     kept.drop(job.record)
     job.is_closed = True
     return _unfinished(job, kept, state, problem)
 
 
 def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
-    """Return the outcome of a job whose state is kept: the whole state, or only the dead entries."""
+    """Return the outcome of a job whose state is kept, because records are missing or entries are dead."""
     return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
 
 

@@ -32,8 +32,8 @@ class FoundFile(NamedTuple):
     Attributes:
         path: the path of the input.
         given: the name that the user gave to the input.
-        name: the name from which the result's name is derived; if the user named a folder, with the subfolders of the
-            folder.
+        name: the name from which the result's name is derived; if the user named a folder, this name contains
+            subfolders.
         is_pipe: whether the input is a pipe, which can be read only once.
     """
 
@@ -182,7 +182,7 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
 
 
 def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Return whether a file has another size than the system reports, as files of /proc and /sys do. Such a file can be
+    """Return whether the system reports a wrong size for a file, as for files of /proc and /sys. Such a file can be
     read only as a pipe.
     """
     if found.st_blocks or found.st_size > _READ_AT_ONCE:

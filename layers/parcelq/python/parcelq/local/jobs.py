@@ -1,4 +1,4 @@
-"""Jobs on one machine: finds out the progress of jobs and the work that is left."""
+"""Finds out the progress of jobs on one machine, and the work that is left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LocalJob:
         source: the source that the job reads.
         record: the stored job record.
         missing: the ranges of the source that the steps still have to process.
-        marks: the begins and ends of messages in which dead entries belong to a step's output, not to the source.
+        marks: the begins and ends of messages whose dead entries are entries of a step's output, not of the source.
         total: how many bytes the source has; None if unknown.
         done: how many bytes of the source are already done.
         stored: whether outputs of the job were already stored when this run began.
@@ -109,8 +109,7 @@ def take_up(
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what work is left.
 
-    This deletes nothing until it is certain that no other command runs one of the jobs and that all of them can
-    continue.
+    Nothing is deleted until it is certain that no other command runs one of the jobs, and that all jobs can continue.
 
     Args:
         sources: the sources of the jobs.
@@ -123,7 +122,7 @@ def take_up(
 
     Raises:
         JobError: if another command runs one of the jobs, if another job with the same result is not finished, or if a
-            job began with other steps and the options do not say what to do.
+            job began with other steps and neither `fresh` nor `go_on` is set.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]
@@ -166,8 +165,9 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     Args:
         job: the job to examine.
         kept: the stores for the state of jobs.
-        redrive: whether dead entries count as missing.
-        chosen: if `redrive` is true, the byte ranges of the dead entries that count as missing; None for all.
+        redrive: whether dead entries are treated as missing.
+        chosen: if `redrive` is true, the byte ranges of the dead entries that are treated as missing; None for all dead
+            entries.
 
     Raises:
         ParcelqError: if the stored state cannot be read.
@@ -184,7 +184,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     if resolution.has_dead:
         rows = [row for row in collected.dead() if not row.of_source]
         job.marks = sorted({place for row in rows for place in (row.start, row.end)})
-    with suppress(ValueError, KeyError):  # a note may be empty after a crash
+    with suppress(ValueError, KeyError):  # the stored number of records may be missing after a crash
         notes = notes_of(kept.notes, job.record.source)
         job.is_noted = job.total is not None and entries_in(notes, 0, job.total, job.total) is not None
     if not job.is_noted:
@@ -197,7 +197,7 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
     Args:
         collected: the job's stored messages.
         resolution: which of these messages form the result.
-        dead: the byte ranges of the dead entries that count as missing.
+        dead: the byte ranges of the dead entries that are treated as missing.
     """
     found = sorted([*collected.holes(resolution.up_to(MAX_POSITION)), *dead])
     ranges: list[Range] = []
@@ -210,12 +210,14 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
 
 
 def _bytes(ranges: Sequence[Range]) -> int:
-    """Return how many bytes ranges have together; equal ranges count once."""
+    """Return how many bytes ranges have together. If two ranges are equal, only one of them is added."""
     return sum(end - start for start, end in set(ranges))
 
 
 def _check_version(job: LocalJob, options: Options) -> None:
-    """Check that a job may continue with the given steps: the steps are the same as before, or nothing is done yet."""
+    """Check that a job may continue with the given steps: the steps did not change, or none of the job's work is done
+    yet.
+    """
     if job.is_whole:
         job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:

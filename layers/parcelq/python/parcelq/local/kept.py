@@ -26,8 +26,8 @@ class Kept(NamedTuple):
     Attributes:
         state: the store of job records.
         store: the store of segments and headers.
-        notes: the store of notes, which say how many records a source has. If a crash loses a note, the records are
-            counted again.
+        notes: the store of the numbers of records of sources. If a crash loses such a number, the records are counted
+            again.
         results: the store of results and of the files beside them.
     """
 
@@ -44,12 +44,12 @@ class Kept(NamedTuple):
         return cls(StateFolder(results), *stores)
 
     def segments(self, job: str) -> list[str]:
-        """Return the keys in the folder of a job's segments; empty if nothing is stored."""
+        """Return the keys of the objects in the folder of a job's segments; empty if no segment is stored."""
         keys = list(self.store.keys(folder(OUTPUT, job)))
         return keys if segments_among(keys) else []
 
     def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
-        """Return all stored messages of a job; None if there are none.
+        """Return all stored messages of a job; None if no message is stored.
 
         Args:
             job: the id of the job.
@@ -61,7 +61,7 @@ class Kept(NamedTuple):
         return self.opened(self.segments(job), tidies=tidies)
 
     def opened(self, keys: Sequence[str], *, tidies: bool = False) -> Collected | None:
-        """Return the messages in segments; `keys` are keys from `segments`. See `collected`."""
+        """Return the messages in the segments with the given keys, which `segments` returned; see `collected`."""
         if not keys:
             return None
         from parcelq.collect.runs import collected_of, tidy
@@ -69,10 +69,10 @@ class Kept(NamedTuple):
         return collected_of(self.store, keys, tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else None)
 
     def drop_stored(self, record: LocalRecord) -> None:
-        """Delete the segments, the notes and the headers of a job."""
+        """Delete the segments, the headers and the stored number of records of a job."""
         source = source_id(record.source)
         places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
-        for place in places:  # segments are deleted last; while some exist, this is repeated
+        for place in places:  # segments are deleted last, because this deletion is repeated as long as a segment exists
             shutil.rmtree(self.store.folder / place, ignore_errors=True)
 
     def drop(self, record: LocalRecord) -> None:

@@ -64,7 +64,9 @@ class JobStatus(NamedTuple):
 
     @property
     def map(self) -> str:
-        """A map of the source: one letter for the state of each of many equal parts; empty if unknown."""
+        """A map of the source, which has one letter for the state of each of many equal parts of the source; empty if
+        unknown.
+        """
         if self.collected is None or self.total is None:
             return ""
         try:
@@ -81,7 +83,7 @@ class JobStatus(NamedTuple):
 
     @property
     def share(self) -> float | None:
-        """The share of the source that is done, from 0 to 1, including dead entries; None if unknown."""
+        """The fraction of the source that is done or dead, from 0 to 1; None if unknown."""
         if self.total is None or self.missing is None:
             return None
         return 1 - self.missing / self.total if self.total else 1.0
@@ -100,8 +102,8 @@ class LocalJobs(NamedTuple):
         """Return the progress of all incomplete jobs, sorted by the names of their results.
 
         Args:
-            known: maps ids of jobs to what an earlier call has read. A job that has not changed since is not read
-                again.
+            known: maps ids of jobs to the progress that an earlier call returned. A job that has not changed since then
+                is not read again.
         """
         cache = {} if known is None else known
         kept = Kept.beside(self.results)
@@ -133,7 +135,7 @@ class LocalJobs(NamedTuple):
         return found[0]
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the dead entries of a job, in the order of the source; `find` describes `job`."""
+        """Yield the dead entries of a job in the order of the source. For the argument `job`, see `find`."""
         record = self.find(job)
         kept = Kept.beside(self.results)
         if collected := kept.collected(record.id, tidies=False):
@@ -158,8 +160,8 @@ class LocalJobs(NamedTuple):
             redrive: whether the steps run again over the job's dead entries too. An entry that dies again is listed
                 once.
             only: a function that says whether a dead entry runs again; None if all run again.
-            steps: the steps that replace the job's steps; empty to keep the steps. The same number of steps keeps the
-                settings.
+            steps: the steps that replace the job's steps; empty to keep the steps. The settings stay if the number of
+                steps stays the same.
             go_on: whether to continue although the steps changed; a redrive always continues.
             note: a function that is called with each sentence for the user.
             on_progress: a function that is called with the progress several times a second.
@@ -172,7 +174,7 @@ class LocalJobs(NamedTuple):
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
-        if redrive:  # all dead entries may die again, although the step is not broken
+        if redrive:  # even if the step is not broken, all dead entries may die again
             recipe = recipe._replace(keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()

@@ -1,4 +1,4 @@
-"""Turns a decorated function of a Python module into a step.
+"""Makes a step from a decorated function of a Python module.
 
 The step is a folder with a copy of the module, and a program that imports the copy and runs the function. So a script
 can run one of its own functions over files, because the step does not execute the code under `if __name__ ==

@@ -52,15 +52,15 @@ _OUTPUT_BYTES: Final = 16 * MIB
 
 @dataclass(slots=True)
 class _Stage:
-    """A step, which reads messages from one topic and publishes its output on another.
+    """A running step, which reads messages from one topic and publishes its output on another topic.
 
     Attributes:
         step: the step that runs.
         topic: the step's input topic.
         processor: runs the step.
-        first: the outcomes of the step's first runs; None if the job continues even if all runs fail.
+        first: the outcomes of the step's first runs; None if the job must continue even if all runs fail.
         header: the header of the entries that the first runs read.
-        share: the stage's share of the whole work, from 0 to 1.
+        share: the fraction of the job's work that this stage does, from 0 to 1.
     """
 
     step: Step
@@ -170,7 +170,7 @@ class Pipeline:
             stage.processor.close()
 
     def stop(self) -> None:
-        """Prevent further runs of steps. Outputs that exist already are stored before the context ends."""
+        """Prevent further runs of steps. Outputs of finished runs are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
             stage.topic.close()
@@ -224,7 +224,9 @@ class Pipeline:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
 
     def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Find out whether the step is broken or the data is bad. Meanwhile no other run of the step begins."""
+        """Find out from the first runs of a step whether the step or only the data is bad. Meanwhile no other run
+        begins.
+        """
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return
@@ -242,7 +244,7 @@ class Pipeline:
                 self.stop()
 
     def _collect(self) -> None:
-        """Store outputs regularly, and a last time when no more output can follow."""
+        """Store outputs at regular intervals, and once more when no more output can follow."""
         began = time.monotonic()
         while not self._ended.is_set():
             self._drainer.drain(0)

@@ -49,13 +49,13 @@ class PrintLogs:
                     self._full.add(source)
                     data = _FULL
                 file.write(data)
-        except OSError as error:  # a result matters more than its log
+        except OSError as error:  # a result must not fail because its log cannot be written
             self._full.add(source)
             _log.warning("the output of steps cannot be logged: %s", error)
 
 
 def place_of(works: Sequence[Work]) -> str:
-    """Describe the records of the source that a run processed, by their numbers if known and their byte positions."""
+    """Return a text that says which records of the source a run processed: their numbers if known, and their bytes."""
     roots = [work.lineage.root for work in works if work.lineage]
     at = f"bytes {min(one.start for one in roots)} to {max(one.end for one in roots)}" if roots else "no known place"
     first = works[0].message.attributes.get(FIRST, "")

@@ -1,4 +1,4 @@
-"""The progress of a job on one machine: counts messages when they are published and acknowledged."""
+"""The progress of a job on one machine, for which messages are counted when they are published and acknowledged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Progress(NamedTuple):
     """The progress of a job at one moment.
 
     Attributes:
-        share: the share of the source's bytes that is done, from 0 to 1, which never falls.
+        share: the fraction of the source's bytes that is done, from 0 to 1. This value never falls.
         entries: how many entries the last step has read so far.
         entries_per_second: how many entries per second the last step reads; 0 while unknown.
         seconds_left: how many seconds the remaining work takes at the present rate; None while unknown.
@@ -43,7 +43,7 @@ class Meter:
     """Adds up the finished work of a job. Any thread may call its methods.
 
     Args:
-        totals: maps each source to its bytes, or to a first guess.
+        totals: maps each source to its number of bytes, or to an estimate.
         done: how many bytes of the sources had results when this run began.
         clock: a function that returns a time in seconds.
     """
@@ -95,7 +95,7 @@ class Meter:
 
 
 def source_bytes(lineage: Lineage) -> float:
-    """Return how many bytes of the source a message accounts for. A part of an output accounts for a share of its
+    """Return from how many bytes of the source a message was made. If an output was split, its messages share these
     bytes.
     """
     share = float(len(lineage.root))
@@ -125,7 +125,7 @@ class Ledger:
             self._total += 1
 
     def remove(self, sources: Iterable[str]) -> None:
-        """Count messages no longer, because they were acknowledged.
+        """Stop counting messages that were acknowledged.
 
         While many messages are in progress, this wakes no waiting thread, because waking a thread for each message
         would take too much time.
@@ -148,11 +148,11 @@ class Ledger:
             return self._total
 
     def wait(self, seconds: float) -> None:
-        """Wait until few messages are in progress and a message is removed, or until `seconds` have passed."""
+        """Wait until a message is removed when few messages are in progress, or until `seconds` have passed."""
         with self._changed:
             self._changed.wait(seconds)
 
     def wake(self) -> None:
-        """End all waiting."""
+        """Wake all threads that are in `wait`."""
         with self._changed:
             self._changed.notify_all()

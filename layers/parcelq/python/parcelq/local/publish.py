@@ -1,4 +1,4 @@
-"""Publishes the missing part of a job, and stores a note that says how many records the source has."""
+"""Publishes the missing records of a job, and stores the number of all records of the source."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class PipelineStopped(Exception):  # noqa: N818 - it is no error
 
 
 def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish the missing ranges of a job's source, and read the remaining source only to count its records.
+    """Publish the missing ranges of a job's source. All other ranges are read too, but only to count their records.
 
     Raises:
-        Stopped: if the pipeline was stopped; part of the source is published.
+        Stopped: if the pipeline was stopped. Only some of the missing records are published in this case.
         SourceError: if the source does not match its format, or its compression is damaged.
         ParcelqError: if a file cannot be read or has changed; the last message is not published in this case.
         PublishError: if some messages were refused.
@@ -80,7 +80,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
-    """Store the number of records and the offsets at which files begin, in one note, or in several if there are many
+    """Store the number of records and the offsets at which files begin in an object, or in several if there are many
     files.
     """
     some: list[list[Beginning]] = [[]]

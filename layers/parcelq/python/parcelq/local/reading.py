@@ -35,7 +35,7 @@ _BLANK: Final = (b"\n\n", b"\n\r\n")
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a source. After `parcels` was read to its end, the attributes describe the whole source.
+    """One pass over a source. When `parcels` has yielded its last parcel, the attributes describe the whole source.
 
     Attributes:
         source: the source that is read.
@@ -43,12 +43,12 @@ class Reading:
         header: the source's header.
         missing: the ranges of the source to yield, in order; each range begins and ends at a boundary of records.
         parcel_size: the most entries of a parcel.
-        marks: the offsets outside of `missing`, in order, at which counted parts must begin and end.
+        marks: the offsets at which counted parts must begin and end, in order. All are outside of `missing`.
         max_bytes: the most bytes of a parcel.
-        on_read: a function that is called repeatedly with how many bytes of files were read, and how many bytes of the
-            source these gave.
+        on_read: a function that is called repeatedly with two numbers: how many bytes of files were read, and how many
+            bytes of the source these bytes became.
         begins: the position in the source at which each file begins.
-        warnings: sentences about oddities in the files' compression.
+        warnings: sentences about problems with the files' compression that do not stop the job.
         end: how many bytes of the source were read so far.
         entries: how many entries were read so far.
         lines: how many line ends were read so far.
@@ -146,12 +146,12 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Split a file's stream into streams of done bytes and of missing bytes, and say for each whether its bytes are
+        """Split a file's stream into streams of done and of missing bytes. Yield each stream, and whether its bytes are
         missing.
         """
         starts = [start for start, _ in self.missing]
         begin = -1
-        while self.end != begin:  # an empty stream is the end
+        while self.end != begin:  # the file has ended if the stream is empty
             begin = self.end
             number = bisect_right(starts, begin) - 1
             if number >= 0 and begin < self.missing[number][1]:
@@ -163,7 +163,9 @@ class Reading:
 
 
 class _Ended:
-    """A stream that adds a line end at the end of another stream if the line end is missing there."""
+    """A stream that yields another stream's bytes, and adds a line end if the other stream does not end with a line
+    end.
+    """
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream

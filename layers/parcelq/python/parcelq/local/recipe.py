@@ -1,4 +1,4 @@
-"""The options of a run: the user's options, stored with the job (`Recipe`), and the options with steps found
+"""The options of a run: as the user gave them (`Recipe`, stored with the job), and after the steps were found
 (`Options`).
 """
 
@@ -57,7 +57,7 @@ class Options:
 
     @cached_property
     def version(self) -> str:
-        """A digest of everything that determines what the steps do."""
+        """A digest of the versions of all steps, and of the record format."""
         digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
         digest.update(str(self.format or "").encode())
         return digest.hexdigest()[:16]
@@ -69,8 +69,8 @@ class Options:
 
 
 class Recipe(NamedTuple):
-    """The options of a run as the user gave them. They are stored in the job record, so that a job can be resumed by
-    its id alone.
+    """The options of a run as the user gave them. The job record contains these options, so that a job can be resumed
+    by its id alone.
 
     Attributes:
         steps: the paths of the steps, or commands such as `tr a-z A-Z`; several steps run one after another.
@@ -149,7 +149,7 @@ class Recipe(NamedTuple):
 
         Args:
             results: the path of the folder of results.
-            note: a function that is called with a line of text about each slow operation.
+            note: a function that is called before each slow operation with a line of text about the operation.
             fresh: whether to start over if a job was stopped or has dead entries.
             go_on: whether to continue a job that began with another version of its steps.
 

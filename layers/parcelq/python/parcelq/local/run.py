@@ -1,4 +1,4 @@
-"""Runs steps over files on one machine: with the same parts as on AWS, but with topics in memory and a folder."""
+"""Runs steps over files on one machine, with the same code as on AWS, but with topics in memory and a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BrokenStepError(ParcelqError):
     """The job was stopped, because the step fails on every input. Stored results are kept.
 
     Attributes:
-        verdict: why the step fails, and how many single entries it failed on.
+        verdict: why the step fails, and on how many single entries the step failed.
     """
 
     def __init__(self, verdict: BrokenStep) -> None:
@@ -117,7 +117,7 @@ def _run(
     results: dict[str, FileResult] = {}
     paths = {job.record.source: options.results / job.source.names.printed for job in jobs}
     for job in jobs:
-        if not (job.stored or job.is_whole):  # a log from before belongs to another result
+        if not (job.stored or job.is_whole):  # a log that already exists belongs to another result
             paths[job.record.source].unlink(missing_ok=True)
     logs = PrintLogs(paths)
     pipeline = Pipeline(
@@ -162,7 +162,7 @@ def _finished(
     from parcelq.local.finish import finish
 
     for job in jobs:
-        job.uploaded = False  # in case a part of the source must be published again
+        job.uploaded = False  # the files are needed if records must be published again
     large = [job for job in jobs if job.source.size > _SMALL_BYTES]
     small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
     yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
@@ -170,7 +170,7 @@ def _finished(
 
 
 def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish the missing part of a job. If a file cannot be uploaded, the jobs of all other files continue."""
+    """Publish the missing records of a job. If a file cannot be uploaded, the jobs of all other files continue."""
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
             publish(job, options, kept, meter, pipeline)
@@ -184,7 +184,7 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
-    """Delete the segments of a broken step. They have no output, and entries that died may be good."""
+    """Delete the segments of a broken step. These segments contain no output, and their dead entries may be good."""
     for job in jobs:
         with suppress(ParcelqError):
             kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])

@@ -1,5 +1,4 @@
-"""Pipes as sources: a pipe's content is first copied to a file in the state folder, because a pipe cannot be read
-twice.
+"""Copies the content of a pipe to a file in the state folder, because a pipe cannot be read twice.
 
 The file's name is derived from its content and the pipe's name. So if a command is repeated and gets the same bytes
 from the pipe, the new command finds the job of the first command.
@@ -44,7 +43,7 @@ def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile
             os.fsync(file.fileno())
         digest.update(b"\0" + os.fsencode(name))
         target = folder / digest.hexdigest()
-        if target.exists():  # a stopped job has the same copy
+        if target.exists():  # a stopped job already uses the same copy
             part.unlink()
         else:
             part.replace(target)

@@ -1,5 +1,5 @@
-"""The state folder `.parcelq` beside results. It stores job records and the ids of running commands, and is deleted
-when it is empty.
+"""The state folder `.parcelq` beside results. The folder stores job records and the ids of running commands, and is
+deleted when empty.
 
     lock            a lock that a command holds briefly, while it reads the whole folder or claims jobs
     commands/<id>   one file for each command that runs jobs now; the command locks its file until it ends
@@ -82,7 +82,7 @@ class LocalRecord:
 
     @property
     def paths(self) -> str:
-        """The names that the user gave to the files; only the first name if there are many."""
+        """The names that the user gave to the files; only the first name if the job has many files."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
         return f"{self.files[0].name}{more}" if self.files else "no files"
 
@@ -127,11 +127,12 @@ class StateFolder:
 
         Args:
             command: the id of the command.
-            wanted: the job records of the jobs; the record of a job that does not exist yet is its first record.
+            wanted: the job records of the jobs. If a job does not exist yet, this record is stored as its first job
+                record.
 
         Returns:
-            The job records of existing jobs, by id; and the job records of other jobs with the same results, which
-            began when the files had other content, or with other workflows.
+            A dict from the ids of existing jobs to their job records; and the job records of other jobs that have the
+            same results, because the files had other content or the workflow was another.
 
         Raises:
             JobError: if another command runs one of the jobs or writes the same result. No job is claimed in this case.
@@ -163,7 +164,7 @@ class StateFolder:
         return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
 
     def read(self, job: str) -> LocalRecord | None:
-        """Return the job record of the job with an id; None if there is no such record, or if a crash of the machine
+        """Return the job record of the job with an id; None if the job has no job record, or if a crash of the machine
         lost it.
         """
         path = self._jobs / f"{job}.json"
@@ -176,8 +177,8 @@ class StateFolder:
             return None
 
     def write(self, records: Sequence[LocalRecord]) -> None:
-        """Write job records. A few records are on disk when this returns. Many records reach the disk soon after,
-        because waiting for each would take long.
+        """Write job records. A few job records are on disk when this method returns. Many job records reach the disk a
+        little later, because waiting for each of them would take long.
         """
         self._jobs.mkdir(parents=True, exist_ok=True)
         waits = len(records) <= _FEW
@@ -258,7 +259,7 @@ class StateFolder:
 
 
 def _lock(file: IO[bytes], how: int) -> bool:
-    """Lock a file and return True. If `how` says not to wait and another process holds a lock, return False.
+    """Lock a file and return True. Return False if another process has locked the file and `how` says not to wait.
 
     Commands lock their own files exclusively. Processes that only check take a shared lock, so that two such processes
     do not mistake each other for a command.
@@ -271,7 +272,7 @@ def _lock(file: IO[bytes], how: int) -> bool:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Return whether a path still leads to this open file."""
+    """Return whether the file at a path is still the given open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -18,7 +18,8 @@ class LedgerTopic(ForwardingTopic):
 
     Args:
         topic: the topic in memory.
-        ledger: the counts of messages; a message counts from before it is published until after it is acknowledged.
+        ledger: counts the messages. A message is added just before it is published, and removed just after it is
+            acknowledged.
         sources: maps receipts of pulled messages to their sources, because an acknowledgement may have only the
             receipt.
     """
@@ -30,7 +31,7 @@ class LedgerTopic(ForwardingTopic):
         self._sources: dict[str, str] = {} if sources is None else sources
 
     def bounded(self) -> LedgerTopic:
-        """Return this topic for the uploader: `publish` waits while the topic is full."""
+        """Return this topic for the uploader, with a `publish` that waits while the topic is full."""
         return LedgerTopic(self._memory.bounded(), self._ledger, self._sources)
 
     def close(self) -> None:

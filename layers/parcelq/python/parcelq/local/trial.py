@@ -57,7 +57,7 @@ class StepTrial(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The outcome of trying the steps on one record.
+    """The outcome of a trial, which runs the steps over one record.
 
     Attributes:
         record: the number of the record in its source, from 1.
@@ -137,7 +137,7 @@ class _TrialStage(NamedTuple):
     headers: StageHeaders
 
     def run(self, body: bytes, fmt: Format, header: bytes) -> tuple[StepTrial, Format, bytes]:
-        """Run the step over an entry. Return the trial, and the format and the header of the step's output."""
+        """Run a step over an entry. Return the outcome, and the format and the header of the step's output."""
         name, began = self.step.name, time.monotonic()
         try:
             with self.runner.run([body], entries=fmt.count(body), fmt=fmt, header=header) as ran:

@@ -37,7 +37,7 @@ class Topics:
     sleep: Callable[[float], None] = time.sleep
 
     def urls(self, prefix: str = "") -> list[str]:
-        """Return the URLs of all topics whose names start with `prefix`, however many there are."""
+        """Return the URLs of all topics whose names start with `prefix`, from as many requests as needed."""
         pages = self.sqs.get_paginator("list_queues").paginate(
             QueueNamePrefix=prefix, PaginationConfig={"PageSize": MAX_LIST_RESULTS}
         )
@@ -45,7 +45,7 @@ class Topics:
             return [url for page in pages for url in page.get("QueueUrls", [])]
 
     def names(self, prefix: str = "") -> list[str]:
-        """Return all topic names that start with `prefix`, sorted, however many there are."""
+        """Return the sorted names of all topics whose names start with `prefix`."""
         return sorted(map(topic_of_url, self.urls(prefix)))
 
     def url(self, topic: str) -> str:
@@ -56,7 +56,7 @@ class Topics:
             return str(needed(self.sqs.get_queue_url(QueueName=topic), "GetQueueUrl", "QueueUrl"))
 
     def attributes(self, topic: str) -> dict[str, str]:
-        """Return all attributes of a topic, by the names that SQS gives to attributes."""
+        """Return a dict from SQS's names of attributes to a topic's values."""
         url = self.url(topic)
         with translated(topic):
             reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
@@ -65,14 +65,14 @@ class Topics:
     def count(self, topic: str) -> int:
         """Return the approximate number of messages that can be pulled now.
 
-        The number is about right from 60 s after the last send on, but never exact:
+        The number is about right if no message was sent in the last 60 s, but it is never exact:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
         """
         return self.counts(topic).visible
 
     def counts(self, topic: str) -> Counts:
-        """Return the approximate numbers of a topic's messages that can be pulled now, are locked, and are delayed; see
-        `count`.
+        """Return three approximate numbers of messages: those that can be pulled now, locked messages, and delayed
+        messages.
         """
         url = self.url(topic)
         names: list[QueueAttributeNameType] = [
@@ -102,7 +102,7 @@ class Topics:
             account, name = str(json.loads(policy)["deadLetterTargetArn"]).split(":")[4:]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TopicError(topic, f"its RedrivePolicy names no queue: {policy[:200]!r}") from None
-        # SQS requires the same region, so the two topics' URLs differ only in account and name.
+        # SQS requires that both topics are in one region, so their URLs differ only in account and name.
         endpoint = url.rstrip("/").rsplit("/", 2)[0]
         return f"{endpoint}/{account}/{name}"
 
@@ -189,9 +189,9 @@ class Topics:
             name: the topic's name; the dead-letter topic's name is `<name>-dead-letter`.
             max_receive_count: how often a message is delivered before SQS moves the message to the dead-letter topic.
             attributes: attributes of the topic alone.
-            on_wait: a function that is called when SQS still refuses a name, with the name and the most seconds to
-                wait.
-            both: attributes of both the topic and its dead-letter topic, such as `guarded()`.
+            on_wait: a function that is called if SQS still refuses a name. Its arguments are the name and the most
+                seconds to wait.
+            both: attributes that both the topic and its dead-letter topic get, such as `guarded()`.
 
         Raises:
             InvalidValueError: if the name is not allowed, or `max_receive_count` is below 1.
@@ -240,8 +240,7 @@ class Topics:
         return [topic_of_url(one) for one in (url, *letters)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, including dead-letter topics. A deletion cannot be
-        undone.
+        """Delete every topic whose name starts with `prefix`, even dead-letter topics. A deletion cannot be undone.
 
         Args:
             everything: whether an empty prefix is allowed, which means every topic of the account and region.

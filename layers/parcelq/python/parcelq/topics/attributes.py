@@ -1,4 +1,4 @@
-"""The attributes of messages: their names, their types, and their sizes."""
+"""The attributes of messages: names, types and sizes of attributes."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 class TypedValue(str):
     """An attribute's value with a type that Parcelq does not use, such as `Number.float` or `Binary`.
 
-    It is text like any other value; a binary value is base64. If a message with the value is published again, the value
-    keeps its type and its bytes.
+    This object is text like any other value; for a binary value, the text is base64. If a message with the value is
+    published again, the value keeps its type and its bytes.
     """
 
     __slots__ = ("data_type",)
@@ -114,7 +114,7 @@ def count_told(text: str) -> int | None:
 
 
 def attributes_size(attributes: Mapping[str, str]) -> int:
-    """Return how many bytes SQS counts for attributes: the size of all names, types and values in UTF-8."""
+    """Return the size of attributes as SQS counts it: the bytes of all names, types and values in UTF-8."""
     size = 0
     for name, value in attributes.items():
         size += len(name) if name.isascii() else len(name.encode())
@@ -136,8 +136,8 @@ def typed(name: str, value: str) -> dict[str, Any]:
 
 
 def received(name: str, data_type: str | None, text: str | None, data: bytes | str | None) -> str:
-    """Return an attribute's value from a received message. Binary data is bytes from ReceiveMessage, base64 from
-    Lambda.
+    """Return an attribute's value from a received message. ReceiveMessage gives binary data as bytes, and Lambda as
+    base64.
     """
     if data is not None and (text is None or (data_type or "").startswith(_BINARY)):
         return TypedValue(data if isinstance(data, str) else base64.b64encode(data).decode(), data_type or _BINARY)

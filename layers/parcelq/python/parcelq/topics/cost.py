@@ -1,9 +1,10 @@
-"""The cost of work on AWS: each invocation counts its cost, and output messages carry the cost.
+"""The cost of work on AWS: each invocation of a function measures its cost, and sends the cost with its output
+messages.
 
-A message's attribute `Cost` is the cost of all work of its instance since the instance published the message before. So
-the messages of an instance carry all costs except those after its last message. A segment adds up the costs of its
-messages. The attribute is a list of whole numbers in JSON, in the order of the members of `Cost`. The last member is a
-list that alternates classes of durations and counts.
+A message's attribute `Cost` is the cost of all work that an instance of a function did since its previous message. So
+only the work after an instance's last message is missing. A segment adds up the costs of its messages. The attribute is
+a list of whole numbers in JSON, in the order of the members of `Cost`. The last member is a list of pairs without
+brackets: the number of a class of durations, then a count of runs.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class Cost(NamedTuple):
         mb_ms: the sum over all invocations of milliseconds times the megabytes of the function's memory.
         requests: how many requests were sent to AWS; a request and its retries count as one.
         sqs: how many requests SQS charges, which is one per 64 KiB of a payload.
-        puts: how many requests to S3 have the price of PUT: those that write or list.
+        puts: how many requests to S3 write or list, which have the price of PUT.
         gets: how many requests to S3 have the price of GET.
         run_ms: how many milliseconds successful runs of steps lasted together.
-        runs: how many successful runs each `duration_class` has.
+        runs: how many successful runs were in each class of durations; see `duration_class`.
     """
 
     invocations: int = 0
@@ -104,7 +105,7 @@ def class_end(number: int) -> float:
 
 
 class Meter:
-    """Counts the resources that a process uses. Each call of `take` returns the cost since the call before."""
+    """Counts the resources that a process uses. Each call of `take` returns the cost since the previous call."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -120,7 +121,7 @@ class Meter:
 
     @contextmanager
     def invocation(self, megabytes: int) -> Iterator[None]:
-        """Count an invocation of a function with `megabytes` of memory, and the duration of the context."""
+        """Count an invocation of a Lambda function that has `megabytes` of memory and lasts as long as this context."""
         with self._lock:
             self._since, self._megabytes = monotonic(), int(megabytes)
             self._spent += Cost(invocations=1)

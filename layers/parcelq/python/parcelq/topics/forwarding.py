@@ -1,4 +1,4 @@
-"""A topic that forwards all operations to another topic; subclasses change some of them."""
+"""A topic that forwards all operations to another topic; subclasses change some of the operations."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import json
 
 
 def guarded(kms_key_arn: str = "") -> dict[str, str]:
-    """Return the attributes that make a topic refuse plain HTTP and encrypt its messages, with SQS's key or a key of
-    KMS.
+    """Return the attributes with which a topic refuses plain HTTP, and encrypts its messages with SQS's key or a KMS
+    key.
     """
     refusal = {
         "Sid": "TlsOnly",

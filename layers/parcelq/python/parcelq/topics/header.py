@@ -1,4 +1,4 @@
-"""Headers on the wire: the attribute `Header` is a header in base64, or the key of an object that is the header."""
+"""Headers in messages: the attribute `Header` is a header in base64, or the key of an object with the header."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
 
 
 def key_of_stage(job: str, topic: str) -> str:
-    """Return the key of the object with the header that all outputs of a stage share.
+    """Return the key of the object that contains the header of all outputs of a stage.
 
     Args:
         topic: the name of the topic to which the stage publishes its outputs.
@@ -72,11 +72,11 @@ class Headers:
     _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, text: str) -> bytes:
-        """Return the header from an attribute's text; an empty text means no header.
+        """Return the header that an attribute `Header` contains or points to; an empty attribute means no header.
 
         Raises:
-            MessageError: if the text is neither base64 nor the key of a header, or the object does not exist.
-            AwsError, StoreError, OSError: if the store failed.
+            MessageError: if the attribute is neither base64 nor the key of a header, or the object does not exist.
+            AwsError, StoreError, OSError: if the store of long headers failed.
         """
         if not text.endswith(_SUFFIX):
             try:

@@ -49,7 +49,7 @@ class Lease:
         self._thread = Thread(target=self._keep, name="parcelq-lease", daemon=True)
 
     def add(self, messages: Iterable[Pulled]) -> None:
-        """Also renew the deadlines of these messages, beginning with the next renewal."""
+        """Renew the deadlines of the given messages too, from the next renewal on."""
         with self._lock:
             self._held.update((message.receipt_handle, message) for message in messages)
 

@@ -17,9 +17,9 @@ from parcelq.topics.topic import Counts, FailedMessage, Published, check_deadlin
 class MemoryTopic:
     """A `Topic` whose messages are in the memory of this process.
 
-    It behaves like SQS: a message is delivered again if it is not acknowledged before its deadline, deliveries are
-    counted, and only the receipt of a message's latest delivery acknowledges the message. Any number of threads may use
-    it.
+    The topic behaves like SQS. A message is delivered again if it is not acknowledged before its deadline. Deliveries
+    are counted. Only the receipt of a message's latest delivery acknowledges the message. Any number of threads may use
+    the topic.
 
     `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader uses
     `bounded()` instead, whose `publish` waits while the topic's messages take more memory than `max_bytes`.
@@ -46,21 +46,23 @@ class MemoryTopic:
 
         Args:
             deadline_seconds: the acknowledgement deadline, in seconds, of messages that are pulled without a deadline.
-            max_bytes: how many bytes of memory the messages may take before `bounded().publish` waits.
+            max_bytes: how many bytes of memory the messages take at most before `bounded().publish` waits.
             max_receive_count: how often a message is delivered before it goes to the dead-letter topic; 0 for no limit.
             clock: a function that returns the time in seconds; by default a monotonic clock.
-            wait: a function that waits for a condition; a test with an artificial clock advances the clock there.
+            wait: a function that waits for a condition; a test can pass a function that advances an artificial clock.
         """
         dead = dead_letter_topic.queue if dead_letter_topic else None
         queue = Queue(deadline_seconds, max_bytes, max_receive_count, dead, clock, wait)
         return cls(name, queue, dead_letters=dead_letter_topic)
 
     def bounded(self) -> MemoryTopic:
-        """Return this topic for a publisher that pulls from no topic: `publish` waits while the topic is full."""
+        """Return this topic with a `publish` that waits while the topic is full, for a publisher that pulls from no
+        topic.
+        """
         return MemoryTopic(self.name, self.queue, True, self.dead_letters)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, read lazily; see `Topic.publish`."""
+        """Publish messages from an iterable of any length, one after another; see `Topic.publish`."""
         if not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
             raise InvalidValueError("delay_seconds", delay_seconds, f"0 to {MAX_DELAY_SECONDS} seconds")
         published, failed = 0, []
@@ -98,7 +100,7 @@ class MemoryTopic:
         return self.queue.hold(messages, timeout)
 
     def counts(self) -> Counts:
-        """Count the messages, exactly."""
+        """Return the exact numbers of messages."""
         return self.queue.counts()
 
     @property
@@ -111,9 +113,7 @@ class MemoryTopic:
         return self.dead_letters
 
     def close(self) -> None:
-        """End all waiting, now and later: `pull` returns the messages so far, and `bounded().publish` publishes at
-        once.
-        """
+        """End all waiting, and wait no more: from now on, `pull` and `bounded().publish` return without waiting."""
         self.queue.close()
 
 

@@ -1,4 +1,4 @@
-"""The messages of a topic in memory, their states, and the timers that change the states."""
+"""The messages of a topic in memory, the states of these messages, and the timers that change the states."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Item:
 
 
 class Queue:
-    """The messages of a topic. Every message is in one state; each change of a state updates the counts of messages per
-    state.
+    """The messages of a topic. Each message has one state. Each change of a message's state updates the count of
+    messages in that state.
 
     `MemoryTopic.create` describes the arguments.
     """
@@ -87,8 +87,8 @@ class Queue:
         self.size = 0
 
     def put(self, message: Message, delay: float, *, wait: bool) -> None:
-        """Add a message that becomes visible after `delay` seconds; `wait` says whether to wait while the queue is
-        full.
+        """Add a message that becomes visible after `delay` seconds. If `wait` is true, first wait until the queue has
+        space.
         """
         size = len(message.body) + _OVERHEAD
         for name, value in message.attributes.items():
@@ -107,7 +107,7 @@ class Queue:
             self._add(moved, self._clock(), 0)
 
     def take(self, least: int, most: int, timeout: float, deadline: float | None) -> list[Pulled]:
-        """Deliver and lock at most `most` messages, after waiting up to `timeout` seconds for `least` messages."""
+        """Wait up to `timeout` seconds for `least` messages, then deliver and lock at most `most` messages."""
         with self._lock:
             until = self._clock() + timeout
             pulled: list[Pulled] = []
@@ -158,7 +158,7 @@ class Queue:
             return Counts(*self._counts[:3])
 
     def close(self) -> None:
-        """End all waiting for messages or space, now and later."""
+        """End all waiting for messages or space, and never wait again."""
         with self._lock:
             self._closed = True
             self._filled.notify_all()
@@ -193,7 +193,7 @@ class Queue:
             pulled.append(Pulled(item.message_id, item.receipt, item.received, item.message, item.sent))
 
     def _release(self, now: float) -> None:
-        """Make the messages visible whose timers have expired."""
+        """Make messages visible if their timers have expired."""
         while self._timers and self._timers[0][0] <= now:
             timer = heappop(self._timers)
             if self._is_valid(timer):

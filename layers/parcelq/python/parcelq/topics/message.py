@@ -1,6 +1,6 @@
 """Messages: encodes parcels for SQS, and decodes them.
 
-A message's body is an unchanged slice of a file, but in base64 if SQS would refuse the slice (NUL, invalid UTF-8, …).
+A message's body is an unchanged slice of a file, or the slice in base64 if SQS would refuse the slice as text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Message:
 
     Attributes:
         body: the entries, each ended by `\n`; only the last entry of a source may lack the `\n`.
-        attributes: maps each attribute's name to its value; `Encoding` is left out, because it follows from the body.
+        attributes: maps the names of attributes to their values, without the attribute `Encoding`, which follows from
+            the body.
     """
 
     body: bytes
@@ -47,7 +48,7 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """The number of entries of the body: the attribute `Entries`, or else counted. Raises MessageError if that
+        """The number of entries of the body, from the attribute `Entries` or counted. Raises MessageError if counting
         fails.
         """
         told = count_told(self.attributes.get(ENTRIES, ""))
@@ -58,7 +59,7 @@ class Message:
         if not self.body:
             return Wire(NO_BYTES, {ENTRIES: "0", **self.attributes})
         text = legal_text(self.body)
-        # A dead empty line is not a missing body, and neither is a header that is an empty line.
+        # A body that is a dead empty line, or a header that is an empty line, is not a missing body.
         if text is None or (text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0")):
             return Wire(base64.b64encode(self.body).decode("ascii"), {**self.attributes, ENCODING: BASE64})
         return Wire(text, self.attributes)
@@ -72,7 +73,7 @@ class Wire(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes that SQS counts: the body, and the name, type and value of every attribute, in UTF-8."""
+        """The message's size as SQS counts it: the body, and the name, type and value of every attribute, in UTF-8."""
         text = self.text
         size = len(text) if text.isascii() else len(text.encode())
         return size + attributes_size(self.attributes)
@@ -119,8 +120,8 @@ class Pulled(NamedTuple):
     Attributes:
         message_id: the id that SQS gave the message, which is the same in every delivery.
         receipt_handle: the receipt that acknowledges this delivery.
-        receive_count: how often the message was pulled, including this time and times before the message was published
-            again.
+        receive_count: how often the message was pulled, including this time. If the message was published again,
+            earlier pulls are included.
         content: the encoded message, or the `Message` itself if the message never left this process.
         sent: when the message was published, in seconds since the epoch; 0 if unknown.
     """
@@ -161,7 +162,7 @@ class Pulled(NamedTuple):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The message's attributes, as the sender set them."""
+        """The attributes that the sender of the message set."""
         return self.content.attributes
 
     @property
@@ -187,7 +188,7 @@ class Pulled(NamedTuple):
         return Message(self.content.body(), attributes)
 
     def as_it_is(self) -> Message:
-        """The message with its body still encoded, so that publishing it again gives the same message."""
+        """The message with its encoded body; publishing this message again gives the same message."""
         if isinstance(self.content, Message):
             return self.content
         return Message(b"" if self.content.has_no_body else self.content.text.encode(), self.attributes)
@@ -199,8 +200,8 @@ _NOTHING: Final = Wire("", {})
 def with_attributes(message: Message, **changed: str | None) -> Message:
     """Return a copy of a message with some attributes changed. The value None removes an attribute.
 
-    If SQS would refuse that many attributes, foreign attributes are dropped, so that space is left for the attributes
-    that publishing may add. Parcelq's own attributes stay.
+    If the message would have more attributes than SQS allows, attributes that are not Parcelq's are dropped. Publishing
+    may add attributes, so some space is left.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}
     added = {name: value for name, value in changed.items() if value is not None}
@@ -208,6 +209,6 @@ def with_attributes(message: Message, **changed: str | None) -> Message:
     travel = {ENCODING, SIZE_ELSEWHERE} - own.keys()
     room = max(0, MAX_ATTRIBUTES - len(own) - len(added) - len(travel))
     # guard[foreign = [name for name in kept if name not in own]]: attributes of others give way where a message has no
-    # room for all
+    # there is space for all attributes
     foreign = [name for name in kept if name not in own][:room]
     return replace(message, attributes={**own, **{name: kept[name] for name in foreign}, **added})

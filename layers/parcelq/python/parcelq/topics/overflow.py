@@ -1,5 +1,5 @@
-"""Bodies that are too large for a message are stored in S3, with a pointer in the message, like in the Amazon SQS
-Extended Client Library.
+"""Stores bodies that are too large for a message in S3, and puts a pointer into the message, as the Amazon SQS Extended
+Client Library does.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-managing-large-messages.html
 """
@@ -41,7 +41,7 @@ class Overflow(NamedTuple):
     again. The bucket's lifecycle rule deletes the object a day after the longest retention time of SQS.
 
     Attributes:
-        bucket: the bucket for bodies, under `overflow/`; empty if this only reads bodies.
+        bucket: the bucket in which bodies are stored under `overflow/`; empty if this object only reads bodies.
         only_own: whether to refuse pointers to objects outside `overflow/` in `bucket`. Without this check, anybody who
             may publish could copy any object that the reader can read into a result.
     """
@@ -68,7 +68,8 @@ class Overflow(NamedTuple):
         return Wire(_pointer(self.bucket, key), {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
 
     def renew(self, wire: Wire) -> Wire:
-        """Copy the body in S3 and return a message that points to the copy, so that the copy outlasts the new message.
+        """Copy the message's body in S3, and return a new message that points to the copy. The copy outlasts the new
+        message.
 
         A message that is published again needs a copy, because the first object is deleted some time after it was put,
         or by the consumer of the first message.

@@ -56,10 +56,10 @@ class Piece(NamedTuple):
 def pieces_of(message: Message) -> Iterator[Piece]:
     """Yield the pieces of an output message, a tombstone or a packed message.
 
-    An invalid lineage is replaced by an empty lineage: the body is kept, but its place in the source is unknown.
+    A piece with an invalid lineage gets an empty lineage: the body is kept, but its place in the source is unknown.
 
     Raises:
-        MessageError: if the table of a packed message is invalid. No piece was yielded then.
+        MessageError: if the table of a packed message is invalid. In this case, no piece was yielded.
     """
     attributes = message.attributes
     table = attributes.get(PIECES)
@@ -155,5 +155,5 @@ def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str =
 
 
 def _bounded(reason: str) -> str:
-    """Shorten a reason from an untrusted message, and drop bytes that are not valid UTF-8."""
+    """Shorten the reason of a dead entry, which may come from an untrusted message, and drop invalid UTF-8."""
     return reason[:MAX_REASON_BYTES].encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

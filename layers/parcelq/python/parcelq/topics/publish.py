@@ -57,8 +57,8 @@ class SqsPublisher:
         sqs: a boto3 SQS client.
         url: the queue's URL.
         overflow: stores bodies that are too large for a message; if None, messages with such bodies fail.
-        fair: whether the messages of a job have the job's id as `MessageGroupId`, so that SQS does not let one large
-            job delay the others (fair queues).
+        fair: whether the messages of a job have the job's id as `MessageGroupId`, so that one large job does not delay
+            other jobs (fair queues).
     """
 
     sqs: SQSClient
@@ -85,11 +85,11 @@ class SqsPublisher:
         return str(needed(reply, "SendMessage", "MessageId"))
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, read lazily, in as few requests as SQS's limits allow.
+        """Publish messages from an iterable of any length, in as few requests as SQS's limits allow.
 
-        Messages that failed by SQS's fault are sent again with growing pauses. Messages that failed by the sender's
-        fault are returned, and all remaining messages are still sent. Only the messages of a few requests are in memory
-        at a time.
+        If SQS says that SQS is at fault, a failed message is sent again after growing pauses. If the sender is at
+        fault, the failed message is returned, and all remaining messages are still sent. Only the messages of a few
+        requests are in memory at a time.
 
         Raises:
             AwsError, TopicNotFoundError: if SQS does not answer, or refuses all requests (no such topic, no
@@ -135,7 +135,7 @@ class SqsPublisher:
                 failed.append(FailedMessage(message, type(error).__name__, str(error), sender_fault=True))
 
     def _send(self, batch: list[_Ready], delay_seconds: int) -> tuple[int, list[FailedMessage]]:
-        """Send the messages of one request, and retry those that failed by SQS's fault."""
+        """Send the messages of one request, and send each message again that failed by SQS's fault."""
         sent, rest = 0, batch
         lost: list[FailedMessage] = []
         delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
@@ -172,7 +172,9 @@ class SqsPublisher:
         return sent, lost
 
     def _send_singly(self, batch: list[_Ready], error: AwsError, delay_seconds: int) -> tuple[int, list[FailedMessage]]:
-        """Send each message of a refused request in a request of its own, so that only the message at fault fails."""
+        """Send each message of a refused request in a separate request, so that only the message that SQS refuses
+        fails.
+        """
         if len(batch) == 1:
             return 0, [FailedMessage(batch[0].message, error.code, str(error), sender_fault=True)]
         outcomes = [self._send([item], delay_seconds) for item in batch]

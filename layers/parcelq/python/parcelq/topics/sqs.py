@@ -49,11 +49,10 @@ class SqsTopic(SqsPublisher):
     ) -> list[Pulled]:
         """Pull messages; see `Topic.pull`.
 
-        This polls SQS until at least `min_messages` have arrived or the timeout has passed. An empty reply does not
-        mean that the topic is empty: SQS asks only some of its servers, delivers no message while
-            120,000
-        are locked, and locked messages may return later. If `max_messages` exceeds ten, several requests run in
-        parallel.
+        This method polls SQS until at least `min_messages` have arrived or the timeout has passed. An empty reply does
+        not mean that the topic is empty: SQS asks only some of its servers, and delivers no message while 120,000
+        messages are locked. Locked messages may become visible later. If `max_messages` exceeds ten, several requests
+        run in parallel.
         """
         check_pull(min_messages, max_messages, receive_message_timeout)
         until = self.clock() + receive_message_timeout
@@ -86,15 +85,17 @@ class SqsTopic(SqsPublisher):
         return self._in_batches(request, "ChangeMessageVisibilityBatch", messages, {"VisibilityTimeout": timeout})
 
     def counts(self) -> Counts:
-        """Count the messages approximately; the count is right about 60 s after the last send."""
+        """Return approximate numbers of messages, which become right about 60 s after the last send."""
         return Topics(self.sqs).counts(self.url)
 
     def attributes(self) -> dict[str, str]:
-        """Return all attributes of the queue, by the names that SQS gives to attributes."""
+        """Return a dict from SQS's names of attributes to the queue's values."""
         return Topics(self.sqs).attributes(self.url)
 
     def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that this queue's RedrivePolicy names, or without policy the queue with the matching name."""
+        """The queue that this queue's RedrivePolicy names; if there is no RedrivePolicy, the queue with the matching
+        name.
+        """
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
 
@@ -123,7 +124,7 @@ class SqsTopic(SqsPublisher):
         return messages
 
     def _receive_at_hand(self, most: int, filled: float, deadline: int | None) -> list[MessageTypeDef]:
-        """Receive up to `most` messages that are already waiting, until a round returns none.
+        """Receive up to `most` messages that already wait, and stop when a round of requests returns no message.
 
         Requests run in parallel only while they are at least half full. `filled` says how full the previous reply was,
         from 0 to 1. If messages arrive slowly, most parallel requests would be empty and still cost money.

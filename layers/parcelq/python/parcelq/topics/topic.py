@@ -16,7 +16,7 @@ class FailedMessage(NamedTuple):
     Attributes:
         code: AWS's error code, or the name of one of Parcelq's errors.
         reason: AWS's error message.
-        sender_fault: whether sending the message again cannot help.
+        sender_fault: whether the message would fail again if it were sent again.
     """
 
     message: Message
@@ -51,7 +51,7 @@ class Publisher(Protocol):
         """The topic's name, never its URL."""
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, read lazily.
+        """Publish messages from an iterable of any length, one after another.
 
         Args:
             delay_seconds: how many seconds pass before the messages can be pulled, at most 15 minutes.
@@ -74,7 +74,8 @@ class Topic(Publisher, Protocol):
         Args:
             min_messages: how many messages must have arrived before this returns early.
             max_messages: the most messages to return.
-            receive_message_timeout: how many seconds to wait at most; then this returns the messages so far, even none.
+            receive_message_timeout: how many seconds to wait at most before this returns the messages that arrived, or
+                no message.
             deadline: in how many seconds the messages can be pulled again; by default the topic's own setting.
 
         Raises:
@@ -82,7 +83,7 @@ class Topic(Publisher, Protocol):
         """
 
     def read(self, pulled: Pulled) -> Message:
-        """Decode a pulled message and return it. A body in S3 is read from there.
+        """Decode a pulled message and return it. If the body is in S3, it is read from S3.
 
         Raises:
             MessageError: if the message cannot be read.
@@ -95,21 +96,23 @@ class Topic(Publisher, Protocol):
         """Set the acknowledgement deadline to `timeout` seconds from now; 0 makes the messages visible at once.
 
         Returns:
-            The messages whose deadlines could not be set, so that other receivers may get these messages.
+            The messages whose deadlines could not be set. Other receivers may get these messages.
 
         Raises:
             InvalidValueError: if the timeout is not from 0 to 12 hours.
         """
 
     def counts(self) -> Counts:
-        """Count the messages. Counts are exact in memory, and approximate on SQS from 60 s after the last send on."""
+        """Count the messages. A topic in memory returns exact counts, and SQS approximate counts, which become right 60
+        s after the last send.
+        """
 
     def dead_letter_topic(self) -> Topic | None:
         """The topic for messages that failed for good; None if the topic has no dead-letter topic."""
 
 
 def publish_all(topic: Publisher, items: Iterable[object], delay_seconds: int = 0) -> int:
-    """Publish the text of each look or task, and return how many. Raises PublishError if one is not published."""
+    """Publish texts, each as a message, and return how many. Raises PublishError if a message was not published."""
     messages = (Message(str(one).encode()) for one in items)
     published, failed = topic.publish(messages, delay_seconds=delay_seconds)
     # guard[False]: looks and tasks count as published only if the topic confirms each
@@ -127,6 +130,6 @@ def check_pull(min_messages: int, max_messages: int, receive_message_timeout: fl
 
 
 def check_deadline(timeout: int) -> None:
-    """Raise InvalidValueError if SQS does not allow the deadline `timeout`. that SQS does not allow."""
+    """Raise InvalidValueError if SQS does not allow the deadline `timeout`."""
     if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
         raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
