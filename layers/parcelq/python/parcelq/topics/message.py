@@ -209,6 +209,6 @@ def with_attributes(message: Message, **changed: str | None) -> Message:
     travel = {ENCODING, SIZE_ELSEWHERE} - own.keys()
     room = max(0, MAX_ATTRIBUTES - len(own) - len(added) - len(travel))
     # guard[foreign = [name for name in kept if name not in own]]: attributes of others give way where a message has no
-    # there is space for all attributes
+    # room for all
     foreign = [name for name in kept if name not in own][:room]
     return replace(message, attributes={**own, **{name: kept[name] for name in foreign}, **added})
