@@ -268,8 +268,8 @@ class Finisher:
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
-        """Return whether the existing result with this `state` must stay. It must stay if it is complete and either
-        equals the new result or must not be replaced.
+        """Return whether the existing result with this `state` must stay: a complete result stays if it equals the new
+        one, or if replacing it is not allowed.
         """
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 

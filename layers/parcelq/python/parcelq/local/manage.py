@@ -130,7 +130,7 @@ class LocalJobs(NamedTuple):
             )
         if len(found) > 1:
             raise JobError(
-                job, f"{len(found)} jobs have ids that begin with this: {', '.join(one.id for one in found)}"
+                job, f"{len(found)} jobs have ids that begin with these letters: {', '.join(one.id for one in found)}"
             )
         return found[0]
 

@@ -123,8 +123,8 @@ class _Hold:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
     def pull(self, most: int) -> tuple[list[Pulled], int]:
-        """Pull messages. Return the messages that were not locked before, and the number of all messages that were
-        received.
+        """Pull messages. Return the messages that this call is the first to lock, and the number of all messages that
+        arrived.
         """
         came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
         latest = {one.message_id: one for one in came}

@@ -144,7 +144,7 @@ class Format(ABC):
 
     @abstractmethod
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
-        """Find the first entry that starts at or after `at`, from the middle of a source.
+        """Find the first entry that starts at or after `at`, without the bytes of the source before `data`.
 
         Args:
             data: bytes of the source, including the byte before `at`.

@@ -156,9 +156,7 @@ def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
-    """Store the result of a scan: whether the bytes after a range are inside quotes if the range begins outside
-    quotes.
-    """
+    """Store the result of a scan: whether a range that begins outside quotes ends inside quotes."""
     store.put(f"{_folder(task)}{task.start:020d}-{int(flips)}")
 
 
