@@ -19,6 +19,7 @@ from memory_store import result_of as joined_of
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import DEAD_LETTER_SUFFIX
 from parcelq.topics.attributes import LINEAGE, SIZE_ELSEWHERE
+from parcelq.topics.cost import METER
 from parcelq.topics.message import Message, Pulled
 from role_checks import checking, roles
 
@@ -264,6 +265,7 @@ def stack(
     settings: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Stack:
+    METER.take()  # the costs of functions that earlier tests called in this process
     monkeypatch.setattr("parcelq.process.redrive._QUIET_SECONDS", 0)
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "functions")
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Parcelq")
