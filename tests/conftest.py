@@ -116,8 +116,8 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def aws(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # All tests of a process have one session of boto3, since making a client in a new one takes a tenth of a second.
+def careful_moto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mends what moto does wrong if several threads use it at once, as requests in flight and its server do."""
     # Moto walks over a set there that other threads change; it matters only for FIFO queues.
     monkeypatch.setattr(Queue, "pending_message_groups", property(lambda _: set()))
     # Moto makes a new list of messages at each deletion, so of two deletions at once it would forget one.
@@ -138,6 +138,11 @@ def aws(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
             return receive(backend, name, count, wait_seconds_timeout, *more, **named)
 
     monkeypatch.setattr(SQSBackend, "receive_message", receive_alone)
+
+
+@pytest.fixture
+def aws(aws_environment: None, careful_moto: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # All tests of a process have one session of boto3, since making a client in a new one takes a tenth of a second.
     # Moto closes the body of an object that is replaced or deleted, also while another thread reads it.
     alone, answer = Lock(), BotocoreStubber.process_request
 

@@ -129,7 +129,11 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture
 def cli(
-    moto_url: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+    moto_url: str,
+    careful_moto: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path,
 ) -> Cli:
     for name in os.environ:
         if name.startswith("AWS_") or name in {"FORCE_COLOR", "TTY_COMPATIBLE"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import csv
 import gzip
 import lzma
 import re
@@ -23,6 +24,7 @@ from parcelq.process.worker import process
 from parcelq.records import by_name, parse
 from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.memory import MemoryTopic
+from parcelq.topics.message import Message
 from parcelq.upload.files import upload_files
 from parcelq.upload.notes import noted_problems
 from parcelq.upload.objects import ObjectUploader
@@ -444,6 +446,30 @@ class TestPlainTopics:
         done = download(topic, tmp_path / "out", receive_message_timeout=0)
         assert (tmp_path / "out").read_bytes() == ORDERS
         assert (done.entries, done.incomplete) == (40, ())
+
+    @pytest.mark.parametrize("again", [1, 2, 6])
+    def test_a_download_counts_the_entries_of_the_file_and_not_those_that_came_again(
+        self, tmp_path: Path, again: int
+    ) -> None:
+        (tmp_path / "orders.csv").write_bytes(ORDERS)
+        topic, twice = MemoryTopic.create("t"), MemoryTopic.create("twice")
+        upload_files(topic, [tmp_path / "orders.csv"], 7)
+        messages = [topic.read(one) for one in topic.pull(1, 10, 0)]
+        twice.publish([*messages, *messages[:again], Message(b"alone\n")])
+        done = download(twice, tmp_path / "out", receive_message_timeout=0)
+        assert (tmp_path / "out").read_bytes() == ORDERS + b"alone\n"
+        assert (done.messages, done.entries) == (len(messages) + again + 1, 41)
+
+    def test_a_download_of_a_part_counts_the_entries_of_the_file_too(self, tmp_path: Path) -> None:
+        (tmp_path / "orders.csv").write_bytes(ORDERS)
+        topic, some = MemoryTopic.create("t"), MemoryTopic.create("some")
+        upload_files(topic, [tmp_path / "orders.csv"], 7)
+        header, first, _, *rest = [topic.read(one) for one in topic.pull(1, 10, 0)]
+        some.publish([header, first, first, *rest])
+        done = download(some, tmp_path / "out", receive_message_timeout=0)
+        assert len(done.incomplete) == 1
+        with (tmp_path / "out").open(newline="") as file:
+            assert done.entries == 40 - 7 == sum(1 for _ in csv.reader(file)) - 1
 
     def test_csv_that_a_worker_processed_is_downloaded_with_its_header(self, world: World, tmp_path: Path) -> None:
         world.step(UPPER_CSV)

@@ -11,7 +11,7 @@ from typing import IO, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
-from parcelq.collect.resolution import Collected, all_extents
+from parcelq.collect.resolution import Collected, all_entries, all_extents
 from parcelq.collect.runs import collected_of, tidy
 from parcelq.collect.segments import segment_keys
 from parcelq.errors import ParcelqError
@@ -29,6 +29,8 @@ class Downloaded(NamedTuple):
     """The outcome of a download.
 
     Attributes:
+        messages: how many messages were received, including those that arrived more than once.
+        entries: how many entries the file has.
         sources: how many sources have results in the file.
         incomplete: the attribute `Source` of each source with missing or dead parts.
     """
@@ -71,12 +73,16 @@ def download(
     opened = (collected_of(store, keys, tidy(store, topic.name, keys, now)) for keys in folders)
     found = [one for one in opened if one]
     found.sort(key=lambda one: (not one.job.source, one.job.source, one.job.workflow))
-    incomplete: list[str] = []
+    incomplete, entries = [], 0
     unfinished = path.with_name(path.name + UNFINISHED)
     with naming(unfinished), unfinished.open("w+b") as file:
         ended = True
         for one in found:
-            for part in _parts(one, topic.name, incomplete):
+            is_whole, count, parts = _result(one, topic.name)
+            entries += count
+            if not is_whole:
+                incomplete.append(one.job.source)
+            for part in parts:
                 if not ended:
                     file.write(b"\n")
                 file.write(part)
@@ -88,19 +94,23 @@ def download(
     if not incomplete:
         shutil.rmtree(folder)
     sources = sum(bool(one.job.source) for one in found)
-    return Downloaded(drained.messages, drained.entries, sources, tuple(incomplete))
+    return Downloaded(drained.messages, entries, sources, tuple(incomplete))
 
 
-def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:
-    """Yield the result of a job. If records are missing, yield all collected messages in order instead."""
-    keys, extents = collected.segments, all_extents(collected)
+def _result(collected: Collected, topic: str) -> tuple[bool, int, Iterator[bytes]]:
+    """Return whether a job is complete, how many entries the file gets from the job, and the bytes of these entries.
+
+    If records are missing, these are all collected entries in order.
+    """
+    keys, extents, entries, is_whole = collected.segments, all_extents(collected), all_entries(collected), True
     if collected.job.source:
         resolution = collected.resolve()
-        if not resolution.whole:
-            incomplete.append(collected.job.source)
+        is_whole = resolution.whole
+        if resolution.finished:
+            extents, entries = collected.extents(), resolution.entries
         header = collected.store.stat(key_of_stage(collected.job.id, topic))
-        keys, extents = collected.with_header(header, collected.extents() if resolution.finished else extents)
-    return parts_of(SegmentReader(collected.store, keys), extents, _PART_BYTES)
+        keys, extents = collected.with_header(header, extents)
+    return is_whole, entries, parts_of(SegmentReader(collected.store, keys), extents, _PART_BYTES)
 
 
 def _is_ended(file: IO[bytes]) -> bool:

@@ -280,6 +280,12 @@ def all_extents(collected: Collected) -> Iterator[Extent]:
     return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 
 
+def all_entries(collected: Collected) -> int:
+    """Return how many entries the bodies have whose places `all_extents` yields."""
+    chosen = (_chosen(one.columns[ENTRIES], one.rows) for one in _first_of_each(collected))
+    return sum(count for counts in chosen for count in counts if count < FLAG)
+
+
 def _first_of_each(collected: Collected) -> Iterator[Choice]:
     """Choose, among all messages with the same lineage, the message that was collected first."""
     key = (collected.words - PAYLOAD) * WORD
