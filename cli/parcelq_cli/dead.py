@@ -171,13 +171,13 @@ def _document(
 ) -> dict[str, Any]:
     from parcelq.process.dead import NO_REASON, failure_of
     from parcelq.records import LINES
-    from parcelq.topics.attributes import ENTRIES, LINEAGE, REASON, SOURCE, WORKFLOW, count_told
+    from parcelq.topics.attributes import ENTRIES, LINEAGE, REASON, SOURCE, WORKFLOW, parse_count
 
     attributes = message.attributes
     failure = failure_of(attributes)
     entry, encoding = _encoded(body)
     counted = None if body is None else LINES.count(body)
-    told = count_told(attributes.get(ENTRIES, ""))
+    count = parse_count(attributes.get(ENTRIES, ""))
     return {
         "message_id": message.message_id,
         "source": attributes.get(SOURCE, "").partition("?")[0],
@@ -186,7 +186,7 @@ def _document(
         "start": place.start if place else None,
         "end": place.lineage.root.end if place else None,
         "lineage": attributes.get(LINEAGE, ""),
-        "entries": counted if told is None else told,
+        "entries": counted if count is None else count,
         "entry": entry,
         "encoding": encoding,
         **({"problem": problem} if problem else {}),

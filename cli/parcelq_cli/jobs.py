@@ -174,9 +174,9 @@ def list_dead(out: Output, job: str, file: str, found: Iterable[Dead]) -> None:
     """List the dead entries of a job; `file` is the file for entries that do not name their file."""
     count = 0
     for one in found:
-        told: dict[str, Any] = {"job": job, "file": file, **json.loads(one.to_json())}
-        entry = told.get("entry", told.get("entry_base64", ""))
+        document: dict[str, Any] = {"job": job, "file": file, **json.loads(one.to_json())}
+        entry = document.get("entry", document.get("entry_base64", ""))
         shown = repr(entry[:SHOWN]) + " …" * (len(entry) > SHOWN)
-        out.result(told, f"{dead_place(told, file)}: {shown}: {first_line(one.reason)}")
+        out.result(document, f"{dead_place(document, file)}: {shown}: {first_line(one.reason)}")
         count += one.entries
     out.note(amount(count, "dead entry"))

@@ -230,11 +230,11 @@ def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
     """Until Ctrl-C, download every result that is new or changed."""
     known: dict[str, dict[str, Any]] = {}
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def note(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in shown:
+            shown.add(text)
             output.note(text)
 
     while True:

@@ -6,18 +6,19 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from json import dumps, loads
+from json import loads
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
-from parcelq.aws.batching import batches, sized_batches
+from parcelq.aws.batching import batches
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_LAMBDA_EVENT_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.names import topic_of_arn
 
 from parcelq_emulator.function import Instance, InvocationError
+from parcelq_emulator.lambda_events import EventsOfBucket, Mapped, event_bytes, events_of, failed_ids, record_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -41,48 +42,6 @@ GIVEN_UP: Final = "ErrorMessage"
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
 """
 _ABANDON_SECONDS: Final = 0.2
-_ENVELOPE_BYTES: Final = 4096
-"""The most bytes of an item of an event, without the message's body."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """An event source mapping: a topic whose messages go to a function.
-
-    Attributes:
-        topic_url: the URL of the topic.
-        topic_arn: the topic's ARN, as in the items of events.
-        batch_size: the most messages of an event.
-        window: how many seconds the batching window lasts.
-        reports_failures: whether the function's answer lists the messages that failed.
-    """
-
-    topic_url: str
-    topic_arn: str
-    batch_size: int
-    window: float
-    reports_failures: bool
-
-    def event(self, records: list[dict[str, Any]]) -> Any:
-        """Return the Lambda event that contains the given items."""
-        return {"Records": records}
-
-
-@dataclass(frozen=True, slots=True)
-class EventsOfBucket(Mapped):
-    """A topic that gets a bucket's events. The Lambda function gets one event at a time, as from S3 itself.
-
-
-    Attributes:
-        dead_letters_url: the URL of the topic for events that failed too often; empty if there is none.
-    """
-
-    dead_letters_url: str = ""
-
-    def event(self, records: list[dict[str, Any]]) -> Any:
-        """Return the S3 event, which is the body of the only item."""
-        (record,) = records
-        return loads(record["body"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +107,7 @@ class Pump:
     def _take(self, mapped: Mapped, instance: Instance, under_way: threading.Lock) -> None:
         while not self._stop.is_set():
             try:
-                for event in _events(self._gather(mapped)):
+                for event in events_of(self._gather(mapped)):
                     with under_way:
                         if not self._stop.is_set():
                             self._invoke(mapped, instance, event)
@@ -178,7 +137,7 @@ class Pump:
             if came and not records:
                 until = time.monotonic() + window
             records += came
-            size += sum(map(_event_bytes, came))
+            size += sum(map(event_bytes, came))
             if records and (time.monotonic() >= until or size >= MAX_LAMBDA_EVENT_BYTES):
                 break
             if records and not came:
@@ -241,63 +200,9 @@ class Pump:
             self._sqs.change_message_visibility_batch(QueueUrl=mapped.topic_url, Entries=entries)
 
 
-def failed_ids(answer: Any, records: list[dict[str, Any]]) -> set[str]:
-    """Return the ids of the messages that a function's answer reports as failed.
-
-    Lambda's rules apply: no answer or an empty list is success. An invalid answer, or an id that is empty or not in the
-    batch, fails the whole batch.
-    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
-    """
-    everything = {record["messageId"] for record in records}
-    if answer is None or answer == {}:
-        return set()
-    if not isinstance(answer, Mapping):
-        return everything
-    try:
-        failed = {failure["itemIdentifier"] for failure in answer.get("batchItemFailures") or []}
-    except (TypeError, KeyError):
-        return everything
-    return failed if failed <= everything else everything
-
-
-def _events(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Split a batch so that no event exceeds Lambda's size limit."""
-    return sized_batches(records, _event_bytes, max(1, len(records)), MAX_LAMBDA_EVENT_BYTES)
-
-
 def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else " " for one in text)[:_SHOWN]
 
 
-def _event_bytes(record: dict[str, Any]) -> int:
-    return len(dumps(record["body"])) + _ENVELOPE_BYTES
-
-
 def _receives(record: dict[str, Any]) -> int:
     return int(record["attributes"].get("ApproximateReceiveCount", 1))
-
-
-def record_of(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
-    """Convert a message of ReceiveMessage to an item of a Lambda event, in which the names of members are spelt
-    differently.
-    """
-    attributes = {
-        name: {
-            "stringValue": value.get("StringValue"),
-            "stringListValues": [],
-            "binaryListValues": [],
-            "dataType": value["DataType"],
-        }
-        for name, value in raw.get("MessageAttributes", {}).items()
-    }
-    return {
-        "messageId": raw["MessageId"],
-        "receiptHandle": raw["ReceiptHandle"],
-        "body": raw["Body"],
-        "attributes": raw.get("Attributes", {}),
-        "messageAttributes": attributes,
-        "md5OfBody": raw.get("MD5OfBody", ""),
-        "eventSource": "aws:sqs",
-        "eventSourceARN": topic_arn,
-        "awsRegion": topic_arn.split(":")[3],
-    }

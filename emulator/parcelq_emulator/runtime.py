@@ -100,7 +100,7 @@ class Deaths:
     def __init__(self, seed: str, session: Any, share: float = DEATHS) -> None:
         self._file = os.path.join(tempfile.gettempdir(), CHAOS_FILE)
         self._share = share
-        self._counts = self._told()
+        self._counts = self._read_counts()
         self._counts["starts"] += 1
         self._choice = random.Random(f"{seed} {self._counts['starts']}")  # nosec B311 # not a secret
         self._moments = FIRST_MOMENTS
@@ -115,7 +115,7 @@ class Deaths:
         self._passed = 0
         self._last = self._choice.randint(1, self._moments) if self._choice.random() < self._share else 0
         self._counts["invocations"] += 1
-        self._tell()
+        self._write_counts()
 
     def end(self) -> None:
         """End the invocation, just before its answer is sent."""
@@ -132,17 +132,17 @@ class Deaths:
 
     def _die(self) -> None:
         self._counts["killed"] += 1
-        self._tell()
+        self._write_counts()
         os._exit(137)
 
-    def _told(self) -> dict[str, int]:
+    def _read_counts(self) -> dict[str, int]:
         try:
             with open(self._file) as file:
                 return json.load(file)  # type: ignore[no-any-return]
         except FileNotFoundError:
             return {"starts": 0, "invocations": 0, "killed": 0}
 
-    def _tell(self) -> None:
+    def _write_counts(self) -> None:
         with open(f"{self._file}.part", "w") as file:
             json.dump(self._counts, file)
         os.replace(f"{self._file}.part", self._file)

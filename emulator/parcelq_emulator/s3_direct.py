@@ -136,8 +136,8 @@ def _put(backend: Any, bucket: Any, key: str, environ: WSGIEnvironment) -> Reply
     new = backend.put_object(bucket.name, key, environ["wsgi.input"].read(size), checksum_value=checksum)
     new.set_metadata(metadata_from_headers(headers))
     new.checksum_algorithm = algorithm or None
-    told = {**new.response_dict, "content-length": "0", **({"x-amz-checksum-crc32": checksum} if checksum else {})}
-    return "200 OK", list(told.items()), ()
+    headers = {**new.response_dict, "content-length": "0", **({"x-amz-checksum-crc32": checksum} if checksum else {})}
+    return "200 OK", list(headers.items()), ()
 
 
 def _get(bucket: Any, key: str, environ: WSGIEnvironment) -> Reply | None:

@@ -34,10 +34,8 @@ Clock = Callable[[], float]
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     """A standard queue that delivers messages in the order of arrival, unless a message is delivered again.
 
-    If messages have a `MessageGroupId`, this order holds within each group, and the groups take turns.
-
-    Every message has a number in the order of arrival, and is in exactly one of three indexes: visible (by
-    number), delayed and in flight (by the time when it becomes visible).
+    If messages have a `MessageGroupId`, this order holds within each group, and the groups take turns. Every message
+    has a number, and is in exactly one index: visible (by number), or delayed or in flight (by the time of that end).
     """
 
     max_in_flight = MAX_IN_FLIGHT
@@ -70,19 +68,19 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     @property
     def approximate_number_of_messages(self) -> int:
         """How many messages can be received now."""
-        with self._settled():
+        with self._up_to_date():
             return len(self._visible)
 
     @property
     def approximate_number_of_messages_delayed(self) -> int:
         """How many messages are delayed and not visible yet."""
-        with self._settled():
+        with self._up_to_date():
             return len(self._delayed)
 
     @property
     def approximate_number_of_messages_not_visible(self) -> int:
         """How many messages are in flight: received, but not deleted, and not visible again."""
-        with self._settled():
+        with self._up_to_date():
             return len(self._in_flight)
 
     def add_message(self, message: Any) -> None:
@@ -116,7 +114,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             until = self._clock() + wait_seconds
             while True:
                 now = self._clock()
-                self._settle(now)
+                self._update(now)
                 room = self.max_in_flight - len(self._in_flight)
                 if room <= 0 and wait_seconds == 0:
                     raise SqsError("OverLimit", f"{self.max_in_flight} messages are in flight.", status=403)
@@ -143,7 +141,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             SqsError: if the handle does not belong to this queue, if its message was deleted, or if the message would
                 stay locked for more than 12 hours after it was received.
         """
-        with self._settled() as now:
+        with self._up_to_date() as now:
             number = self._number_of(receipt_handle)
             stored = self._stored.get(number)
             if stored is None:
@@ -190,7 +188,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         `move_tasks`.
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
         """
-        with self._settled() as now:
+        with self._up_to_date() as now:
             to_move = len(self._visible)
             moved, failure = 0, None
             for number in itertools.islice(self._visible.take_up_to(math.inf), to_move):
@@ -211,11 +209,11 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     # How the indexes are maintained. The caller must hold the lock.
 
     @contextmanager
-    def _settled(self) -> Iterator[float]:
+    def _up_to_date(self) -> Iterator[float]:
         """Take the lock, update the indexes to the present time, and yield that time."""
         with self._lock:
             now = self._clock()
-            self._settle(now)
+            self._update(now)
             yield now
 
     def _add(self, stored: Stored, visible_at: float = 0.0) -> None:
@@ -244,7 +242,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     def _next_due(self) -> float:
         return min(self._delayed.first_key(), self._in_flight.first_key())
 
-    def _settle(self, now: float) -> None:
+    def _update(self, now: float) -> None:
         for index in (self._delayed, self._in_flight):
             for number in index.take_up_to(now):
                 self._visible.put(number, self._place(number))

@@ -15,7 +15,7 @@ from parcelq.aws.clients import translated
 from parcelq.names import topic_of_arn, topic_of_url
 from parcelq.topics.admin import Topics
 
-from parcelq_emulator.pump import EventsOfBucket, Mapped
+from parcelq_emulator.lambda_events import EventsOfBucket, Mapped
 from parcelq_emulator.template import CODE_BUCKET
 
 if TYPE_CHECKING:

@@ -275,10 +275,10 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     if failed:  # raised last, because the alarm counts only invocations that raise an error
         first = failed[0]
         raise ParcelqError(f"{len(failed)} source(s) have a problem; the first, {first.source}: {first.problem}")
-    told = asdict(drained)
-    del told["jobs"]
+    summary = asdict(drained)
+    del summary["jobs"]
     return {
-        "drained": told,
+        "drained": summary,
         "finished": [asdict(state) for state in finished[:MOST_LISTED]],
         "waiting": [asdict(state) for state in waiting[:MOST_LISTED]],
         "finished_count": len(finished),

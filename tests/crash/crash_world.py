@@ -25,7 +25,7 @@ from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.aws.events import events_client
 from parcelq.names import JOBS, dead_letter
 from parcelq.topics.message import Pulled
-from parcelq_emulator.pump import failed_ids, record_of
+from parcelq_emulator.lambda_events import failed_ids, record_of
 from parcelq_emulator.sqs_message import SqsError
 from parcelq_emulator.sqs_operations import ON_QUEUES
 from parcelq_emulator.sqs_queue import StandardQueue

@@ -17,9 +17,10 @@ import boto3
 from building import ROOT, Built
 from parcelq.topics.admin import Topics
 from parcelq_emulator.function import FunctionSpec, InvocationError
+from parcelq_emulator.lambda_events import Mapped
 from parcelq_emulator.leftovers import ending_processes_below
 from parcelq_emulator.pipeline import environment
-from parcelq_emulator.pump import Mapped, Pump
+from parcelq_emulator.pump import Pump
 from parcelq_emulator.rie import EmulatedFunction
 from parcelq_emulator.server import Server
 from parcelq_emulator.stack import Clients, Stack, deploy, notify

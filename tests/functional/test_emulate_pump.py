@@ -12,7 +12,8 @@ import pytest
 from parcelq.errors import ParcelqError
 from parcelq_emulator import pump as pump_module
 from parcelq_emulator.function import DIED, InvocationError
-from parcelq_emulator.pump import EventsOfBucket, Mapped, Pump
+from parcelq_emulator.lambda_events import EventsOfBucket, Mapped
+from parcelq_emulator.pump import Pump
 from parcelq_emulator.server import Server
 from parcelq_emulator.surroundings import without_the_users
 

@@ -102,7 +102,7 @@ def test_no_note_of_a_try_that_handed_over_stays_if_a_later_try_uploads_the_whol
     seen, notes = finisher.see(keys), notes_of_whole(store, str(SOURCE))
     state = finisher.finish(seen, notes=notes)
     store.calls.clear()
-    finisher.settle(seen, state, notes)
+    finisher.delete_unneeded(seen, state, notes)
     assert store.read(state.result) == b"line\n" * count
     assert list(store.objects) == [key for key in store.objects if key.startswith("results/")]
     listings = [key for name, key in store.calls if name == "list"]

@@ -64,8 +64,8 @@ def _bare(view: JobView, sentence: str) -> str:
 
 def _banner(view: JobView, sentence: str) -> str:
     """Return the HTML above a job's report, which shows the buttons and the job's progress or final state."""
-    told = _progress(view) if view.state == "running" else sentence
-    parts = [element("p", element("strong", f"{text(view.state.capitalize())}."), f" {text(told)}")]
+    words = _progress(view) if view.state == "running" else sentence
+    parts = [element("p", element("strong", f"{text(view.state.capitalize())}."), f" {text(words)}")]
     if view.share is not None and view.state == "running":
         parts.append(_bar(view.share))
     if view.problem:

@@ -37,9 +37,9 @@ def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) 
     entry = {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
     with translated():
         reply = events.put_events(Entries=[entry])
-    told = reply.get("Entries") or [{}]
+    entries = reply.get("Entries") or [{}]
     # guard[False]: a job has ended only after EventBridge confirmed the event that says so
-    if reply.get("FailedEntryCount") != 0 or not told[0].get("EventId"):
-        if code := told[0].get("ErrorCode"):
-            raise AwsError("PutEvents", code, str(told[0].get("ErrorMessage", "")))
+    if reply.get("FailedEntryCount") != 0 or not entries[0].get("EventId"):
+        if code := entries[0].get("ErrorCode"):
+            raise AwsError("PutEvents", code, str(entries[0].get("ErrorMessage", "")))
         raise incomplete("PutEvents", "the reply does not confirm the event")

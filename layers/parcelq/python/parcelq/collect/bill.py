@@ -42,7 +42,7 @@ class Bill(NamedTuple):
     def document(self) -> dict[str, Any]:
         """Return the bill for the report. If the job ran without AWS, the bill contains only the runs."""
         runs = self.processors.runs
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "runs": {
                 "count": sum(runs.values()),
                 "seconds": self.processors.run_ms / 1000,
@@ -54,16 +54,16 @@ class Bill(NamedTuple):
         }
         functions = {"uploader": self.uploader, "processors": self.processors, "downloader": self.downloader}
         if not any(cost.invocations for cost in functions.values()):
-            return told
+            return document
         for name, cost in functions.items():
-            told[name] = {
+            document[name] = {
                 "invocations": cost.invocations,
                 "seconds": cost.ms / 1000,
                 "gb_seconds": round(cost.mb_ms / 1024 / 1000, 3),
                 "requests": cost.requests,
             }
-        told["usd"] = _dollars(sum(functions.values(), NOTHING))
-        return told
+        document["usd"] = _dollars(sum(functions.values(), NOTHING))
+        return document
 
 
 @cache

@@ -53,19 +53,19 @@ class Dead(NamedTuple):
 
     def to_json(self) -> bytes:
         """Return these entries as a line of the list of dead entries."""
-        told: dict[str, Any] = {"file": self.file} if self.file else {}
+        document: dict[str, Any] = {"file": self.file} if self.file else {}
         if self.record is not None:
-            told["record"] = self.record
+            document["record"] = self.record
         if self.line is not None:
-            told["line"] = self.line
+            document["line"] = self.line
         try:
-            told["entry"] = self.entry.decode()
+            document["entry"] = self.entry.decode()
         except UnicodeDecodeError:
-            told["entry_base64"] = base64.b64encode(self.entry).decode()
+            document["entry_base64"] = base64.b64encode(self.entry).decode()
         if self.entries != 1:
-            told["entries"] = self.entries
-        told["reason"] = self.reason
-        return json.dumps(told, ensure_ascii=False).encode() + b"\n"
+            document["entries"] = self.entries
+        document["reason"] = self.reason
+        return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:

@@ -19,7 +19,7 @@ from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import workflow_name
 from parcelq.store.store import Store
-from parcelq.topics.attributes import HEADER, LINEAGE, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, count_told
+from parcelq.topics.attributes import HEADER, LINEAGE, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, parse_count
 from parcelq.topics.cost import METER, NOTHING
 from parcelq.topics.header import Headers, key_of_stage
 from parcelq.topics.lease import Lease
@@ -261,5 +261,5 @@ class _Receiver:
 
 def _size_elsewhere(pulled: Pulled) -> int:
     """Return how many bytes a body in S3 has, according to the message; `ELSEWHERE_BYTES` if unknown."""
-    told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
-    return next((size for size in told if size is not None), ELSEWHERE_BYTES)
+    sizes = (parse_count(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
+    return next((size for size in sizes if size is not None), ELSEWHERE_BYTES)

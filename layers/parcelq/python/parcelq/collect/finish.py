@@ -174,7 +174,7 @@ class Finisher:
         report = self.reporter.write(collected, resolution, key, healings, notes, looks, created)
         return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
 
-    def settle(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
+    def delete_unneeded(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
         """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist.
 
         If a job has dead entries, its segments stay, and a note says that these segments contain nothing new.
@@ -225,7 +225,7 @@ class Finisher:
             source = seen.source or keys[0]
             if seen.source:
                 state = self.finish(seen)
-                self.settle(seen, state)
+                self.delete_unneeded(seen, state)
                 yield state
             elif seen.collected:
                 yield from self._write_unplaced(seen.collected)

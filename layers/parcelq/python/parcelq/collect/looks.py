@@ -174,7 +174,7 @@ class Looker(NamedTuple):
         write_job(self.jobs.store, new, etag)
         if new.state.is_ended:
             if seen is not None:
-                self.finisher.settle(seen, state, notes)
+                self.finisher.delete_unneeded(seen, state, notes)
                 if new.state is not State.FINISHED:
                     self.finisher.note_nothing_new(seen.keys)
         else:
@@ -242,8 +242,8 @@ class Looker(NamedTuple):
                 report = json.loads(self.finisher.reporter.read(record.result))
             except (NotFoundError, ValueError):
                 _log.warning("the report of %s cannot be read", record.result)
-        told = {name: value for name, value in (report or {}).items() if name not in {"dead", "holes"}}
+        summary = {name: value for name, value in (report or {}).items() if name not in {"dead", "holes"}}
         document = record.document()
         document["holes"] = document["holes"][:100]
         complete = record.is_whole and bool(record.result)
-        return {"bucket": self.bucket, "complete": complete, "job": document, "report": told or None}
+        return {"bucket": self.bucket, "complete": complete, "job": document, "report": summary or None}

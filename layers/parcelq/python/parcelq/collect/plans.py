@@ -47,10 +47,10 @@ class PartTask(NamedTuple):
             MessageError: the message is an invalid task.
         """
         try:
-            told = json.loads(text)
-            if not isinstance(told, dict) or "plan" not in told:
+            document = json.loads(text)
+            if not isinstance(document, dict) or "plan" not in document:
                 return None
-            task = cls(**told)
+            task = cls(**document)
         except TypeError as error:
             raise MessageError(f"{text[:200]!r} is not a task: {error}") from None
         except (ValueError, RecursionError):
@@ -84,8 +84,8 @@ class Wanted(NamedTuple):
 
     def plan_key(self, folder: str) -> str:
         """Return the key of the result's plan. Results with equal keys have equal bytes and equal conditions."""
-        told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
-        return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
+        document = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
+        return f"{_start(folder, self.key)}-{digest_of(document)}{PLAN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ class Plan:
 def read_plan(store: Store, key: str) -> Plan | None:
     """Return a plan; None if the plan does not exist. Raises ParcelqError if the object is not a plan."""
     try:
-        told: Any = json.loads(store.read(key))
-        return Plan(**{**told, "segments": tuple(told["segments"]), "ends": tuple(told["ends"])})
+        document: Any = json.loads(store.read(key))
+        return Plan(**{**document, "segments": tuple(document["segments"]), "ends": tuple(document["ends"])})
     except NotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

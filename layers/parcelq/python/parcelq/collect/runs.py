@@ -89,9 +89,11 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
     if key is None or seen is None:
         return Record()
     try:
-        told: Any = json.loads(store.read(key, 0, _RECORD_BYTES))
-        looked = told["looked"] and Looked(**{**told["looked"], "segments": frozenset(told["looked"]["segments"])})
-        return Record(tuple(map(str, told["runs"])), looked or None, seen.etag)
+        document: Any = json.loads(store.read(key, 0, _RECORD_BYTES))
+        looked = document["looked"] and Looked(
+            **{**document["looked"], "segments": frozenset(document["looked"]["segments"])}
+        )
+        return Record(tuple(map(str, document["runs"])), looked or None, seen.etag)
     except (ValueError, KeyError, TypeError) as error:
         raise ParcelqError(f"{key!r} is not a record of a job: {error}") from None
 

@@ -49,7 +49,7 @@ class JobKey(NamedTuple):
         return job_id(self.source, self.workflow)
 
 
-class _Told(NamedTuple):
+class _Stored(NamedTuple):
     """What a segment stores of a message or of its dead entries: the fields of a row in the index, and the body."""
 
     key: Key
@@ -89,20 +89,20 @@ def write_segment(
         processing: the costs that the messages carry.
         draining: the cost of collecting these messages.
     """
-    told = [_told(job, piece) for piece in pieces]
+    stored = [_stored(job, piece) for piece in pieces]
     if job.source:  # messages without lineage stay in the order of arrival
-        told.sort(key=_KEY)
-    steps = max((steps_of(one.key) for one in told), default=0)
+        stored.sort(key=_KEY)
+    steps = max((steps_of(one.key) for one in stored), default=0)
     rows, bodies = [], []
     at = 0
-    for one in told:
+    for one in stored:
         lacks_end = bool(one.body) and one.entries < FLAG and not one.body.endswith(b"\n")
         size = len(one.body) | (FLAG if lacks_end else 0)
         rows.append(row(one.key, words_of(steps), at, one.content, size, one.entries, one.read))
         bodies += [one.body, b"\n"] if lacks_end else [one.body]
         at += len(one.body) + lacks_end
     rows.sort()
-    total = max((one.total for one in told if one.total is not None), default=None)
+    total = max((one.total for one in stored if one.total is not None), default=None)
     about = {"first": _text(first), "last": _text(last), "total": total, "rows": len(rows), "steps": steps}
     about |= costs_in_head(processing, draining)
     head = head_of(job, versions, **about)
@@ -166,16 +166,16 @@ def read_notes(data: bytes) -> tuple[str, str, bytes]:
     return str(reason), str(first), entry
 
 
-def _told(job: JobKey, piece: Piece) -> _Told:
+def _stored(job: JobKey, piece: Piece) -> _Stored:
     if not job.source:
-        return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
+        return _Stored(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)
     total, read = lineage.root.total, read_of(lineage, dead=bool(piece.dead))
     if piece.dead:
         note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
         entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
-        return _Told(key_of(lineage), content_of(lineage, note), note, entries, read, total)
-    return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, read, total)
+        return _Stored(key_of(lineage), content_of(lineage, note), note, entries, read, total)
+    return _Stored(key_of(lineage), content_of(lineage), piece.body, piece.entries, read, total)
 
 
 def _key_of_id(message_id: str) -> tuple[int, int]:

@@ -57,8 +57,8 @@ class Look(NamedTuple):
         return look
 
     def __str__(self) -> str:
-        told = {"job": self.job, "number": self.number, "source": self.source, "workflow": self.workflow}
-        return json.dumps({name: value for name, value in told.items() if value}, separators=(",", ":"))
+        members = {"job": self.job, "number": self.number, "source": self.source, "workflow": self.workflow}
+        return json.dumps({name: value for name, value in members.items() if value}, separators=(",", ":"))
 
 
 class LookVerdict(Enum):

@@ -229,10 +229,12 @@ def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
 def parse_record(data: bytes, key: str) -> JobRecord:
     """Parse a job's record. Raises ParcelqError that names `key` if the text is not a job's record."""
     try:
-        told: dict[str, Any] = json.loads(data)
-        if told["schema"] > SCHEMA:
-            raise ParcelqError(f"{key!r} has version {told['schema']} of a job's record; this version reads {SCHEMA}")
-        known = {name: told[name] for name in _FIELDS if name in told}
+        document: dict[str, Any] = json.loads(data)
+        if document["schema"] > SCHEMA:
+            raise ParcelqError(
+                f"{key!r} has version {document['schema']} of a job's record; this version reads {SCHEMA}"
+            )
+        known = {name: document[name] for name in _FIELDS if name in document}
         return JobRecord(
             **{
                 **known,

@@ -80,10 +80,10 @@ class LocalFile(NamedTuple):
     content: str = ""
 
     @classmethod
-    def parse(cls, told: Mapping[str, Any]) -> LocalFile:
+    def parse(cls, document: Mapping[str, Any]) -> LocalFile:
         """Return the file that a value of `document` describes."""
-        path, *numbers = told["state"]
-        return cls(told["name"], FileState(Path(path), *numbers), told["content"])
+        path, *numbers = document["state"]
+        return cls(document["name"], FileState(Path(path), *numbers), document["content"])
 
     def document(self) -> dict[str, Any]:
         """The file as JSON values for the job record."""

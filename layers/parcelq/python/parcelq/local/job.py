@@ -32,12 +32,12 @@ class DeadEntry(NamedTuple):
     reason: str
 
     @classmethod
-    def of(cls, told: dict[str, Any], file: str) -> DeadEntry:
+    def of(cls, document: dict[str, Any], file: str) -> DeadEntry:
         """Return the dead entry that a line of a list of dead entries describes."""
         import base64
 
-        entry = base64.b64decode(told["entry_base64"]) if "entry_base64" in told else told["entry"]
-        return cls(told.get("file", file), told.get("record"), told.get("line"), entry, told["reason"])
+        entry = base64.b64decode(document["entry_base64"]) if "entry_base64" in document else document["entry"]
+        return cls(document.get("file", file), document.get("record"), document.get("line"), entry, document["reason"])
 
 
 class Job:

@@ -155,7 +155,7 @@ class Application:
             self._publish(self._route.following, stream, 0)
         for (target, delay_seconds), messages in others.items():
             self._publish(self._route.topic(target), messages, delay_seconds)
-        refused = [one for decision in applied if (one := self._settle(decision))]
+        refused = [one for decision in applied if (one := self._record(decision))]
         self._lost.clear()
         self._unreadable.clear()
         return refused
@@ -240,7 +240,7 @@ class Application:
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
-    def _settle(self, decision: Decision) -> tuple[Run, str] | None:
+    def _record(self, decision: Decision) -> tuple[Run, str] | None:
         """Record that a decision is carried out, if all of its messages were published."""
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
         if unreadable and decision.run:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
 from parcelq.records import LINES, Format
-from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, count_told, format_of
+from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, format_of, parse_count
 from parcelq.topics.message import Message, Pulled
 
 
@@ -51,7 +51,7 @@ class Work(NamedTuple):
                 lineage = None
         except LineageError:
             lineage = None
-        failures = count_told(message.attributes.get(FAILURES, "")) or 0
+        failures = parse_count(message.attributes.get(FAILURES, "")) or 0
         return cls(message, (pulled,), lineage, message.entries, failures, format_of(message.attributes), header)
 
     @property

@@ -76,16 +76,16 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
         return "its first line names the interpreter '', which does not exist"
     if not newline and len(head) == _HEAD_BYTES and len(words) == 1:
         return f"its first line is too long; the system reads {_HEAD_BYTES} bytes of it"
-    told = f"its first line names the interpreter {name!r}, which"
+    which = f"its first line names the interpreter {name!r}, which"
     if not name.startswith("/"):
-        return f"{told} must be a path from the root, such as /bin/sh"
+        return f"{which} must be a path from the root, such as /bin/sh"
     interpreter = Path(name)
     if not interpreter.exists():
-        return f"{told} does not exist"
+        return f"{which} does not exist"
     if depth == _MAX_SCRIPTS:
-        return f"{told} is a script of a script of a script …, but the system follows only {_MAX_SCRIPTS} scripts"
+        return f"{which} is a script of a script of a script …, but the system follows only {_MAX_SCRIPTS} scripts"
     if problem := why_not_executable(interpreter, depth + 1):
-        return f"{told} cannot be started: {problem}"
+        return f"{which} cannot be started: {problem}"
     wanted = os.fsdecode(words[1].strip()) if len(words) > 1 else ""
     if interpreter.name == "env" and wanted and not wanted.startswith("-") and " " not in wanted:
         return (

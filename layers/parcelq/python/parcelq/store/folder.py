@@ -104,7 +104,7 @@ class FolderStore:
         """Delete objects; see `Store.delete`."""
         rest = iter(keys)
         while some := list(islice(rest, _DELETED_TOGETHER)):
-            with self._told(some[0]), self._locked():
+            with self._naming(some[0]), self._locked():
                 for key in some:
                     path = self._path(key)
                     if found := self._stored(key, path):
@@ -166,7 +166,7 @@ class FolderStore:
         """
         path, unfinished = self._path(key), self.folder / self.own / "unfinished" / uuid.uuid4().hex
         try:
-            with self._told(key), _opened(unfinished) as file:
+            with self._naming(key), _opened(unfinished) as file:
                 self._fill(file, parts)
                 return self._publish(key, path, file, metadata, etag, absent=absent)
         except BaseException:
@@ -183,9 +183,9 @@ class FolderStore:
         if metadata:
             # The name of the metadata's file contains the etag. So after a crash before the rename, the old object
             # still has its old metadata.
-            with _opened(note) as told:
-                told.write(json.dumps(dict(metadata)).encode())
-                self._flush(told)
+            with _opened(note) as unfinished:
+                unfinished.write(json.dumps(dict(metadata)).encode())
+                self._flush(unfinished)
         # The file was flushed before locking, so that writers need not wait for each other's flush.
         with self._locked():
             before = self._stored(key, path)
@@ -224,7 +224,7 @@ class FolderStore:
             yield
 
     @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
+    def _naming(self, key: str) -> Iterator[None]:
         """Convert an OSError to a StoreError that says which object cannot be written, and why."""
         try:
             yield

@@ -82,11 +82,11 @@ class Topics:
         ]
         with translated(topic):
             reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
-        told = needed(reply, "GetQueueAttributes", "Attributes")
+        attributes = needed(reply, "GetQueueAttributes", "Attributes")
         try:
-            return Counts(*(int(needed(told, "GetQueueAttributes", name)) for name in names))
+            return Counts(*(int(needed(attributes, "GetQueueAttributes", name)) for name in names))
         except ValueError:
-            raise incomplete("GetQueueAttributes", f"the reply's counts are not numbers: {told!r}") from None
+            raise incomplete("GetQueueAttributes", f"the reply's counts are not numbers: {attributes!r}") from None
 
     def dead_letter_url(self, topic: str) -> str | None:
         """Return the URL of the dead-letter topic that a topic's RedrivePolicy names, in any account. If the topic has

@@ -108,7 +108,7 @@ def format_of(attributes: Mapping[str, str]) -> Format:
         raise MessageError(f"the message's record format cannot be read: {error}") from None
 
 
-def count_told(text: str) -> int | None:
+def parse_count(text: str) -> int | None:
     """Return an attribute's value as a number; None if it is not a number or is too large."""
     return int(text) if _COUNT.fullmatch(text) else None
 

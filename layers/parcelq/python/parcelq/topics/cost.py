@@ -59,12 +59,12 @@ class Cost(NamedTuple):
         return cls(run_ms=ms, runs={duration_class(ms): 1})
 
     @classmethod
-    def parse(cls, told: object) -> Cost:
+    def parse(cls, value: object) -> Cost:
         """Read a cost from a text made by `str` or a list made by `numbers`. Return an empty cost if the value is
         invalid, because no work depends on costs.
         """
         try:
-            *numbers, runs = json.loads(told) if isinstance(told, str) else told  # type: ignore[misc]
+            *numbers, runs = json.loads(value) if isinstance(value, str) else value  # type: ignore[misc]
             is_whole = len(numbers) == len(cls._fields) - 1
             if is_whole and all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs)):
                 return cls._make([*numbers, dict(zip(runs[::2], runs[1::2], strict=True))])

@@ -21,8 +21,8 @@ from parcelq.topics.attributes import (
     OWN,
     SIZE_ELSEWHERE,
     attributes_size,
-    count_told,
     format_of,
+    parse_count,
     received,
     typed,
 )
@@ -51,8 +51,8 @@ class Message:
         """The number of entries of the body, from the attribute `Entries` or counted. Raises MessageError if counting
         fails.
         """
-        told = count_told(self.attributes.get(ENTRIES, ""))
-        return format_of(self.attributes).count(self.body) if told is None else told
+        count = parse_count(self.attributes.get(ENTRIES, ""))
+        return format_of(self.attributes).count(self.body) if count is None else count
 
     def wire(self) -> Wire:
         """The encoded message for SQS."""

@@ -20,7 +20,7 @@ from parcelq.aws.text import is_legal
 from parcelq.errors import LineageError, MessageError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import Lineage
-from parcelq.topics.attributes import DEAD, ENTRIES, FIRST, LINEAGE, count_told
+from parcelq.topics.attributes import DEAD, ENTRIES, FIRST, LINEAGE, parse_count
 from parcelq.topics.message import Message
 
 PIECES: Final = "Pieces"
@@ -94,8 +94,8 @@ def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int)
 
 def _packed(attributes: Mapping[str, str], pieces: list[Piece]) -> Message:
     table = _table(pieces)
-    told = {PIECES: str(len(table)), ENTRIES: str(sum(piece.entries for piece in pieces))}
-    return Message(b"".join((table, *(piece.body for piece in pieces))), {**attributes, **told})
+    own = {PIECES: str(len(table)), ENTRIES: str(sum(piece.entries for piece in pieces))}
+    return Message(b"".join((table, *(piece.body for piece in pieces))), {**attributes, **own})
 
 
 def _table(pieces: Iterable[Piece]) -> bytes:
@@ -112,10 +112,12 @@ def _travels(size: int, *, is_text: bool) -> int:
     return size if is_text else -(-size // 3) * 4
 
 
-def _unpacked(body: bytes, told: str) -> list[Piece]:
-    size = count_told(told)
+def _unpacked(body: bytes, size_text: str) -> list[Piece]:
+    size = parse_count(size_text)
     if size is None or not 0 < size <= min(len(body), _MAX_TABLE_BYTES):
-        raise MessageError(f"{PIECES} is {told[:20]!r}, but must be the bytes of the table at the body's beginning")
+        raise MessageError(
+            f"{PIECES} is {size_text[:20]!r}, but must be the bytes of the table at the body's beginning"
+        )
     try:
         rows = json.loads(body[:size])
     except (ValueError, RecursionError) as error:

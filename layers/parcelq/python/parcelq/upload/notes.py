@@ -87,7 +87,7 @@ class Note(NamedTuple):
         return Cost.parse(list(self.cost))
 
     @property
-    def stretches(self) -> Iterator[tuple[int, int, int]]:
+    def counted_ranges(self) -> Iterator[tuple[int, int, int]]:
         """Yield for each part of the upload, in order, the offset of its first byte, the offset after its last byte,
         and its number of entries.
         """
@@ -163,7 +163,7 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
     for note in notes:
         if note.end > total:
             return None
-        for first, last, count in note.stretches:
+        for first, last, count in note.counted_ranges:
             if first < end and last > at:
                 if first != at or last > end:
                     return None

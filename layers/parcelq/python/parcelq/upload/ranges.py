@@ -124,7 +124,9 @@ def task_of(text: str) -> RangeTask | StreamTask:
     """Read a message of the topic of ranges as a task. Raises MessageError if the text is not a valid task."""
     if '"rest"' in text:
         return _read(
-            text, lambda **told: StreamTask(**{**told, "rest": Rest(**told["rest"])}), "not the rest of an object"
+            text,
+            lambda **members: StreamTask(**{**members, "rest": Rest(**members["rest"])}),
+            "not the rest of an object",
         )
     return RangeTask.parse(text)
 

@@ -230,10 +230,10 @@ def parcel_messages(
     header = {SOURCE: str(source), **layout.attributes_of_header}
 
     def message(parcel: Parcel, known: int | None) -> Message:
-        told = {LINEAGE: str(Lineage(Span(parcel.start, parcel.end, known))), ENTRIES: str(parcel.entries)}
+        own = {LINEAGE: str(Lineage(Span(parcel.start, parcel.end, known))), ENTRIES: str(parcel.entries)}
         if not parcel.entries:
-            return Message(parcel.data, {**header, **told})
-        return Message(parcel.data, {**named, **told, **layout.first(parcel)})
+            return Message(parcel.data, {**header, **own})
+        return Message(parcel.data, {**named, **own, **layout.first(parcel)})
 
     held: Parcel | None = None
     for parcel in parcels:
