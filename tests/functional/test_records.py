@@ -448,7 +448,7 @@ class TestPlainTopics:
         assert (done.entries, done.incomplete) == (40, ())
 
     @pytest.mark.parametrize("again", [1, 2, 6])
-    def test_a_download_counts_the_entries_of_the_file_and_not_those_that_came_again(
+    def test_a_download_counts_the_entries_of_the_file_and_not_those_that_are_delivered_again(
         self, tmp_path: Path, again: int
     ) -> None:
         (tmp_path / "orders.csv").write_bytes(ORDERS)
