@@ -132,6 +132,7 @@ def _run(
     finishers = ThreadPoolExecutor(_FINISHED_AT_ONCE, thread_name_prefix="parcelq-finish")
     with finishers, pipeline:
         pipeline.upload(lambda: upload(jobs))
+        # The modules that finish jobs are imported while the steps run.
         import parcelq.collect.page.render
         import parcelq.local.finish  # noqa: F401
 
@@ -162,7 +163,7 @@ def _finished(
     from parcelq.local.finish import finish
 
     for job in jobs:
-        job.uploaded = False  # the files are needed if records must be published again
+        job.uploaded = False  # so that missing records can be published again
     large = [job for job in jobs if job.source.size > _SMALL_BYTES]
     small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
     yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
