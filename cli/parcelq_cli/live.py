@@ -63,7 +63,7 @@ def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterat
             show(progress)
 
         yield keep
-    if last is not None:
+    if last is not None and (last.entries or last.dead):
         output.note(summary_of(last, last.seconds or clock() - began))
 
 

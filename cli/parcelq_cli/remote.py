@@ -15,7 +15,7 @@ from parcelq.stack.lookup import Stack, look_up
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import RESULTS, ResultsFolder, StackName, WrongUsageError
 from parcelq_cli.output import Output, with_output
-from parcelq_cli.running import report_of
+from parcelq_cli.running import output_option, report_of
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
@@ -110,5 +110,4 @@ def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
     import shlex
 
     names = shlex.join(one.job or one.name for one in puts)
-    more = "" if folder == RESULTS else f" --output {shlex.quote(str(folder))}"
-    return f"parcelq wait {names} --stack {stack}{more} waits for the results and downloads them"
+    return f"parcelq wait {names} --stack {stack}{output_option(folder)} waits for the results and downloads them"

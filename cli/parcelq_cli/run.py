@@ -125,7 +125,7 @@ def run(
             run_and_report(
                 out,
                 output,
-                "run the same command again to continue",
+                "the same command continues after the last finished batch of records",
                 lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +125,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
         out.note(
-            f"to run them again, with a corrected step: parcelq redrive {one.job[:12]}" + (where or _where(folder))
+            f"to run them again, with a corrected step: parcelq redrive {one.job[:12]}{where or output_option(folder)}"
         )
     if one.problem and one.job and where:
         out.note(f"to continue with what is missing: parcelq resume {one.job[:12]}{where}")
@@ -134,8 +135,10 @@ def counts_of(report: Mapping[str, Any]) -> str:
     """Return a text with the numbers of records read and written, and the record format, from a report."""
     read, written = report["entries"]["read"], report["entries"]["written"]
     count = "an unknown number of records" if read is None else amount(read, "record")
-    how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
-    return f"{count} in, {written:,} out; format {report['format'] or 'unknown'}{how}"
+    fmt = report["format"] or "unknown"
+    # Files are read as lines if their name says nothing else.
+    how = ", as its name says" if report["format_chosen_by"] == "name" and fmt != "lines" else ""
+    return f"{count} in, {written:,} out; format {fmt}{how}"
 
 
 def _sentence(one: FileResult, path: Path) -> str:
@@ -148,8 +151,9 @@ def _sentence(one: FileResult, path: Path) -> str:
     return str(path)
 
 
-def _where(folder: Path) -> str:
-    return "" if folder == RESULTS else f" --output {one_line(folder)}"
+def output_option(folder: Path) -> str:
+    """Return the option that names a folder of results, quoted for a shell; empty for the default folder."""
+    return "" if folder == RESULTS else f" --output {one_line(shlex.quote(str(folder)))}"
 
 
 def _show_dead(out: Output, listed: Path, one: FileResult) -> None:

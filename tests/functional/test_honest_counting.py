@@ -100,7 +100,7 @@ def test_run_says_what_is_doubtful_and_does_not_exit_with_success(tmp_path: Path
         assert (told["complete"], told["format"], told["format_chosen_by"]) == (False, "lines", "name")
         assert told["entries"] == {"read": 200, "done": 200, "dead": 0, "missing": 0, "written": 195}
         assert "warning: each of 5 runs wrote 1 record fewer than it got" in done.stderr
-        assert "rows.txt: 200 records in, 195 out; format lines, as its name says" in done.stderr
+        assert "rows.txt: 200 records in, 195 out; format lines" in done.stderr
 
 
 def test_the_report_says_what_chose_the_format(tmp_path: Path) -> None:

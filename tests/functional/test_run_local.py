@@ -177,7 +177,8 @@ def test_interrupting_ends_a_run_that_takes_long_and_loses_nothing(world: World)
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
-    assert (running.returncode, said) == (130, "stopped; run the same command again to continue\n")
+    assert running.returncode == 130
+    assert said == "stopped; the same command continues after the last finished batch of records\n"
     mended.touch()
     done = world.run(source, "--step", slow, "--batch-size", 1)
     assert done.returncode == 0, done.stderr
@@ -262,7 +263,8 @@ def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_
     assert "warning" not in done.stderr
     assert "\n  File " in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "parcelq: the step failed on each of 8 single entries, so it is broken: ModuleNotFoundError: No module named "
+        "parcelq: the step failed in each of 8 runs with a single entry, so it is broken: ModuleNotFoundError: "
+        "No module named "
         "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the "
         ""
         "same file and step shows the result of single records"

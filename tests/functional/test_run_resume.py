@@ -155,6 +155,17 @@ def test_a_command_may_be_killed_while_it_deletes_the_state_of_a_whole_job(tmp_p
     assert killed > 2
 
 
+EACH = """from parcelq.step import step
+
+@step(each=True)
+def run(entry):
+    return {}
+
+if __name__ == "__main__":
+    run.main()
+"""
+
+
 class TestTwoAtOnce:
     def test_a_second_command_on_a_job_is_refused_and_the_job_is_shown_as_running(self, world: World) -> None:
         source = world.write("lines.txt", lines_of(4000), 0o644)
@@ -298,6 +309,18 @@ class TestChanges:
         assert world.run(source, "--step", step).returncode == 0
         assert world.read("lines.txt") == lines_of(20_000).upper()
 
+    @pytest.mark.parametrize("name", ["lines.txt", "table.csv"])
+    def test_a_corrected_step_starts_over_by_itself_if_every_entry_failed_before(self, world: World, name: str) -> None:
+        """A Python function that gets one entry at a time fails for each entry; the run as a whole does not fail."""
+        source = world.write(name, "a\nb\nc\n", 0o644)
+        step = world.write("step.py", EACH.format("entry.uper()"))
+        assert world.run(source, "--step", step).returncode == 1
+        step.write_text(EACH.format("entry.upper()"))
+        done = world.run(source, "--step", step)
+        assert done.returncode == 0, done.stderr
+        assert world.read(name) == ("a\nB\nC\n" if name == "table.csv" else "A\nB\nC\n")
+        assert world.jobs.all() == []
+
     def test_continuing_with_another_step_keeps_what_is_done(self, world: World) -> None:
         source = world.write("lines.txt", lines_of(200), 0o644)
         step, _ = world.logging_step(SLOW)
@@ -307,7 +330,7 @@ class TestChanges:
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130, said
-        assert "run the same command again to continue" in said
+        assert "the same command continues after the last finished batch of records" in said
         step.write_text('#!/bin/sh\nsed s/line/other/ "$2" > "$4"\n')
         done = world.run(*arguments, "--continue")
         assert done.returncode == 0, done.stderr

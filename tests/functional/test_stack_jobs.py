@@ -128,7 +128,7 @@ def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_i
     job = world.upload("fails/lines.txt")
     ended = world.run(job)
     assert (ended.state, ended.halted, ended.reported) == (State.STOPPED, True, True)
-    assert ended.problem.startswith("the step failed on each of")
+    assert ended.problem.startswith("the step failed in each of")
     assert "ValueError: nothing works" in ended.problem
     assert world.report("fails/lines.txt")["problem"] == ended.problem
     while world.process():

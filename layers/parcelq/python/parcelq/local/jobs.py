@@ -35,6 +35,7 @@ class LocalJob:
         marks: the begins and ends of messages whose dead entries are entries of a step's output, not of the source.
         total: how many bytes the source has; None if unknown.
         done: how many bytes of the source are already done.
+        all_failed: whether entries are dead and no run has succeeded.
         stored: whether outputs of the job were already stored when this run began.
         is_noted: whether the number of the source's records has been stored.
         report: the report of the job if its result is complete and only cleaning up is left; else None.
@@ -51,6 +52,7 @@ class LocalJob:
     marks: Sequence[int] = ()
     total: int | None = None
     done: int = 0
+    all_failed: bool = False
     stored: frozenset[str] = frozenset()
     is_noted: bool = False
     report: Mapping[str, Any] | None = None
@@ -132,10 +134,13 @@ def take_up(
         for source, record in zip(sources, records, strict=True)
     ]
     try:
-        for job in jobs:
+        for number, job in enumerate(jobs):
             if job.record.id in present and not options.fresh:
                 look_at(job, kept, redrive=redrive, chosen=chosen)
-                _check_version(job, options)
+                if job.all_failed and not redrive and job.record.versions[-1:] != (options.version,):
+                    jobs[number] = LocalJob(job.source, job.record)  # nothing of an earlier version is worth keeping
+                else:
+                    _check_version(job, options)
         for other in others:
             if not options.fresh:
                 _check_replaceable(other, kept)
@@ -180,6 +185,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     job.stored = frozenset(kept.segments(job.record.id))
     dead = chosen if chosen is not None else [(row.start, row.end) for row in collected.dead()] if redrive else []
     job.done = resolution.covered + resolution.dead_bytes - min(resolution.dead_bytes, _bytes(dead))
+    job.all_failed = resolution.has_dead and not (resolution.ran or resolution.entries)
     job.missing, job.total = missing_of(collected, resolution, dead), resolution.total
     if resolution.has_dead:
         rows = [row for row in collected.dead() if not row.of_source]
@@ -224,9 +230,9 @@ def _check_version(job: LocalJob, options: Options) -> None:
         share = f"{100 * job.done / job.total:.0f} %" if job.total else f"{job.done:,} bytes"
         raise JobError(
             job.record.id,
-            f"{share} of {job.source.title!r} are done with an earlier version of the steps; "
-            f"--continue runs the rest with this version, --fresh starts over, "
-            f"parcelq redrive {job.record.id[:12]} runs only dead entries again",
+            f"{share} of {job.source.title!r} were processed with an earlier version of the steps; "
+            f"parcelq redrive {job.record.id[:12]} runs only dead entries again, "
+            f"--continue runs the rest with this version, --fresh starts over",
         )
 
 
