@@ -28,7 +28,6 @@ _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
 _ORDER: Final = "parcelq-order"
 _STATE: Final = "parcelq-state"
-
 """Names of a result's metadata, which say the result's source and state. Metadata and result are written together."""
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 

@@ -44,8 +44,8 @@ def workflow_name(attribute: str) -> str:
 class Source(NamedTuple):
     """One upload of one file, as the attribute `Source` describes the upload.
 
-    If a file is uploaded again, the new upload is another source. If S3 delivers the event of one upload twice, both
-    events name the same source.
+    If a file is uploaded again under the same name, the new upload is another source, even if the content is the same.
+    If S3 delivers the event of one upload twice, both events name the same source.
 
     Attributes:
         uri: the file's address `s3://bucket/key` or `file:///path`, percent-encoded.
