@@ -18,7 +18,7 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""How many bytes the requests that read the heads of indexes read in addition, for all indexes together."""
+"""How many bytes of all indexes together are read by the requests that read the heads of the indexes."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB

@@ -143,7 +143,7 @@ class Reporter:
 
         The report is written last, because an existing report means that all files are written.
         """
-        # The modules that draw a page are imported only here, at the end of a job.
+        # The modules that draw a page are imported here, so that only the end of a job loads these modules.
         from parcelq.collect.page.figures import figures_of
         from parcelq.collect.page.render import report_page
 

@@ -78,9 +78,8 @@ class Yields:
             reads: for each message, from how many source entries it was made, as in rows.
             entries: for each message, how many entries it has, with the flag for dead entries.
         """
-        is_plain = (
-            min(reads, default=1) > 0 and max(entries, default=0) < FLAG
-        )  # every message is the whole output of a run
+        # If `is_plain`, every message is the whole output of a run.
+        is_plain = min(reads, default=1) > 0 and max(entries, default=0) < FLAG
         runs = zip(reads, entries, strict=True) if is_plain else _runs(reads, entries)
         for (read, written), count in Counter(runs).items():
             if read and read != UNKNOWN:
