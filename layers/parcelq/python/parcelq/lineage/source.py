@@ -50,8 +50,8 @@ class Source(NamedTuple):
     Attributes:
         uri: the file's address `s3://bucket/key` or `file:///path`, percent-encoded.
         etag: the object's ETag without quotes; empty for a local file.
-        put: identifies the upload: the `sequencer` of the S3 event. For a local file, a generated id of the upload, or a
-            text that identifies the file's content if the job runs on this machine.
+        put: identifies the upload: the `sequencer` of the S3 event. For a local file, a generated id of the upload, or
+            a text that identifies the file's content if the job runs on this machine.
         version: the id of the object's version if the bucket keeps versions; else empty.
     """
 
