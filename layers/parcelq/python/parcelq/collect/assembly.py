@@ -155,7 +155,7 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield a file for each part of a result. All parts but the last have `size` bytes."""
+    """Yield the bytes of each part of a result. All parts but the last have `size` bytes."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 

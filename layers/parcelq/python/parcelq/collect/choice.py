@@ -60,7 +60,9 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose rows for the result from sorted rows, and find the ranges of the source that no row covers."""
+    """Choose rows for the result from sorted rows, and find the ranges of the source that no row covers. `total` is the
+    source's size in bytes; None if no message says the size.
+    """
     at = 0
     is_empty = True
     for rows, begins in _clusters(chunks, words, total):

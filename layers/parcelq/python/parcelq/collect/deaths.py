@@ -19,7 +19,7 @@ MOST_LISTED: Final = 1_000
 """How many dead entries a report lists; a separate file lists all dead entries."""
 _PART_BYTES: Final = 8 * MIB
 _STEP: Final = " (step "
-"""Headings that may follow the line with the error in a reason; see `parcelq.process.dead.reason_of`."""
+"""The text that may follow the error in the first line of a reason; see `parcelq.process.dead.reason_of`."""
 _QUOTED: Final = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`")
 _NUMBER: Final = re.compile(
     r"(?<!with )(?<!code )(?<!signal )(?<!status )(?<!Errno )(?<!, line )(?<![\w.])-?\d[\d.,]*(?<![.,])"

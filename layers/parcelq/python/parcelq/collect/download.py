@@ -29,8 +29,8 @@ class Downloaded(NamedTuple):
     """The outcome of a download.
 
     Attributes:
-        messages: how many messages were received, including those that arrived more than once.
-        entries: how many entries the file has.
+        messages: how many messages this download stored, including messages that arrived more than once.
+        entries: how many entries the file has, including entries that an earlier download stored.
         sources: how many sources have results in the file.
         incomplete: the attribute `Source` of each source with missing or dead parts.
     """

@@ -62,7 +62,7 @@ class Drained:
 
 
 class _Pace:
-    """Decides how many messages all receivers together pull at a time, depending on the size of recent messages."""
+    """Decides how many messages a receiver pulls at a time, from the size of recent messages of all receivers."""
 
     def __init__(self) -> None:
         self._size = 0.0
@@ -198,8 +198,8 @@ class _Receiver:
     def _take(self, one: Pulled, lease: Lease) -> None:
         """Keep a message in memory. If the messages in memory are enough for a segment, store all of them."""
         elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
-        # A large message is stored at once, while this receiver reserves all memory, so that only one large message is
-        # in memory at a time.
+        # A message that fills a segment is stored while its memory is still reserved. So the largest messages, which
+        # reserve all memory, are in memory one at a time.
         with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
                 message = self.drainer.topic.read(one)

@@ -47,7 +47,8 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic. Start other invocations, which drain remaining messages and check the drained jobs.
+        """Drain the output topic. If needed, publish looks, so that other invocations drain the remaining messages and
+        check the drained jobs.
 
         Args:
             looks: the looks that the invocation received.

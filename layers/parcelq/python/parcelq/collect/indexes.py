@@ -18,13 +18,15 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""How many bytes the requests that read the heads of indexes read in addition, for all indexes together."""
+"""How many bytes of all indexes together are read by the requests that read the heads of the indexes."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""If a job has few segments, this many bytes of each segment are read at once. So a small segment needs one request."""
+"""If a job has few segments, the first request for each segment reads at least this many bytes. So a small segment
+needs one request.
+"""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -60,7 +62,7 @@ class Index:
 
     @property
     def bodies_ahead(self) -> tuple[int, bytes] | None:
-        """The bytes just after the index, if they were read together with the index, and their offset; else None."""
+        """The offset of the rows, and all bytes that were read from this offset on; None if these are only rows."""
         return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:

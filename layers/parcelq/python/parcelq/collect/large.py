@@ -32,7 +32,7 @@ TASK_BYTES: Final = 128 * MIB
 """About how many bytes all parts of one task have together. An invocation gets up to ten tasks."""
 HELD_BYTES: Final = 384 * MIB
 PARTS_IN_FLIGHT: Final = 4
-"""How many parts are written in parallel at most; together these parts have at most as many bytes as one task."""
+"""How many parts are written in parallel at most; fewer if these parts would have more than `HELD_BYTES` bytes."""
 
 
 class LargeResults(NamedTuple):
@@ -128,7 +128,7 @@ class LargeResults(NamedTuple):
                 self._drop(plan)
 
     def _all_parts(self, plan: Plan) -> list[str] | None:
-        """Return the etags of all parts. If parts are missing, publish tasks and return None. See `_there`."""
+        """Return the etags of all parts. If parts are missing, call `_ask` and return None. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
         if missing:

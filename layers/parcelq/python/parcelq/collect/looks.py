@@ -216,7 +216,7 @@ class Looker(NamedTuple):
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}
         if record.topic and record.topic not in names:
-            return False  # this stack cannot count messages on other topics
+            return False  # this stack cannot count messages on other topics, so only waiting can show that none arrive
         return not any(sum(topic.counts()) for topic in self.topics)
 
     def _heal(self, record: JobRecord) -> None:

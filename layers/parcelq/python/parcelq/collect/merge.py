@@ -17,7 +17,9 @@ _FEWEST: Final = 32
 _READS_IN_FLIGHT: Final = 8
 
 ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
-"""A function that reads the next rows of an index, given how many rows to read and how many rows are left to read."""
+"""A function that reads the next rows of an index, given how many rows to read, and how many rows are left including
+these rows.
+"""
 
 
 class _Window:

@@ -21,7 +21,7 @@ class Entries(NamedTuple):
 
     If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if the
     notes do not say how many entries were published. `dead` is None if the notes do not say how many entries a message
-    with dead entries had. `done` is None if `read` or `dead` is None, unless nothing is done at all.
+    with dead entries had. `done` is None if `read`, `dead` or `missing` is None, unless nothing is done at all.
     """
 
     read: int | None

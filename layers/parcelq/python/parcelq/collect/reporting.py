@@ -28,7 +28,6 @@ _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
 _ORDER: Final = "parcelq-order"
 _STATE: Final = "parcelq-state"
-
 """Names of a result's metadata, which say the result's source and state. Metadata and result are written together."""
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
@@ -144,7 +143,7 @@ class Reporter:
 
         The report is written last, because an existing report means that all files are written.
         """
-        # The modules that draw a page are imported only here, at the end of a job.
+        # The modules that draw a page are imported here, so that only the end of a job loads these modules.
         from parcelq.collect.page.figures import figures_of
         from parcelq.collect.page.render import report_page
 

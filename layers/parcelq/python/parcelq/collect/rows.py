@@ -85,7 +85,9 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
 
 
 def read_of(lineage: Lineage, *, dead: bool) -> int:
-    """Return the field `read` of a row; for a message with dead entries, the field is `UNKNOWN`."""
+    """Return the field `read` of a row: 0 for all messages of an output but the first message. For the first message,
+    the field is `UNKNOWN` if the number is not known or the entries are dead.
+    """
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None

@@ -33,7 +33,7 @@ FEWEST_RUNS: Final = 8
 LARGE: Final = 50_000
 """A job with at least this many messages is large. A check of a large job does not always read all rows."""
 MUCH: Final = 8
-"""All rows of a large job are read if at least 1 of this number of messages is new."""
+"""All rows of a large job are read if it has more than one new message for this many earlier messages."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
 _TRIES: Final = 5

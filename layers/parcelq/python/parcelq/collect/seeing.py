@@ -31,7 +31,7 @@ class SourceState:
         holes: how many byte ranges of the source are missing.
         result: key of the result; empty while the result is not finished.
         superseded: whether a newer upload of the same file already has a result.
-        problem: why the progress is unknown; empty if the progress is known.
+        problem: why the progress is unknown, or why the job was stopped; else empty.
         looked_at: whether the source was checked; False if there was not enough time.
         report: the report beside the result; None if the report is not written yet.
         whole: whether the result has every entry, so that the job's segments are no longer needed.

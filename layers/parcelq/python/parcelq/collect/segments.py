@@ -126,7 +126,7 @@ def costs_in_head(processing: Cost, draining: Cost) -> dict[str, Any]:
 
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
-    """Return a new key for an index. The key begins with the time, and ends with the size of index and head."""
+    """Return a new key for an index. The name contains the time, so that keys sort by time, and the index's size."""
     return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
 
 

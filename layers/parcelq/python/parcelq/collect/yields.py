@@ -3,7 +3,8 @@ depend on how records are grouped.
 
 Parcelq promises that every record went through a successful run. Whether all runs together write the same as one run
 over the whole file depends on the step. For example, a step that takes the first line of each input for a header loses
-a record in every run. The counts of entries show such a loss, and `doubts` describes the loss.
+a record in every run, and loses all records that run one by one. The counts of entries show such a loss, and `doubts`
+describes the loss.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from parcelq.collect.rows import FLAG, UNKNOWN
 _UNLIKELY: Final = 0.05
 """Counts are suspicious if their probability is lower than this for a step that treats records independently."""
 _DEVIATIONS: Final = 3
-"""A difference of at least this many standard deviations is not regarded as chance."""
+"""A difference of more than this many standard deviations is not regarded as chance."""
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
 """A loss is not regarded as chance if at least `_FEWEST_RUNS` runs all lose the same number of entries, and these runs
@@ -77,9 +78,8 @@ class Yields:
             reads: for each message, from how many source entries it was made, as in rows.
             entries: for each message, how many entries it has, with the flag for dead entries.
         """
-        is_plain = (
-            min(reads, default=1) > 0 and max(entries, default=0) < FLAG
-        )  # every message is the whole output of a run
+        # If `is_plain`, every message is the whole output of a run.
+        is_plain = min(reads, default=1) > 0 and max(entries, default=0) < FLAG
         runs = zip(reads, entries, strict=True) if is_plain else _runs(reads, entries)
         for (read, written), count in Counter(runs).items():
             if read and read != UNKNOWN:
@@ -98,7 +98,7 @@ class Yields:
         return sum(one.read for one in self.sizes.values())
 
     def doubts(self) -> tuple[str, ...]:
-        """Return a sentence for each count that shows that a step does not treat each record independently."""
+        """Return one sentence if counts show that a step does not treat each record independently; else nothing."""
         if not self.sizes:
             return ()
         usual_digits, usual = max(self.sizes.items(), key=lambda one: one[1].read)
@@ -140,7 +140,7 @@ _HEADER: Final = "a step that takes the first record for a header does that"
 
 
 def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield how many entries each run got and wrote; runs with a dead message in the output are left out."""
+    """Yield how many entries each run got and wrote. If a message of the output is dead, the run got `UNKNOWN`."""
     known, written = 0, 0
     for read, count in zip(reads, entries, strict=True):
         if read:

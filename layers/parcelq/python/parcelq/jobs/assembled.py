@@ -128,10 +128,11 @@ def from_steps(
 
 
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
-    """Return the assembled workflow, with each size, format and limit replaced if `workflow` has a value for it.
+    """Return the assembled workflow with the format, sizes and limits of `workflow`, as far as these are given.
 
     Args:
-        workflow: a workflow with the new values; the steps of this workflow are ignored.
+        workflow: a workflow with the new values. Its steps and its `max_seconds` are ignored. If it has a batch size,
+            the steps lose their own batch sizes.
     """
     old = assembled.workflow
     steps = tuple(step._replace(batch_size=None) for step in old.steps) if workflow.batch_size else old.steps

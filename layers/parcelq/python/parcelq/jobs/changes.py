@@ -215,7 +215,8 @@ def _delay(quiet: float, left: float | None, age: float) -> float:
     """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time. If the
     last look found no progress, return a fraction of the time since the last progress.
 
-    The remaining time of a young job is a guess, so no delay is longer than half of the job's age.
+    The remaining time of a young job is a guess: after its first seconds, perhaps only a header is done. So a delay
+    that depends on the remaining time is at most half of the job's age.
     """
     if left is not None:
         return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, min(left / SHARE, age / 2)))

@@ -30,7 +30,7 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
     """Publish looks at jobs that may have ended, because more messages of these jobs will arrive.
 
     Args:
-        sources: pairs of the attributes `Source` and `Workflow`, one pair per job; pairs without a source are left out.
+        sources: the attributes `Source` and `Workflow` of messages, as pairs; pairs without a source are left out.
 
     Raises:
         PublishError, AwsError: the looks were not published.

@@ -1,8 +1,8 @@
 """Looks: a look is a message that asks to check a job. This module also decides what to do with a received look.
 
-A running job always has one look in the topic. The invocation that takes look number n writes the job's record with
-number n + 1, publishes look n + 1, and acknowledges look n, in this order. So a look may be lost, duplicated or late:
-the job's record says which look is valid.
+At any time, one look at each running job is published or being taken. The invocation that takes look number n writes
+the job's record with number n + 1, publishes look n + 1, and acknowledges look n, in this order. So a look may be lost,
+duplicated or late: the job's record says which look is valid.
 """
 
 from __future__ import annotations

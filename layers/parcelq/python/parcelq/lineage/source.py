@@ -44,13 +44,14 @@ def workflow_name(attribute: str) -> str:
 class Source(NamedTuple):
     """One upload of one file, as the attribute `Source` describes the upload.
 
-    If a file is uploaded again, the new upload is another source. If S3 delivers the event of one upload twice, both
-    events name the same source.
+    If a file is uploaded again under the same name, the new upload is another source, even if the content is the same.
+    If S3 delivers the event of one upload twice, both events name the same source.
 
     Attributes:
         uri: the file's address `s3://bucket/key` or `file:///path`, percent-encoded.
         etag: the object's ETag without quotes; empty for a local file.
-        put: identifies the upload: the `sequencer` of the S3 event, or a generated id for a local file.
+        put: identifies the upload: the `sequencer` of the S3 event. For a local file, a generated id of the upload, or
+            a text that identifies the file's content if the job runs on this machine.
         version: the id of the object's version if the bucket keeps versions; else empty.
     """
 

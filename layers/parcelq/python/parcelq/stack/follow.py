@@ -259,7 +259,7 @@ def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file in the same folder. At the end, this file replaces the file at `path`."""
+    """Yield the path of a temporary file beside `path`. At the end, if nothing is raised, this file replaces `path`."""
     if path.is_dir():
         raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
     part = path.with_name(f".parcelq-{uuid.uuid4().hex}")

@@ -292,7 +292,7 @@ def ranges_of(dead: Sequence[Dead]) -> list[Range]:
 
 
 def _left(dead: Sequence[Dead], ranges: Sequence[Range]) -> int:
-    """Count the dead entries outside ranges of `ranges_of`. Entries inside run again, even if they were not chosen."""
+    """Count the dead messages outside ranges of `ranges_of`. Messages inside run again, even if not chosen."""
     # Both the starts and the ends of the ranges increase, so the last range that begins before an entry decides.
     last = (bisect_right(ranges, one.start, key=lambda found: found[0]) - 1 for one in dead)
     return sum(at < 0 or ranges[at][1] < one.end for at, one in zip(last, dead, strict=True))

@@ -116,7 +116,9 @@ def redrive(
 
 
 def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
-    """Return the other steps, each with the format, size and stage that the previous step in its place has."""
+    """Return the other steps with the format and sizes of the workflow `before`. If the number of steps is the same,
+    each step also gets the stage, batch size and output format of the step that it replaces.
+    """
     steps = changed.workflow.steps
     if any(one.settings for one in before.steps) and not any(one.settings for one in steps):
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")

@@ -124,7 +124,7 @@ class FolderStore:
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""
         rest = iter(parts)
-        head = list(islice(rest, 1))  # checked before writing, because the parts may come from the object itself
+        head = list(islice(rest, 1))  # read before writing, because the parts may come from the object itself
         try:
             self._put(key, chain(head, rest), metadata, seen.etag if seen else None, absent=seen is None)
         except ConflictError:

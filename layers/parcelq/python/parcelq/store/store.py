@@ -152,7 +152,7 @@ class Multipart(Store, Protocol):
 
 def part_bytes(size: int) -> int:
     """Return how many bytes each part of an object of about `size` bytes should have."""
-    # Parts are a little larger than needed, so that an underestimated size does not exceed the most parts.
+    # Parts are a little larger than needed. So an object larger than `size` does not need more parts than S3 allows.
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 
