@@ -23,7 +23,8 @@ class Limit(NamedTuple):
 
     Attributes:
         seconds: how many seconds the run may take; None for no limit.
-        short: whether the run began late. If so, a timeout does not count as a failure of the message.
+        short: whether the run began late and gets less time than the step's timeout. If so, running out of time does
+            not count as a failure of the message.
     """
 
     seconds: float | None
