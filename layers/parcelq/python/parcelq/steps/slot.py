@@ -188,7 +188,7 @@ class WarmSlot(Slot):
         outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]
         named = [part_of_file(self._rejects, *end.rejects) for end in good]
         with ExitStack() as large:
-            if len(held) < len(good):  # all outputs are too large for memory together
+            if len(held) < len(good):  # together, the outputs are too large for memory
                 target = large.enter_context(self._folders.one()) / "output"
                 outputs.append(copied(self._output, *good[-1].output, target))
             stacks = [ExitStack() for _ in held] + [large.pop_all()]

@@ -30,7 +30,7 @@ def upload_files(
 
     A file is decompressed if its name or content says that the file is compressed. If a file does not match its format
     or is damaged, the other files are uploaded nevertheless; other errors end the upload. The last message of a file
-    with an error is not published, so that the file never counts as completely uploaded.
+    that could not be read to its end is not published, so that the file never counts as completely uploaded.
 
     Args:
         paths: files, pipes and terminals. All paths are checked first, so that a wrong name does not end an upload
