@@ -1,4 +1,7 @@
-"""Carries out decisions. Only this module of `process` publishes messages and acknowledges the processed messages."""
+"""Carries out decisions: publishes messages first, and acknowledges the processed messages after that.
+
+No other part of the processing of messages publishes or acknowledges messages.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Outcome:
     """What happened to messages that were processed.
 
     Attributes:
-        done: messages with outputs that are all published.
+        done: the messages from which everything that follows (outputs, parts, dead letters) is published.
         ended: the messages in `done` that led to outputs or dead letters, not to parts or to a message for another run.
         failed: messages that will be delivered again, each with the reason.
         entries: how many entries were processed successfully.
@@ -149,7 +152,7 @@ class Application:
                         yield decision, message
                     else:
                         others[one.target, one.delay_seconds].append((decision, message))
-                METER.add(cost)  # the next output carries the cost of an output that was not published
+                METER.add(cost)  # the next output carries the cost that no message of this decision carries
 
         with closing(outputs()) as stream:
             self._publish(self._route.following, stream, 0)

@@ -23,7 +23,8 @@ class Limit(NamedTuple):
 
     Attributes:
         seconds: how many seconds the run may take; None for no limit.
-        short: whether the run began late. If so, a timeout does not count as a failure of the message.
+        short: whether the run began late and gets less time than the step's timeout. If so, running out of time does
+            not count as a failure of the message.
     """
 
     seconds: float | None
@@ -34,7 +35,7 @@ class Budget:
     """The time of one invocation.
 
     Args:
-        time_left: a function that returns how many seconds are left until the Lambda function must answer.
+        time_left: a function that returns how many seconds are left until the invocation must end.
         clock: a function that returns a time in seconds.
     """
 
@@ -48,8 +49,8 @@ class Budget:
     def limit(self, step_timeout: float | None) -> Limit | None:
         """Return the time that a run may take if it begins now; None if there is not enough time.
 
-        The time must be enough for the step's timeout. If the step has no timeout, the time must be enough for a run as
-        long as the longest run so far.
+        If less than half of the invocation's time is left, it must be enough for the step's timeout. If the step has no
+        timeout, the time must be enough for a run as long as the longest run so far.
 
         Args:
             step_timeout: the timeout in the step's settings; None if the settings have no timeout.

@@ -80,6 +80,7 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
     """Return the dead letter for a message.
 
     Args:
+        message: the message that failed; if it cannot be read, the message as it was pulled.
         reason: why the message failed, as `reason_of` returns it.
         runs: how many runs of the message failed.
     """

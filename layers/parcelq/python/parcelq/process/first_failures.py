@@ -52,8 +52,8 @@ class FirstFailures:
         self._works: set[tuple[str, str, int]] = set()
 
     def is_suspicious(self, run: Run) -> bool:
-        """Return whether a run should be examined with `stops`. If a run is not suspicious, it is recorded as a success
-        of the step.
+        """Return whether a run should be examined with `stops`. If the run of a single message succeeded, and the step
+        did not reject all entries, this object remembers that the step works.
         """
         work = run.group[0]
         if len(run.group) > 1 or not work.lineage or not work.entries or _step_of(work) in self._works:

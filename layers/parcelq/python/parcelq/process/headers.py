@@ -22,7 +22,7 @@ from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_JOBS: Final = 256
-"""How many jobs' headers are kept in memory."""
+"""How many headers are kept in memory, at most; other headers are read again."""
 
 
 class Written(NamedTuple):

@@ -7,8 +7,9 @@ key. Only if the mark covers several messages, their names are in the object:
     marks/<topic>/<end>-<invocation>-<name>     of one message that runs alone
     marks/<topic>/<end>-<invocation>            of several messages; the object is a JSON list of their names
 
-`end` is the time when the invocation must end, in seconds since the epoch. A name is a digest of a message's lineage
-and its number of failed runs. So a mark does not apply to the copy of the message that is published after a failure.
+`end` is the time when the invocation must end, in seconds since the epoch. A name is a digest of a message's `place`
+(its source and lineage, or its id) and its number of failed runs. So a mark does not apply to the copy of the message
+that is published after a failure.
 """
 
 from __future__ import annotations

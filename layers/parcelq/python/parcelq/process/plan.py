@@ -66,8 +66,8 @@ class Work(NamedTuple):
 
     @property
     def is_only_header(self) -> bool:
-        """Whether the body is the header of a source that is not empty. With such a source, other messages bring the
-        header to the step.
+        """Whether the body is the header of a source that has more bytes than its header. With such a source, other
+        messages bring the header to the step.
         """
         return self.is_header and self.lineage is not None and self.lineage.root.end != self.lineage.root.total
 

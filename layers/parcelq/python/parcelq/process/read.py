@@ -14,7 +14,7 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
 
 _TRIES: Final = 2
-"""How often a message may be received although S3 does not return its body. After that, the message is dead."""
+"""When a message has been received this often, the message is dead if S3 refuses to return its body."""
 
 
 def read_messages(

@@ -30,7 +30,9 @@ _HELD_SECONDS: Final = 300
 have short deadlines.
 """
 _PULLS_IN_VAIN: Final = 3
-"""A redrive ends after this many consecutive pulls without a message to redrive."""
+"""Reading ends after this many consecutive pulls without new messages. A redrive also ends after this many consecutive
+pulls without messages that were sent before the redrive began.
+"""
 
 
 def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
@@ -81,7 +83,7 @@ def redrive(
     with _hold(dead_letters) as hold:
         for number, letters in enumerate(_all(hold)):
             if number == 0 and letters and all(one.sent > began for one in letters):
-                began = max(one.sent for one in letters)  # if this machine's clock is behind the topic's clock
+                began = max(one.sent for one in letters)  # because this machine's clock is behind the topic's clock
             if missing is None:
                 chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
             else:
@@ -123,9 +125,7 @@ class _Hold:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
     def pull(self, most: int) -> tuple[list[Pulled], int]:
-        """Pull messages. Return the messages that this call is the first to lock, and the number of all messages that
-        arrived.
-        """
+        """Pull messages. Return the messages that were not held before, and the number of all messages that came."""
         came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
         latest = {one.message_id: one for one in came}
         new = [one for name, one in latest.items() if name not in self._held]

@@ -176,14 +176,14 @@ class Runs:
         return list(sized_batches(groups, _size_of, most, _HOP_BYTES))
 
     def _hop(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another. Groups that did not begin are put into one list with the next groups."""
+        """Run groups one after another. Groups that did not begin in a request to the step are in the next request."""
         runs: list[Run] = []
         while len(runs) < len(groups):
             runs += self._runs(groups[len(runs) :])
         return runs
 
     def _runs(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another, but at least the first group."""
+        """Run groups one after another in one request. Return the runs that began, at least that of the first group."""
         limit = self.budget.limit(self.runner.step.settings.timeout)
         if limit is None:
             return [_hindered(group, _NO_TIME) for group in groups]

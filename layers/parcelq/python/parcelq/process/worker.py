@@ -88,7 +88,7 @@ def process(
         this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
-        # How many messages fill a batch for each run, if the messages have as many entries as earlier messages had.
+        # How many messages fill a batch for each parallel run, if they have as many entries as earlier messages had.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
         most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

@@ -107,8 +107,8 @@ class Workflows:
         """Return the chain that runs the steps of a version of a workflow.
 
         Raises:
-            WorkflowError, SettingsError, BundleError: the version can never run. ParcelqError, OSError: the version
-                cannot be loaded now.
+            WorkflowError, SettingsError, BundleError: the version can never run.
+            ParcelqError, OSError: the version cannot be loaded now.
         """
         # guard[False]: files that another workflow may have changed are not run
         if attribute in self._loaded and attribute != self._last:

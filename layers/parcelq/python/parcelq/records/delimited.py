@@ -6,7 +6,7 @@ an entry, as in Python's csv module. A `\r` without `\n` does not end an entry.
 
 If an unquoted field contains a quote (`5" disk`), Python's csv module treats the quote as a letter, so counting quotes
 would be wrong. An even number of such quotes in one line does no harm. If a line has an odd number of quotes, the entry
-seems to continue in the next line. Then `check` verifies that the quotes are at the begins and ends of fields. If they
+seems to continue in the next line. Then `check` verifies that the quotes are where fields begin and end. If they
 are not, the source is refused, because any cut would be a guess.
 """
 
@@ -133,9 +133,8 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
     later line ends. After that, one quote remains for each line with an odd number of quotes.
     """
     pieces = _signals(window).split(_QUOTE)
-    outside = list(
-        accumulate(map(len, pieces[::2]))
-    )  # how many entries have ended at the end of each part outside quotes
+    # How many entries have ended at the end of each part outside quotes.
+    outside = list(accumulate(map(len, pieces[::2])))
     passed = min(wanted, outside[-1])
     if not passed:
         return 0, 0
@@ -149,8 +148,8 @@ def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, 
     This function searches every part between quotes, which is faster if many line ends are inside quotes.
 
     Returns:
-        The offset of the line end and the number of entries up to this line end, or `(-1, 0)`; and whether a stray
-        quote comes before the line end.
+        The offset of the line end and the number of entries up to this line end, or `(-1, 0)` if no entry ends; and
+        whether a stray quote comes before the line end.
     """
     pieces = data[at:stop].split(_QUOTE)
     outside = _QUOTE.join(pieces[::2])

@@ -32,9 +32,8 @@ class Ends(Format):
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         """See `Format.advance`."""
         begin, end, passed = at, at, 0
-        if data.startswith(
-            self.text, at
-        ):  # the entry consists of its end line alone, and `data` may not contain a line end before it
+        # Such an entry consists of its end line alone, and there may be no line end before the end line in `data`.
+        if data.startswith(self.text, at):
             end = data.find(b"\n", at, stop) + 1
             if not end:
                 return at, 0

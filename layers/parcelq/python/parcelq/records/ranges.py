@@ -34,8 +34,8 @@ class FirstBytes:
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Return whether the bytes of a stream contain an odd number of quotes. If so, either the begin or the end of the
-    stream is inside quotes, but not both.
+    """Return whether the bytes of a stream contain an odd number of quotes. If so, either the beginning or the end of
+    the stream is inside quotes, but not both.
     """
     inside = False
     while block := stream.read(BLOCK_BYTES):

@@ -147,7 +147,7 @@ def _is_changed(unpacked: _Unpacked) -> bool:
 
 
 def _marks_below(folder: Path) -> Marks:
-    """Return the size, the inode and the time of the last change for each file and folder below a folder."""
+    """Return the size, inode, mtime and ctime of each file and folder below a folder."""
     marks: Marks = {}
     left = [os.fspath(folder)]
     while left:

@@ -28,7 +28,7 @@ _BOOT: Final = (
     "import sys; parcelq = type(sys)('parcelq'); parcelq.__path__ = [{!r}]; sys.modules['parcelq'] = parcelq; "
     "from parcelq.steps.supervisor import main; main(sys.argv[1:])"
 )
-"""Code that imports the supervisor from the folder of this package, without importing the package's own modules."""
+"""Code that imports the supervisor from the folder of this package, without the modules that `parcelq` imports."""
 _FOREVER: Final = 10.0 * 365 * 24 * 3600
 _LOOK_AGAIN_SECONDS: Final = 0.01
 """How many seconds pass before processes are checked again, because a process that starts another program briefly has
@@ -69,7 +69,8 @@ class Ended(NamedTuple):
         output: the offsets at which the run's output begins and ends in the file `output` of a warm process.
         rejects: the offsets at which the run's rejects begin and end in the file `rejects` of a warm process.
         cpu_seconds: how many CPU seconds those processes of the run used that have ended.
-        memory_bytes: the peak memory of the largest process that has ended, in bytes.
+        memory_bytes: the peak memory of the largest process of the run, in bytes. Only processes that have ended and a
+            warm process count.
         stderr: the last bytes that the step wrote to stderr.
         stdout: the last bytes that the step wrote to stdout, unless stdout is the output.
     """
@@ -132,8 +133,8 @@ class Supervised:
     ) -> list[Ended]:
         """Run one command after another. Return the reports of the runs that began. At least the first run begins.
 
-        No further command begins after a command that ended a warm process or left files in the run's folder, or after
-        `HOP_SECONDS`.
+        No further command begins after a command that could not be started, or that ended a warm process or left files
+        in its folder; or after `HOP_SECONDS`.
 
         Args:
             runs: a list per run. The list contains the run's folder (with the working directory `work` and a filter's

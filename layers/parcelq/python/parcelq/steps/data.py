@@ -25,8 +25,8 @@ class Given(NamedTuple):
 
     Attributes:
         bodies: slices of a file, in order. If a slice lacks `\n` at its end and another slice follows, `\n` is added.
-        entries: how many entries the slices have; None if the caller does not know. If the step rejects an entry with a
-            higher number, the run fails.
+        entries: how many entries the slices have; None if the caller does not know. If the step rejects an entry beyond
+            these entries, the run fails.
         format: the record format of the slices.
         header: the header that comes before the slices; empty if there is none.
     """

@@ -144,7 +144,7 @@ class _Each:
         return text + "\n" if made else ""
 
     def _unpacked(self, made: list[Any], bad: dict[int, str], count: int, start: int) -> str:
-        """Return the output as text if entries have different numbers of output entries."""
+        """Return the output as text, and count the output entries, if not every entry has exactly one output entry."""
         results = iter(made)
         out: list[str] = []
         for entry in range(count):
@@ -178,7 +178,7 @@ def run_function(
     Returns:
         The entries that the function rejected, sorted by entry.
     """
-    global _current, _one_line  # noqa: PLW0603 - `reject` reads them; a process has one run at a time
+    global _current, _one_line  # noqa: PLW0603 - both belong to the run; a process has one at a time
     entries, header, _one_line = _entries(data, about)
     del data
     _current = run = _Each(entries) if each else _Entries(entries)

@@ -135,8 +135,8 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
     packages.
 
     Args:
-        target: the name of the platform of the packages, which is the first line of the returned text.
-        options: the options by which uv selects this platform.
+        target: the Python version, and perhaps the platform, of the packages; this is the first line of the result.
+        options: the options by which uv selects this Python version and platform.
 
     Raises:
         SettingsError: a package does not exist for the target, or there is no network.

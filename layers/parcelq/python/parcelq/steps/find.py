@@ -251,8 +251,8 @@ def _steps_in(home: Path) -> list[Path]:
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
-    """Return the file with a relative path in one of the folders. A link is followed only if its target is in the same
-    folder.
+    """Return the file with a relative path in one of the folders. A link is followed only if its target is below
+    this folder too.
     """
     outside = False
     for folder in folders:

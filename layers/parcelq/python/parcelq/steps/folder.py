@@ -47,8 +47,8 @@ def locked_folder() -> Iterator[Path]:
 
 @cache
 def remove_abandoned(parent: str) -> None:
-    """Remove those folders below `parent` that belonged to killed processes of this user. Only the first call in a
-    process has an effect.
+    """Remove those folders below `parent` that killed processes of this user left: no process locks these folders.
+    Only the first call in a process has an effect.
     """
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:

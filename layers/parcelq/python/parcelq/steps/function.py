@@ -131,7 +131,7 @@ class StepFunction(Generic[Given, More, Made]):
                 with contextlib.closing(Part(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
-                    os._exit(0)  # a fork that the function did not end must not answer
+                    os._exit(0)  # a fork that the function did not end must not answer too
                 at, named = out.end, bad.end
                 _end(work)
 

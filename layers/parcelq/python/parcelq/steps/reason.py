@@ -13,8 +13,8 @@ CUT: Final = " … "
 
 
 def reason_first(text: str) -> str:
-    """Move the exception from the end of a Python traceback to the begin. The text then starts with `ValueError: bad
-    SMILES`, followed by the frames.
+    """Move the exception from the end of a Python traceback to the beginning. The text then starts, for example, with
+    `ValueError: bad SMILES`, followed by the frames.
 
     A text without a traceback stays unchanged. Lines that were printed before the traceback are moved after the
     traceback.

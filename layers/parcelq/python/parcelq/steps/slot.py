@@ -21,7 +21,7 @@ from parcelq.steps.ran import or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
-"""Inputs with more bytes than this are deleted from disk before the next inputs are written."""
+"""Inputs with more bytes than this are deleted from disk as soon as their runs have ended, not by the next inputs."""
 
 
 class Came(NamedTuple):
@@ -154,9 +154,8 @@ class WarmSlot(Slot):
         self.usable = ended[-1].kind == "done" and ended[-1].sound
         if ended[-1].kind == "done" and not ended[-1].sound:
             _log.warning("step %r left processes running or closed its stderr, so its process restarts", self.step.name)
-        if (
-            ended[-1].kind == "gone" and len(ended) > 1
-        ):  # the process died before the last of these runs, so another process takes this run
+        # The process died before the last of these runs, so another process takes this run.
+        if ended[-1].kind == "gone" and len(ended) > 1:
             ended = ended[:-1]
         try:
             return self._taken_over(ended)
@@ -168,8 +167,8 @@ class WarmSlot(Slot):
             raise StepError(self.step.name, reason, exit_code=0) from None
 
     def _write(self, given: Sequence[Given]) -> list[tuple[int, int]]:
-        """Write the inputs of runs into the file `input`, and return the begin and end of each input. Raises OSError if
-        this fails.
+        """Write the inputs of runs into the file `input`, and return where each input begins and ends. Raises OSError
+        if this fails.
         """
         file, places = self._input, []
         file.seek(0)
@@ -189,7 +188,7 @@ class WarmSlot(Slot):
         outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]
         named = [part_of_file(self._rejects, *end.rejects) for end in good]
         with ExitStack() as large:
-            if len(held) < len(good):  # the last output is too large for memory
+            if len(held) < len(good):  # together, the outputs are too large for memory
                 target = large.enter_context(self._folders.one()) / "output"
                 outputs.append(copied(self._output, *good[-1].output, target))
             stacks = [ExitStack() for _ in held] + [large.pop_all()]

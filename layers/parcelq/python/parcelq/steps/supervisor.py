@@ -2,11 +2,11 @@
 started.
 
 The supervisor is a subreaper: if the parent of one of its descendants ends, the supervisor becomes the parent. So the
-supervisor is an ancestor of every process that a run leaves behind, whatever the session and name of the process. The
-supervisor does one run at a time, so all of these processes belong to this run.
+supervisor is an ancestor of every process that a run leaves behind, whatever session, name or environment the process
+chooses. The supervisor does one run at a time, so all of these processes belong to this run.
 
-The supervisor runs as `python -I -S`, and imports only modules that are built in or quick to import. So the supervisor
-does not delay the start of a step. Requests and replies are values that `marshal` encodes. A request lists several
+The supervisor runs as `python -I -S`, and imports only modules that are built in or quick to import, because its start
+is part of the step's start. Requests and replies are values that `marshal` encodes. A request lists several
 runs, which are done in order. The reply contains the reports of the runs that began. `parcelq.steps.containment` sends
 the requests.
 """
@@ -203,8 +203,8 @@ class Supervisor:
     def watch_over(self, until: float, output: str, limit: int) -> str:
         """Read what a step prints until its run ends.
 
-        Returns `done`; `ended` if a warm process ended; `time` if the run took too long; or `large` if there is too
-        much output.
+        Returns `done`; `ended` or `deaf` if a warm process did not continue (see `Ended`); `time` if the run took too
+        long; or `large` if there is too much output.
         """
         poll = select.poll()
         streams = {one.fd: one for one in self.streams if not one.closed}
@@ -236,7 +236,7 @@ class Supervisor:
                     return "ended" if self.keeps else "done"
 
     def heard(self) -> str:
-        """Read the answer of a warm process. Return `done`, or how the process ended."""
+        """Read the answer of a warm process. Return `done`; if the answer is not valid, return `ended` or `deaf`."""
         try:
             word, *ends = os.read(self.keeps, _FREE_BYTES).split()
             first, second = map(int, ends)

@@ -28,9 +28,9 @@ def upload_files(
     """Publish the records of files as parcels, one file after another. The use of memory does not grow with the size of
     a file.
 
-    A file is decompressed if its name or content says that the file is compressed. If a file cannot be uploaded, the
-    other files are uploaded. The last message of such a file is not published, so that the file never counts as
-    completely uploaded.
+    A file is decompressed if its name or content says that the file is compressed. If a file does not match its format
+    or is damaged, the other files are uploaded nevertheless; other errors end the upload. The last message of a file
+    that could not be read to its end is not published, so that the file never counts as completely uploaded.
 
     Args:
         paths: files, pipes and terminals. All paths are checked first, so that a wrong name does not end an upload

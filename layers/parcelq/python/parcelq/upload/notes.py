@@ -52,7 +52,7 @@ class Note(NamedTuple):
         entries: how many entries were published.
         total: how many bytes the whole source has; None if the upload did not note the size.
         topic: the name of the topic on which the entries were published; empty if the upload did not note the topic.
-        output: the name of the topic for the results; empty if the topic `topic` belongs to no stack; None if unknown.
+        output: the name of the topic for the results; empty if `topic` is not a topic of the stack; None if unknown.
         parts: for each part of the upload, in order, how many bytes and entries the part has.
         warnings: warnings about the compression of the source.
         format: the record format of the source; empty if the upload did not note the format.

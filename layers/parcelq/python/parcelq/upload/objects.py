@@ -264,7 +264,7 @@ class ObjectUploader:
 
 
 def _skip(stream: Readable, size: int, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-    """Skip the part of a stream that was already uploaded; return whether there was enough time."""
+    """Skip the first `size` bytes of a stream; return whether there was enough time."""
     before = FirstBytes(stream, size)
     while before.read(BLOCK_BYTES):
         if not may_go_on():

@@ -22,7 +22,7 @@ from parcelq.upload.sources import Rest
 MAX_OBJECT_BYTES: Final = 2**53
 """More bytes than any object has: the largest whole number that is exact in JSON."""
 MAX_HEADER: Final = 2048
-"""How many characters the attribute `Header` and other texts of a task may have, at most."""
+"""How many characters the attribute `Header` and other texts of a task, except the source, may have, at most."""
 _PUBLISHER: Final = "publisher"
 _KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whole number", bool: "true or false"}
 
