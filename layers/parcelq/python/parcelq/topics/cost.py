@@ -133,7 +133,7 @@ class Meter:
                 self._since = None
 
     def add(self, cost: Cost) -> None:
-        """Add the cost of work that another process did."""
+        """Add a cost to the next result of `take`, such as the cost that an unpublished output would have carried."""
         if cost != NOTHING:
             with self._lock:
                 self._spent += cost
