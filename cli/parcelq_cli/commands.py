@@ -66,7 +66,7 @@ _COMMANDS: Final = (
     _Command("workflows", ".workflows:app"),
     _Command("doctor", ".doctor:doctor", "--stack parcelq", "Find out why jobs make no progress."),
     _Command("scale", ".doctor:scale", "step 50 --stack parcelq", "Set how many functions run at once."),
-    _Command("wait", ".remote:wait", "28b1c5e0886b --stack parcelq", "Upload files to a stack and wait for results."),
+    _Command("wait", ".remote:wait", "28b1c5e0886b --stack parcelq", "Wait for files on a stack and download results."),
 )
 _EMULATE: Final = _Command(
     "emulate", "parcelq_emulator.command:emulate", f"{_STEP} --output results", "Run the deployed functions here."

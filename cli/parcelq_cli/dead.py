@@ -143,8 +143,8 @@ class _Place:
     def is_right(self, body: bytes | None) -> bool:
         """Return whether the source is unchanged since the message was made, as far as this can be checked.
 
-        S3 checks objects itself. For a file, the message's bytes are compared with the file's, or only the file's size
-        is checked if the message is the output of a step. A pipe cannot be read again.
+        S3 checks objects itself. For a file, the size is checked, and the file's bytes are compared with the message's
+        unless the message is the output of a step. A pipe cannot be read again.
         """
         if self.source.bucket:
             return True

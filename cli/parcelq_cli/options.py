@@ -124,7 +124,7 @@ Bucket = Annotated[
 
 
 def attributes_of(texts: Sequence[str] | None) -> dict[str, str]:
-    """Read `NAME=VALUE` texts; raises WrongUsageError if a text has another form, or if a name occurs twice."""
+    """Read `NAME=VALUE` texts. Raises WrongUsageError if a text has another form, is not UTF-8, or repeats a name."""
     attributes: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")

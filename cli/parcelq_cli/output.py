@@ -85,7 +85,7 @@ class Output:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
 
         Bytes are data, such as the body of a message. Bytes are written unchanged to a file or a pipe, but escaped on a
-        terminal. Raises ParcelqError if stdout is closed or full.
+        terminal. Raises ParcelqError if stdout is closed or cannot be written.
         """
         if self.json:
             line = escaped_json(json_format.dumps(document, ensure_ascii=False))
@@ -129,7 +129,7 @@ class Output:
 
     @contextmanager
     def progress(self, doing: str) -> Iterator[StatusLine]:
-        """Yield a function that shows progress: as a live bar on a terminal, otherwise as a line every few seconds."""
+        """Yield a function that shows progress: as a live bar on a terminal, otherwise as at most a line a second."""
         if self.quiet:
             yield lambda _text, _share=None: None
         elif self.stderr.is_terminal:

@@ -76,8 +76,9 @@ def run(
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
-    A folder means all files in the folder and its subfolders, except files whose names begin with a dot. The names of
-    results include the folders. A pattern in quotes, such as 'data/**/*.smi', means all files that match it.
+    A folder means all files in the folder and its subfolders, except files and folders whose names begin with a dot.
+    The names of results include the folders. A pattern in quotes, such as 'data/**/*.smi', means all files that match
+    it.
 
     If you repeat the command of a run that was stopped, the run continues where it stopped. Exits with 0 only if every
     record is in a result; failed records are listed with their reasons in DIR/NAME.dead.jsonl, and parcelq redrive runs

@@ -172,5 +172,5 @@ def dead_place(dead: dict[str, Any], file: str) -> str:
 
 
 def first_line(reason: str) -> str:
-    """Return the line that names the error in the reason of a dead entry, which may be a traceback."""
+    """Return the first line of the reason of a dead entry, which names the error. A traceback may follow it."""
     return next(iter(reason.splitlines()), "")

@@ -129,7 +129,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
 
     def run_wsgi(self) -> None:
         """Answer one request."""
-        self.wfile.flush()  # http.server may already have sent "100 Continue"
+        self.wfile.flush()  # "100 Continue" may be in the buffer, and the client waits for it
         environ: WSGIEnvironment = self.make_environ()
         if environ.get("HTTP_UPGRADE") == frames.PROTOCOL:
             self._change_over(environ)

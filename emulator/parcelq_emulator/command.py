@@ -108,7 +108,7 @@ def emulate(
     check_distinct(str(file) for file in files)
     check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
     for number in (signal.SIGTERM, signal.SIGHUP):  # these signals end the command as cleanly as Ctrl-C does
-        if signal.getsignal(number) != signal.SIG_IGN:  # for example under nohup
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, for example, ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     with scratch_folder() as scratch:
         inputs = {file.name: _regular(file, scratch / f"input-{number}") for number, file in enumerate(files)}

@@ -23,7 +23,8 @@ class ForkedProcess:
     Attributes:
         stdin: a pipe to the process.
         stdout: a pipe from the process.
-        returncode: the process's exit code, as in `subprocess.Popen`; None while the process runs.
+        returncode: the process's exit code, as in `subprocess.Popen`; None until `ended` has
+            returned True.
     """
 
     def __init__(self, forks: Forks, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:

@@ -59,7 +59,7 @@ def events_of(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def event_bytes(record: dict[str, Any]) -> int:
-    """Return the size of an item of an event at most, in bytes."""
+    """Return how many bytes an item of an event has at most."""
     return len(dumps(record["body"])) + _ENVELOPE_BYTES
 
 

@@ -240,7 +240,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         try:
             yield pipeline
         except BaseException:
-            pump.stop(lambda: end_processes_below(scratch))  # closing does not wait for running invocations
+            pump.stop(lambda: end_processes_below(scratch))  # running invocations are killed, not waited for
             raise
 
 

@@ -170,7 +170,7 @@ class Pump:
         self._release(mapped, records)
 
     def _give_up(self, mapped: EventsOfBucket, record: dict[str, Any], error: InvocationError) -> None:
-        """Send a failed event to the dead-letter topic, with the attributes that Lambda adds."""
+        """Move a failed event to the dead-letter topic, with the attributes that Lambda adds."""
         if mapped.dead_letters_url:
             texts = {"RequestID": str(uuid.uuid4()), GIVEN_UP: _printable(error.text) or error.kind}
             attributes: Any = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}

@@ -36,7 +36,7 @@ COMMON = (
     "parcelq.process.processor",
     "parcelq.upload.objects",
 )
-"""The modules that all functions import."""
+"""The modules that functions import. They are imported once, before processes are forked."""
 
 CHAOS = "PARCELQ_LOCAL_CHAOS"
 """An environment variable with a seed for random deaths of functions."""
@@ -45,7 +45,7 @@ DEATHS = 0.05
 FIRST_MOMENTS = 8
 """The assumed number of possible moments of death in the first invocation of a process."""
 CHAOS_FILE = "chaos.json"
-"""The file in an instance's temporary folder that stores the number of possible moments of death."""
+"""The file in an instance's temporary folder with the counts of its starts, invocations and deaths."""
 
 
 class Context:

@@ -149,7 +149,8 @@ def _get(bucket: Any, key: str, environ: WSGIEnvironment) -> Reply | None:
         return None
     headers = {**present.response_dict, **present.metadata, "accept-ranges": "bytes"}
     wants_checksum = not asked and environ.get("HTTP_X_AMZ_CHECKSUM_MODE") == "ENABLED"
-    if wants_checksum and present.checksum_algorithm and not present.checksum_type:  # or it is of an upload in parts
+    # Only the checksum of a multipart upload has a type.
+    if wants_checksum and present.checksum_algorithm and not present.checksum_type:
         headers[f"x-amz-checksum-{present.checksum_algorithm.lower()}"] = present.checksum_value
     if is_head:
         return None if asked else ("200 OK", list(headers.items()), ())

@@ -35,7 +35,8 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     """A standard queue that delivers messages in the order of arrival, unless a message is delivered again.
 
     If messages have a `MessageGroupId`, this order holds within each group, and the groups take turns. Every message
-    has a number, and is in exactly one index: visible (by number), or delayed or in flight (by the time of that end).
+    has a number, and is in exactly one of three indexes: visible (in the order of delivery), delayed, or in flight
+    (both by the time when the message becomes visible).
     """
 
     max_in_flight = MAX_IN_FLIGHT

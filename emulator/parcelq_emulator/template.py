@@ -60,7 +60,7 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _with_included(node: Any, folder: Path) -> Any:
-    """Replace the names of local files by the files' content, or by the places where `sam package` puts the files."""
+    """Replace each `AWS::Include` by the content of its local file, which `sam package` would put into a bucket."""
     from samtranslator.yaml_helper import yaml_parse
 
     match node:

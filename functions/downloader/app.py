@@ -264,7 +264,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
 
     if name == app().config.output_topic and destination == RESULTS:
         states = look_at_all(app().looker, may_go_on)
-    else:  # if another topic was drained, its jobs do not belong to the stack
+    else:  # jobs of another topic or with another destination do not belong to the stack
         finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
     for state in states:

@@ -61,7 +61,7 @@ def store() -> BucketStore:
 
 @cache
 def route() -> Route:
-    """Return the input topic and the output topic of the built-in step."""
+    """Return the topics of the built-in step: for its messages, its output, its dead letters and its tombstones."""
     source, output = topic(config().input_topic), topic(config().output_topic)
     dead_letters = source.dead_letter_topic()
     if dead_letters is None:

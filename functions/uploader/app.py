@@ -214,13 +214,13 @@ def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded
 
 
 def refuse(error: SourceError, source: str) -> None:
-    """Log that an object can never be uploaded, and store the reason beside the segments of the object's job."""
+    """Log and count that an object can never be uploaded. The reason was already stored beside the job's segments."""
     logger.error("not uploaded: %s", error, source=source)
     metrics.add_metric("SourcesRefused", MetricUnit.Count, 1)
 
 
 def check_inbox(source: Source, config: Config) -> None:
-    """Raise InvalidValueError if a source is not an object of the stack's inbox. Anybody may have sent the task."""
+    """Raise InvalidValueError if a source is not an object of the stack's inbox. Anybody may have sent the event."""
     # guard[False]: only objects of the stack's inbox are uploaded, for any event
     if source.bucket != config.bucket or not source.key.startswith(INBOX):
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")

@@ -26,8 +26,8 @@ class Which:
 
     Attributes:
         kind: selects only entries for whose reason `kind_of` returns this text, after escaping; empty for all reasons.
-        span: selects only entries in a range of the source's bytes, from the first number to before the second; None
-            for all entries.
+        span: selects only the dead entries that cover exactly these bytes of the source, from the first number to
+            before the second; None for all entries. If given, `kind` is ignored.
     """
 
     kind: str = ""

@@ -34,7 +34,9 @@ _TRACED: Final = 0.05
 https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html
 """
 IDLE_REQUESTS: Final = RECEIVERS + 5
-"""How many requests to SQS a scheduled start of the downloader makes if the topics are empty."""
+"""How many requests to SQS a scheduled start of the downloader makes if the topics are empty: one for each
+receiver, and the requests that look up topics.
+"""
 IDLE_LISTINGS: Final = 3
 """How many listings such a start makes: of segments without lineage, of all segments, and of job records."""
 _IDLE_SECONDS: Final = 1.0 + COLD_SECONDS

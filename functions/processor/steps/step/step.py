@@ -1,8 +1,8 @@
 """The step that a fresh stack runs: it describes each molecule of a SMILES file.
 
-Input: one molecule a line, `SMILES name`. Output: a line of JSON for each molecule, with its heavy atoms, rings and
-    charge. This step needs only Python, so that a first deployment works without changes. Replace this step by your own
-    step.
+Input: one molecule a line, `SMILES name`. Output: a line of JSON for each molecule, with the counts of its heavy atoms
+and rings, and with its charge. This step needs only Python, so that a first deployment works without changes. Replace
+this step by your own step.
 """
 
 from __future__ import annotations

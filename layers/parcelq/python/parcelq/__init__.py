@@ -13,7 +13,7 @@ A job runs on this machine without AWS, or on a deployed stack:
     parcelq.run("score.py", "molecules.smi").wait()
     parcelq.run("score.py", "molecules.smi", stack="parcelq").wait()
 
-Each subpackage imports only those below it in this list:
+A subpackage imports only subpackages of lower layers; pyproject.toml lists the layers:
 
     aws         clients, translated errors, requests in flight
     store       stores of objects: a bucket or a folder

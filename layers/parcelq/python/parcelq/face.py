@@ -182,7 +182,7 @@ class Worker:
     Attributes:
         input: the topic with the messages. Messages that fail for good go to the dead-letter topic of this topic.
         output: the topic for the step's output.
-        step: the path of a program, or the name of a program on the PATH.
+        step: the path of a file or a folder, or the name of a program on the PATH.
         settings: the path of the step's settings file; empty if the step has no settings.
         workflow_id: the value that the step gets as `--workflow-id`.
         batch_size: how many entries each run of the step should get.

@@ -78,8 +78,8 @@ def dead_letter(topic: str) -> str:
 
 
 def looks_beside(topic: str) -> str:
-    """Return the name of the topic of looks (checks of jobs) in the stack of `topic`; empty if `topic` belongs to no
-    stack.
+    """Return the name of the topic of looks (checks of jobs) in the stack to which `topic` may belong, judged by its
+    name; empty if no stack's topic can have this name.
     """
     prefix, dash, _ = topic.partition("-")
     return f"{prefix}-looks" if dash else ""

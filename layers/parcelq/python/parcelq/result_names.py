@@ -7,7 +7,8 @@ No result's name depends on another source, so the following rules must give dif
 - A name that ends in `.result` or in one of `ENDINGS` gets `.result` added. `ENDINGS` has the endings that Parcelq adds
   and the endings of compressed files, because a result is not compressed. So the result of `x.gz` is `x.gz.result`, and
   never equals the result of `x`.
-- The folders of `FOLDERS` belong to Parcelq. If a source's folder has such a name, the result is in `<name>.result/`.
+- The folders of `FOLDERS` belong to Parcelq. If a source's name begins with such a folder, the result is in
+  `<folder>.result/`.
 - If a part of a path is too long or not UTF-8, the part keeps its beginning and gets `~<digest>.result` added. A whole
   path that is too long is shortened in the same way.
 

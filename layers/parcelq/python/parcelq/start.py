@@ -48,8 +48,8 @@ def run(
     the results.
 
     Args:
-        step: the path of a program, the name of a program on the PATH, or a function decorated with `@step`; several
-            steps run one after another.
+        step: the path of a file or a folder, the name of a program on the PATH, or a function decorated with `@step`;
+            several steps run one after another.
         files: the paths of files, folders and pipes, and patterns such as `data/*.smi`; for a stack, the paths of files
             and addresses of objects such as `s3://bucket/key`.
         output: the path of the folder of results.

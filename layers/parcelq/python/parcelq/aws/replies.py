@@ -74,7 +74,7 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
 
 
 def check_replies(client: Any) -> None:
-    """Make an SQS client refuse replies that have status 200 but are not from SQS: HTML or an empty body.
+    """Make an SQS client refuse replies that have a good status but are not from SQS: HTML or an empty body.
 
     botocore treats an unreadable reply as an empty reply. An empty reply to ListQueues or ReceiveMessage means that
     there are no queues or messages.

@@ -49,9 +49,9 @@ Put = Callable[[FoundFile], LocalFile]
 def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
     """Find the inputs that a user names.
 
-    A folder means all files in the folder and in its subfolders, sorted by name, except files whose names begin with a
-    dot and files in the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an existing
-    path means all files that match the pattern.
+    A folder means all files in the folder and in its subfolders, sorted by name, except files and folders whose names
+    begin with a dot, and the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an
+    existing path means all files that match the pattern.
 
     Args:
         given: the paths of files, folders and pipes, patterns, and `-` for the standard input.

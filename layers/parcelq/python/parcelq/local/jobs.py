@@ -35,8 +35,7 @@ class LocalJob:
         marks: the begins and ends of messages whose dead entries are entries of a step's output, not of the source.
         total: how many bytes the source has; None if unknown.
         done: how many bytes of the source are already done.
-        all_failed: whether entries are dead and no run has succeeded.
-        stored: whether outputs of the job were already stored when this run began.
+        stored: the keys of the job's objects that were already stored when this run began; empty if there were none.
         is_noted: whether the number of the source's records has been stored.
         report: the report of the job if its result is complete and only cleaning up is left; else None.
         uploaded: whether the whole source was published.

@@ -39,7 +39,7 @@ _WORKER_BYTES: Final = 4 * MIB
 keep Python busy while the first steps start.
 """
 _TOGETHER: Final = 16
-"""How many messages a fast step gets with one request. Each message is a run of its own."""
+"""The most messages that a fast step gets with one request. Each message is a run of its own."""
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0

@@ -32,7 +32,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
     """Publish the missing ranges of a job's source. All other ranges are read too, but only to count their records.
 
     Raises:
-        Stopped: if the pipeline was stopped. Only some of the missing records are published in this case.
+        PipelineStopped: if the pipeline was stopped. Only some of the missing records are published in this case.
         SourceError: if the source does not match its format, or its compression is damaged.
         ParcelqError: if a file cannot be read or has changed; the last message is not published in this case.
         PublishError: if some messages were refused.

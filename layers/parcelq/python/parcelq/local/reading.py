@@ -52,7 +52,7 @@ class Reading:
         end: how many bytes of the source were read so far.
         entries: how many entries were read so far.
         lines: how many line ends were read so far.
-        parts: the numbers of bytes and entries of each counted part.
+        parts: the numbers of bytes and entries of each part of the source, whether the part is missing or done.
     """
 
     source: LocalSource

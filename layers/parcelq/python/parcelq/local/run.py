@@ -57,8 +57,8 @@ def run_files(
 ) -> list[FileResult]:
     """Run steps over files, and write a result for each file or one result for all files.
 
-    Outputs are stored beside the results as soon as they exist. So the same call continues where an earlier call was
-    stopped for any reason.
+    Outputs are stored beside the results at short intervals during the run. So the same call continues where an earlier
+    call was stopped for any reason.
 
     Args:
         given: the paths of files, folders, patterns and pipes; see `find_inputs`.

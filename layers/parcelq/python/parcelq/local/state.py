@@ -1,5 +1,5 @@
-"""The state folder `.parcelq` beside results. The folder stores job records and the ids of running commands, and is
-deleted when empty.
+"""The state folder `.parcelq` beside results. The folder stores job records and the ids of running commands. It
+is deleted when no job and no command needs it.
 
     lock            a lock that a command holds briefly, while it reads the whole folder or claims jobs
     commands/<id>   one file for each command that runs jobs now; the command locks its file until it ends

@@ -35,7 +35,7 @@ class LedgerTopic(ForwardingTopic):
         return LedgerTopic(self._memory.bounded(), self._ledger, self._sources)
 
     def close(self) -> None:
-        """End all waiting for messages or space, and refuse further messages."""
+        """End all waiting for messages or space, and never wait again."""
         self._memory.close()
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:

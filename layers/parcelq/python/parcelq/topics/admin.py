@@ -72,7 +72,7 @@ class Topics:
 
     def counts(self, topic: str) -> Counts:
         """Return three approximate numbers of messages: those that can be pulled now, locked messages, and delayed
-        messages.
+        messages. See `count`.
         """
         url = self.url(topic)
         names: list[QueueAttributeNameType] = [

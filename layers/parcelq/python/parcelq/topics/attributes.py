@@ -67,7 +67,7 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 
 
 class TypedValue(str):
-    """An attribute's value with a type that Parcelq does not use, such as `Number.float` or `Binary`.
+    """An attribute's value with another type than Parcelq gives this attribute, such as `Number.float` or `Binary`.
 
     This object is text like any other value; for a binary value, the text is base64. If a message with the value is
     published again, the value keeps its type and its bytes.

@@ -1,10 +1,11 @@
 """The cost of work on AWS: each invocation of a function measures its cost, and sends the cost with its output
 messages.
 
-A message's attribute `Cost` is the cost of all work that an instance of a function did since its previous message. So
-only the work after an instance's last message is missing. A segment adds up the costs of its messages. The attribute is
-a list of whole numbers in JSON, in the order of the members of `Cost`. The last member is a list of pairs without
-brackets: the number of a class of durations, then a count of runs.
+A message's attribute `Cost` is the cost in the attributes of the messages from which it was made, plus the cost of all
+work that an instance of a function did since its previous message. So only the work after an instance's last message is
+missing. A segment adds up the costs of its messages. The attribute is a list of whole numbers in JSON, in the order of
+the members of `Cost`. The last member is a list of pairs without brackets: the number of a class of durations, then a
+count of runs.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Meter:
                 self._since = None
 
     def add(self, cost: Cost) -> None:
-        """Add the cost of work that another process did."""
+        """Add a cost to the next result of `take`, such as the cost that an unpublished output would have carried."""
         if cost != NOTHING:
             with self._lock:
                 self._spent += cost

@@ -121,7 +121,7 @@ class Queue:
                 self._wait(self._filled, min(_LONGEST_WAIT, min(until, next_timer) - now))
 
     def remove(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return the messages whose receipts are no longer valid."""
+        """Delete messages, and return the messages that were not deleted because they have been delivered again."""
         failed: list[Pulled] = []
         with self._lock:
             for pulled in messages:

@@ -120,8 +120,8 @@ class Pulled(NamedTuple):
     Attributes:
         message_id: the id that SQS gave the message, which is the same in every delivery.
         receipt_handle: the receipt that acknowledges this delivery.
-        receive_count: how often the message was pulled, including this time. If the message was published again,
-            earlier pulls are included.
+        receive_count: how often the message was pulled, including this time. If a message is published again, the count
+            begins anew.
         content: the encoded message, or the `Message` itself if the message never left this process.
         sent: when the message was published, in seconds since the epoch; 0 if unknown.
     """

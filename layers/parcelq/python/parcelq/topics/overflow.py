@@ -78,7 +78,7 @@ class Overflow(NamedTuple):
         pointer is returned unchanged.
 
         Raises:
-            AwsError: if S3 did not answer; a retry may help.
+            AwsError: if S3 did not answer or had a fault; a retry may help.
         """
         try:
             bucket, key = self._allowed_target(wire)

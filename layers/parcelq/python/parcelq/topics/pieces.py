@@ -71,7 +71,7 @@ def pieces_of(message: Message) -> Iterator[Piece]:
 
 
 def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int) -> Iterator[Message]:
-    """Pack pieces into as few messages as possible, in their order.
+    """Pack pieces of one source into as few messages as possible, in their order.
 
     Args:
         attributes: the attributes of every message, such as `Source`.
