@@ -56,7 +56,8 @@ def as_list(overrides: str | Sequence[str]) -> Sequence[str]:
 
 
 def fit(build: Path, limit: int = LIMIT) -> None:
-    """Delete the bytecode of a function and of the library if the function and the library are too large with bytecode.
+    """Delete the bytecode of a function if the function and the library are together too large for Lambda. If they are
+    still too large, delete the bytecode of the library too.
 
     Raises:
         ParcelqError: if a function and the library are too large without bytecode; the error names the largest parts.
