@@ -39,6 +39,7 @@ class LocalJob:
         is_noted: whether the number of the source's records has been stored.
         report: the report of the job if its result is complete and only cleaning up is left; else None.
         uploaded: whether the whole source was published.
+        all_failed: whether entries are dead and no run has succeeded.
         problem: why the job cannot continue; empty if the job can continue.
         is_hopeless: whether running the job again cannot solve the problem.
         healings: how often the job's missing records were published again.
@@ -137,7 +138,7 @@ def take_up(
             if job.record.id in present and not options.fresh:
                 look_at(job, kept, redrive=redrive, chosen=chosen)
                 if job.all_failed and not redrive and job.record.versions[-1:] != (options.version,):
-                    jobs[number] = LocalJob(job.source, job.record)  # nothing of an earlier version is worth keeping
+                    jobs[number] = LocalJob(job.source, job.record)  # no run of the earlier version has succeeded
                 else:
                     _check_version(job, options)
         for other in others:
