@@ -28,7 +28,7 @@ from parcelq.steps.grants import Grants
 from parcelq.store.store import Store
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Publisher, Topic
 
 _log = logging.getLogger(__name__)
 _MOST_CHAINS: Final = 2
@@ -52,7 +52,7 @@ class Stage(NamedTuple):
     name: str
     names: Sequence[str]
     topic: Callable[[str], Topic]
-    dead_letters: Topic
+    dead_letters: Publisher
     output: Topic
     rules: Rules
     store: Store
