@@ -122,7 +122,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
     elif one.problem and path.exists():
-        out.note(f"{path} is still the result of an earlier run")
+        out.note(f"{path} is the result of another run")
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
         out.note(

@@ -93,7 +93,7 @@ def test_a_file_without_a_new_result_is_named_if_it_still_has_an_old_one(world: 
     world.write("rows.csv", 'id\n1\n"2\n', 0o644)
     done = world.run(source, "--step", "cat")
     assert (done.returncode, "rows.csv: no result: " in done.stdout) == (1, True)
-    assert "results/rows.csv is still the result of an earlier run\n" in done.stderr
+    assert "results/rows.csv is the result of another run\n" in done.stderr
 
 
 def test_a_step_that_rejects_every_record_of_a_short_file_for_one_reason_looks_broken(world: World) -> None:
