@@ -87,6 +87,18 @@ def test_a_failed_run_says_which_results_are_still_those_of_an_earlier_run(world
     assert (done.returncode, "earlier run" in done.stderr) == (0, False)
 
 
+def test_a_broken_step_does_not_replace_the_results_of_short_files(world: World) -> None:
+    sources = [world.write(f"{name}.txt", f"{name}\n{name}\n", 0o644) for name in "abc"]
+    assert world.run(*sources, "--step", "cat").returncode == 0
+    broken = world.write("step.py", "import no_such_module\n")
+    for some in (sources[:1], sources):
+        done = world.run(*some, "--step", broken, "--fresh")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "so it is broken: ModuleNotFoundError" in done.stderr
+        assert [world.read(f"{name}.txt") for name in "abc"] == ["a\na\n", "b\nb\n", "c\nc\n"]
+        assert not list(world.results.glob("*.dead.jsonl"))
+
+
 def test_a_file_without_a_new_result_is_named_if_it_still_has_an_old_one(world: World) -> None:
     source = world.write("rows.csv", "id\n1\n2\n", 0o644)
     assert world.run(source, "--step", "cat").returncode == 0

@@ -143,6 +143,10 @@ def _run(
         waiting = list(jobs)
         while waiting and not pipeline.stopped:
             quiet = [job for job in waiting if job.uploaded and not pipeline.ledger.count(job.record.source)]
+            if pipeline.may_be_broken and (pipeline.ledger.total() or not all(job.uploaded for job in waiting)):
+                quiet = []  # the results of a broken step must not replace earlier results
+            if pipeline.stopped:
+                break
             results |= {job.record.id: result for job, result in _finished(quiet, kept, finishers) if result}
             waiting = [job for job in waiting if job.record.id not in results]
             if again := [job for job in quiet if job.record.id not in results]:
