@@ -113,6 +113,14 @@ class TestEach:
         [
             ("3", "TypeError: a function of one entry must return a str, None or an iterable of str, not 3"),
             ("b'x'", "TypeError: a function of one entry must return a str, None or an iterable of str, not b'x'"),
+            (
+                "{'a': entry}",
+                (
+                    "TypeError: a function of one entry must return a str, None or an iterable of str, "
+                    "not {'a': 'bad'}; json.dumps makes a str of a dict"
+                ),
+            ),
+            ("{'a'}", "TypeError: a function of one entry must return a str, None or an iterable of str, not {'a'}"),
             ("[1]", "TypeError: an entry must be a str, but 1 is a int"),
             ("'a\\nb'", r"ValueError: an entry is one line without its line end, but 'a\nb' has one"),
         ],
