@@ -38,6 +38,8 @@ def read_workflow(folder: Path) -> Workflow:
             text = file.read(MAX_BYTES + 1).decode("utf-8")
     except FileNotFoundError:
         raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"]) from None
+    except NotADirectoryError:
+        raise SettingsError(f"workflow {folder}", [f"it is a file; name the folder that has {WORKFLOW_FILE}"]) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(where, [f"it cannot be read: {reason}"]) from None
