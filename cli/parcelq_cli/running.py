@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.errors import ParcelqError
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.interrupts import interrupted
+from parcelq_cli.interrupts import interrupted_by
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output, amount
@@ -26,26 +26,17 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 5
 """How many dead entries are printed for each file; the list beside the result contains all dead entries."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the process ignores them, for example under `nohup`.
-    After an interruption, print how to continue.
-    """
-    before = {one: signal.getsignal(one) for one in _SIGNALS}
-    for one, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(one, interrupted)
-    try:
-        yield
-    except KeyboardInterrupt:
-        out.note(f"stopped; {goes_on}")
-        raise
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does. After an interruption, print how to continue."""
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        try:
+            yield
+        except KeyboardInterrupt:
+            out.note(f"stopped; {goes_on}")
+            raise
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:

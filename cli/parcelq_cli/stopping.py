@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any, Final
 
 from parcelq.process.apply import Outcome
-from parcelq.process.budget import Budget
 from parcelq.process.processor import Processor
-from parcelq.topics.message import Pulled
 
 from parcelq_cli.interrupts import is_interruptible, signal_later
 
@@ -78,17 +76,7 @@ class StoppableProcessor(Processor):
 
     stopper: Stopper = field(kw_only=True)
 
-    def handle(
-        self,
-        pulled: Iterable[Pulled],
-        time_left: Callable[[], float] = lambda: float("inf"),
-        *,
-        invocation: str = "",
-        acknowledges: bool = False,
-        budget: Budget | None = None,
-    ) -> Outcome:
+    def handle(self, *arguments: Any, **options: Any) -> Outcome:
         """Process messages; see `Processor.handle`."""
         self.stopper.begin_round()
-        return Processor.handle(
-            self, pulled, time_left, invocation=invocation, acknowledges=acknowledges, budget=budget
-        )
+        return super().handle(*arguments, **options)
