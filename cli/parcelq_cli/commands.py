@@ -74,11 +74,7 @@ _EMULATE: Final = _Command(
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """Build the command line with all commands, or with only the command that `words` names.
-
-    Args:
-        words: the words that the user wrote after `parcelq`.
-    """
+    """Build the command line: only the command that the user's first word names, or all commands."""
     made = typer.Typer(
         cls=PlainGroup,
         no_args_is_help=True,

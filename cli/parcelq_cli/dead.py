@@ -1,8 +1,4 @@
-"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and send dead letters back.
-
-`parcelq dead` takes the id of a job or the name of a topic. `--topic` is needed if the name of a topic has the form of
-a job's id.
-"""
+"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and send dead letters back."""
 
 from __future__ import annotations
 
@@ -157,9 +153,7 @@ class _Place:
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """Return the decoded body of a message, even if the body is in S3. If the body cannot be read, return None and the
-    reason.
-    """
+    """Return the decoded body of a message, which may be in S3; or None and the reason if it cannot be read."""
     try:
         return overflow.load(message).message().body, ""
     except ParcelqError as error:
@@ -226,9 +220,7 @@ def _file(source: Source) -> BinaryIO:
 
 
 def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return a dict from the first byte of each dead letter to its line number. Unreadable and changed sources are left
-    out.
-    """
+    """Return the line number of each dead letter, except for unreadable and changed sources."""
     from parcelq.records import LINES, places
 
     starts: dict[Source, list[int]] = {}

@@ -26,9 +26,7 @@ Show = Callable[["Progress"], None]
 
 
 def text_of(progress: Progress) -> str:
-    """Return the progress line: percent (100 only if all is done), speed, time left, dead entries and the newest
-    reason.
-    """
+    """Return the progress line: percent (100 only if all is done), speed, time left, dead entries, newest reason."""
     parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "entry")]
     if progress.entries_per_second:
         parts.append(f"{progress.entries_per_second:,.0f}/s")

@@ -40,13 +40,8 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a progress line, and print the outcome of each file with `report_of`.
-
-    Args:
-        out: prints the output of the command.
-        folder: the path of the folder of results.
-        goes_on: a text that says how to continue after an interruption.
-        work: a function that runs the files; its argument is a function that shows the progress.
+    """Call `work`, which runs files and shows their progress, and print the outcome of each file. `goes_on` says how to
+    continue after an interruption.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -65,9 +60,7 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
 
 @contextmanager
 def _without_single_failures(out: Output) -> Iterator[None]:
-    """Drop the log messages about failed runs, because the progress line shows the number of dead entries, and the list
-    of dead entries names them.
-    """
+    """Drop the log messages about failed runs: the progress line counts dead entries, and a list names them."""
     logger = logging.getLogger("parcelq.process.decide")
     before = logger.level
     logger.setLevel(before if out.verbose else logging.ERROR)

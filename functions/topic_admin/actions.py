@@ -41,9 +41,7 @@ class App(NamedTuple):
     store: Store
 
     def name(self, topic: str) -> str:
-        """Return the name of a topic from its name or URL. Raises InvalidValueError if the name lacks the stack's
-        prefix.
-        """
+        """Return the name of a topic from its name or URL. Raises InvalidValueError without the stack's prefix."""
         return topic_within(self.config.prefix, topic)
 
     def url(self, topic: str) -> str:
@@ -58,9 +56,7 @@ class App(NamedTuple):
         return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))
 
     def others(self, topic: str) -> str:
-        """Return the name of a topic that is not the stack's. Raises InvalidValueError for a topic that CloudFormation
-        manages.
-        """
+        """Return the name of a topic. Raises InvalidValueError for a topic that CloudFormation manages."""
         name = self.name(topic)
         if name in self.config.own_topics:
             raise InvalidValueError("topic", topic, "none of the stack's own, which only deleting the stack deletes")
@@ -76,12 +72,7 @@ class Action(NamedTuple):
 
 
 def answer(app: App, request: object) -> dict[str, Any]:
-    """Carry out a request, and return the answer.
-
-    Raises:
-        BadRequest: if the request is wrong; the error message names all mistakes.
-        ParcelqError: if the action failed.
-    """
+    """Carry out a request. Raises BadRequest that names all mistakes, or ParcelqError if the action failed."""
     if not isinstance(request, dict):
         raise BadRequest(f"request is {shown(request)}, but must be a JSON object")
     name = request.get("action")

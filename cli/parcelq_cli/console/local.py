@@ -1,6 +1,4 @@
-"""Shows jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the
-console started.
-"""
+"""Shows the jobs of one machine in the console, with those completed since the console started."""
 
 from __future__ import annotations
 

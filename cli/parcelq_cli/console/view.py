@@ -63,9 +63,7 @@ class Jobs(Protocol):
         """Return the report's page beside the complete result of a job; empty if somebody deleted the page."""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not complete, and the report's figures; None if the job has no outputs
-        yet.
-        """
+        """Return the report of an incomplete job, and the report's figures; None if the job has no outputs yet."""
 
     def redrive(self, job: str, only: Selected) -> None:
         """Run a job's dead entries again."""
@@ -81,11 +79,7 @@ class Jobs(Protocol):
 
 
 def act(jobs: Jobs, job: str, action: str, only: Selected = None) -> str:
-    """Begin an action on a job, and return a sentence that confirms it.
-
-    Raises:
-        ParcelqError: if the action is not possible; the error message says why.
-    """
+    """Begin an action on a job, and return a sentence that confirms it. Raises ParcelqError if it is not possible."""
     view = jobs.view(job)
     if action not in view.actions:
         raise JobError(job, f"it is {view.state}, so this action is not possible now")

@@ -42,16 +42,7 @@ _HEADERS: Final = {
 
 
 class Console:
-    """The web application that shows jobs.
-
-    Args:
-        jobs: the jobs that the console shows.
-        place: a text that says where the jobs are.
-        port: the port of the server; 0 for any free port.
-
-    Raises:
-        OSError: if the port is taken.
-    """
+    """The web application that shows jobs on a port (0: any free port). Raises OSError if the port is taken."""
 
     def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
         self._jobs = jobs

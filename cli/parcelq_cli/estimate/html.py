@@ -1,6 +1,4 @@
-"""The web page of `parcelq estimate --html`. Its charts show cost and duration over the parcel size, as a line for each
-memory size.
-"""
+"""The web page of `parcelq estimate --html`: cost and duration over the parcel size, one line for each memory size."""
 
 from __future__ import annotations
 

@@ -43,9 +43,7 @@ class Line:
 
     @classmethod
     def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """Return the linear function through two measurements, adjusted so that its values never fall and are never
-        negative.
-        """
+        """Return the linear function through two measurements; its values never fall and are never negative."""
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The parameters of the template that estimates vary: memory in MB, the timeout in seconds, UploadConcurrency as
-    `uploads`, and CollectConcurrency as `collects`. Without a batch size, the batch size is the parcel size.
+    """The template's parameters that estimates vary. `uploads` is UploadConcurrency, and `collects` is
+    CollectConcurrency. Memory is in MB. Without a batch size, the batch size is the parcel size.
     """
 
     parcel_size: int = 1000
