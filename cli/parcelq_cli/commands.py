@@ -21,11 +21,8 @@ _EMULATOR: Final = ("moto", "samtranslator")
 class _Command:
     """A command, whose module is imported only when the command runs or is listed.
 
-    Attributes:
-        name: the command's name.
-        place: the module and the function of the command, or the module and the `Typer` object of a group of commands.
-        example: an example for the command's help.
-        short: the command's description in the list of commands; empty to use the first line of the command's help.
+    `place` names the module and its function, or its `Typer` object for a group of commands. `example` is for the
+    command's help. `short` is for the list of commands; if empty, the list shows the first line of the help.
     """
 
     name: str

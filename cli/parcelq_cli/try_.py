@@ -98,27 +98,19 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _document(trial: Trial) -> dict[str, Any]:
-    document = {
-        "record": trial.record,
-        "line": trial.line,
-        "input": _decoded(trial.entry),
-        "output": None if trial.reason else _decoded(trial.output),
-        "seconds": round(trial.seconds, 6),
-        "memory_bytes": trial.memory_bytes or None,
-    }
+    about = {"record": trial.record, "line": trial.line, "input": _decoded(trial.entry), **_outcome(trial)}
     if trial.reason:
-        document["reason"] = trial.reason
-    document["steps"] = [
-        {
-            "step": one.step,
-            "output": None if one.reason else _decoded(one.output),
-            "seconds": round(one.seconds, 6),
-            "memory_bytes": one.memory_bytes or None,
-            "printed": one.printed,
-        }
-        for one in trial.steps
-    ]
-    return document
+        about["reason"] = trial.reason
+    steps = [{"step": one.step, **_outcome(one), "printed": one.printed} for one in trial.steps]
+    return {**about, "steps": steps}
+
+
+def _outcome(one: Trial | StepTrial) -> dict[str, Any]:
+    return {
+        "output": None if one.reason else _decoded(one.output),
+        "seconds": round(one.seconds, 6),
+        "memory_bytes": one.memory_bytes or None,
+    }
 
 
 class _Table:
