@@ -106,7 +106,8 @@ class Estimate:
         self.fits = self.run <= self.setup.timeout - reserved(self.setup.timeout)
         full = min(self.together, self.runs)
         self.invocation = self.invocation_of(full)
-        self.again = runs, over, _ = self._failures()
+        self.again = self._failures()
+        runs, over, _ = self.again
         busy = self.runs / full * self.invocation + self.splitting * _moving(2 * known.size / self.uploaded)
         if runs:
             busy += runs * (self._run_seconds(over / runs) + _moving(0))
