@@ -21,9 +21,9 @@ from parcelq.errors import ConflictError, NotFoundError
 from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import LATE_SECONDS, Look, LookVerdict, verdict
-from parcelq.jobs.record import JobRecord, State, read_job, write_job
+from parcelq.jobs.record import JobRecord, State, new_record, read_job, write_job
 from parcelq.lineage.source import Source
-from parcelq.topics.cost import Cost as Spent
+from parcelq.topics.cost import Cost
 from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import Note, notes_of, notes_of_whole
 from parcelq.upload.ranges import part_tasks
@@ -55,8 +55,6 @@ class Looker(NamedTuple):
     """Checks the jobs of a stack; each check is a look.
 
     Attributes:
-        jobs: the stack's jobs.
-        finisher: the object that writes results.
         topics: the topics on which messages of jobs wait.
         ranges: the topic of the uploader's tasks, used to publish missing records again.
         bucket: the stack's bucket.
@@ -74,7 +72,7 @@ class Looker(NamedTuple):
     input_topic: str
     tell: Tell = lambda _kind, _detail: None
     quiet_seconds: float = QUIET_SECONDS
-    spent: Callable[[], Spent] = Spent
+    spent: Callable[[], Cost] = Cost
 
     def take(self, look: Look) -> Taken:
         """Check a job because a message asks for this check, and publish the message for the next check.
@@ -90,7 +88,7 @@ class Looker(NamedTuple):
             return Taken()
         record, etag = found
         try:
-            match self._verdict(record, look, now) if known else LookVerdict.TAKE:
+            match verdict(record, look.number, now) if known else LookVerdict.TAKE:
                 case LookVerdict.DROP:
                     self._tidy(record)
                     return Taken()
@@ -126,13 +124,6 @@ class Looker(NamedTuple):
         except ConflictError:
             return None
 
-    @staticmethod
-    def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
-        """Return what to do with a received look. If the look has no number and the job has ended, wake the job."""
-        if look.number or record.is_looked_at:
-            return verdict(record, look.number, now)
-        return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
-
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
         """Create the missing record of a job; return None if the job's source cannot be determined."""
         source, workflow = look.source, look.workflow
@@ -141,7 +132,9 @@ class Looker(NamedTuple):
             if job is None:
                 return None
             source, workflow = job.source, job.workflow
-        return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
+        if not source:
+            return None
+        return self.jobs.recorded(new_record(source, workflow, self.jobs.now(), uploading=bool(look.source)))
 
     def _look(self, record: JobRecord, etag: str) -> SourceState:
         """Check a job, do the work that the findings require, and write the job's record. See `take`."""
@@ -156,8 +149,8 @@ class Looker(NamedTuple):
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
                 etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
-            new = replace(new, cost=record.cost.with_more(self.spent(), record.cost.bytes))
-            state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost.whole)
+            new = replace(new, cost=record.cost + self.spent())
+            state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost)
             if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
             else:
@@ -166,8 +159,8 @@ class Looker(NamedTuple):
             self._heal(new)
         elif following is Next.STOP:
             self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
-        size = (new.total or 0) + state.report["bytes_written"] if state.report else new.cost.bytes
-        new = replace(new, cost=new.cost.with_more(self.spent(), size))
+        size = (new.total or 0) + state.report["bytes_written"] if state.report else new.bytes
+        new = replace(new, cost=new.cost + self.spent(), bytes=size)
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new, state.report))
         # guard[pass]: the record names the next look before that is published
@@ -189,7 +182,7 @@ class Looker(NamedTuple):
         seen = self.finisher.see(keys, whole=whole) if segments_among(keys) else None
         notes = self._notes(record, seen, now)
         empty = self._are_empty(record) if self._wants_counts(record, keys, now) else None
-        new, following = after(record, found_of(record, seen, notes, now, empty=empty), self.quiet_seconds)
+        new, following = after(found_of(record, seen, notes, now, empty=empty), self.quiet_seconds)
         # guard[False]: a large job is read completely before its missing records are published again
         if following is Next.HEAL and seen and seen.collected is None:
             return self._found(record, keys, now, whole=True)

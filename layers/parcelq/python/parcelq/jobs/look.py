@@ -77,8 +77,8 @@ class LookVerdict(Enum):
 
 def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     """Return what to do with a received look that has this number, given the job's record."""
-    if not record.is_looked_at:
-        return LookVerdict.DROP
+    if not record.is_looked_at:  # a look without a number continues an ended job, because more messages arrived
+        return LookVerdict.DROP if number or record.is_whole or record.halted else LookVerdict.TAKE
     if number >= record.look:
         return LookVerdict.TAKE
     if number and number < record.look - 1:

@@ -9,16 +9,16 @@ segments are deleted together.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from parcelq.errors import NotFoundError, ParcelqError
-from parcelq.jobs.limits import Limits
+from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.lineage.source import job_id
 from parcelq.names import JOBS
 from parcelq.store.store import Store
-from parcelq.topics.cost import Cost as Spent
+from parcelq.topics.cost import NOTHING, Cost
 
 SCHEMA: Final = 1
 """The version of the schema of job records. Job records of later versions are refused."""
@@ -47,31 +47,6 @@ class State(StrEnum):
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
-class Cost(NamedTuple):
-    """What the looks (checks of a job) have cost so far, without draining. The report has the total cost of the job.
-
-    Attributes:
-        bytes: how many bytes the source and its result have together.
-        spent: the numbers that `parcelq.topics.cost.Cost.numbers` returns.
-    """
-
-    invocations: int = 0
-    seconds: float = 0.0
-    requests: int = 0
-    bytes: int = 0
-    spent: tuple[Any, ...] = ()
-
-    @property
-    def whole(self) -> Spent:
-        """The cost as an amount of resources that were used."""
-        return Spent.parse(list(self.spent))
-
-    def with_more(self, spent: Spent, size: int) -> Cost:
-        """Return the cost with additional used resources. The job's source and result have `size` bytes in total."""
-        whole = self.whole + spent
-        return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
-
-
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """The record of a job. Times are seconds since the epoch; a time is 0 if the event has not happened yet.
@@ -81,12 +56,9 @@ class JobRecord:
         workflow: the workflow's name; empty for the built-in step.
         versions: versions of the workflow with which the job began or was redriven.
         topic: name of the topic on which the source's records are published; empty if unknown.
-        state: the state of the job.
         look: number of the look (check of the job) that is already published or will be published next.
         due: when the look `look` is due.
-        started: when the job began.
         changed: when this job record was written.
-        ended: when the job ended.
         moved: when a check of the job last found progress.
         segments: how many segments the job had at its last check.
         still: how many checks in a row found that the job made no progress and all topics of the stack were empty.
@@ -106,8 +78,6 @@ class JobRecord:
         rate: how many bytes of the source were recently done per second.
         time_left: in how many seconds the source will be done at this rate; None if unknown.
         result: key of the result; empty while the result does not exist.
-        problem: why the job was stopped; empty if the job was not stopped.
-        limits: the limits that stop the job.
         halted: whether the job's messages must not run, because the job was cancelled or stopped.
         reported: whether the report of a stopped or halted job is written.
         resumed: when the job last continued after its end.
@@ -116,7 +86,8 @@ class JobRecord:
         map: the states of parts of the source, one letter per part; all parts have equal size. See
             `collect.source_map`.
         healings: how many times missing records of the source were published again.
-        cost: what the looks at the job have cost so far.
+        cost: what the looks at the job have cost so far, without draining; the report has the total cost of the job.
+        bytes: how many bytes the source and its result have together; 0 while there is no result.
     """
 
     id: str
@@ -149,7 +120,7 @@ class JobRecord:
     time_left: float | None = None
     result: str = ""
     problem: str = ""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = NO_LIMITS
     halted: bool = False
     reported: bool = False
     resumed: float = 0.0
@@ -157,7 +128,8 @@ class JobRecord:
     reason: str = ""
     map: str = ""
     healings: int = 0
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost = NOTHING
+    bytes: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -198,14 +170,18 @@ class JobRecord:
 
     def document(self) -> dict[str, Any]:
         """The job's record as JSON values."""
-        return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
+        used = self.cost
+        cost = {"invocations": used.invocations, "seconds": used.ms / 1000, "requests": used.requests}
+        members = {name: getattr(self, name) for name in _FIELDS}
+        members |= {"limits": self.limits._asdict(), "cost": {**cost, "spent": used.numbers()}}
+        return {"schema": SCHEMA, **members}
 
 
-def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
+def new_record(source: str, workflow: str, now: float, *, uploading: bool = True) -> JobRecord:
     """Return the record of a job that begins now and was not checked yet."""
     state = State.UPLOADING if uploading else State.RUNNING
     job = job_id(source, workflow)
-    return JobRecord(job, source, workflow, topic=topic, state=state, due=now, started=now, changed=now, moved=now)
+    return JobRecord(job, source, workflow, state=state, due=now, started=now, changed=now, moved=now)
 
 
 def key_of(job: str) -> str:
@@ -241,7 +217,7 @@ def parse_record(data: bytes, key: str) -> JobRecord:
                 "state": State(known["state"]),
                 "versions": tuple(known["versions"]),
                 "holes": tuple((start, end) for start, end in known["holes"]),
-                "cost": Cost(**known["cost"]),
+                "cost": Cost.parse(known["cost"].get("spent")),
                 "limits": Limits(**known.get("limits", {})),
             }
         )
