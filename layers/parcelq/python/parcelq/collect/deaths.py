@@ -13,6 +13,7 @@ from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import read_notes
 from parcelq.limits import MIB
+from parcelq.store.store import joined
 from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
@@ -105,17 +106,8 @@ def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None)
 
 
 def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
-    """Yield blocks of bytes of the file that lists the dead entries."""
-    held: list[bytes] = []
-    size = 0
-    for one in dead:
-        held.append(one.to_json())
-        size += len(held[-1])
-        if size >= _PART_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
+    """Return the bytes of the file that lists the dead entries, in blocks."""
+    return joined((one.to_json() for one in dead), _PART_BYTES)
 
 
 def main_line(reason: str) -> str:

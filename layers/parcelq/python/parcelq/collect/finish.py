@@ -97,7 +97,7 @@ class Finisher:
             if may_go_on():
                 yield from self._look(keys)
             else:
-                yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
+                yield SourceState(keys[0], looked_at=False)
 
     def unfinished(self) -> list[list[str]]:
         """For each job that has new segments, return the list of all keys in the job's folder. See `finish_all`."""
@@ -234,7 +234,7 @@ class Finisher:
             _log.info("segments of %s were deleted: another process has just finished the job", keys[0])
         except ParcelqError as error:
             _log.error("%s", error, extra={"source": source})
-            yield SourceState(source, 0, None, 0, 0, problem=str(error))
+            yield SourceState(source, problem=str(error))
 
     def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
         """Write messages without lineage to files of their own, and write no message twice.
@@ -250,7 +250,7 @@ class Finisher:
                 size = sum(extent.size for extent in extents)
                 reader = SegmentReader(collected.store, collected.segments)
                 self.out.write(key, parts_of(reader, extents, self.out.part_bytes(size)), {}, None)
-                yield SourceState("", size, size, 0, 0, key)
+                yield SourceState("", size, size, result=key)
 
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None

@@ -144,7 +144,7 @@ class Looker(NamedTuple):
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
             return self._wait(record, etag, began)
         seen, notes, new, following = self._found(record, keys, began)
-        state = seen.state if seen else SourceState(record.source, 0, new.total, 0, 1)
+        state = seen.state if seen else SourceState(record.source, total=new.total, holes=1)
         if following is Next.FINISH and seen is not None:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing

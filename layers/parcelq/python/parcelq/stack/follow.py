@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -183,7 +183,7 @@ def follow(
     Args:
         folder: the folder for results.
         on_progress: called once a second with the progress of all files.
-        cancelled: a `threading.Event`; when the event is set, the jobs are cancelled.
+        cancelled: when this event is set, the jobs are cancelled.
 
     Returns:
         The outcome of the job of each file, in the order of the files.
@@ -217,24 +217,19 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     local, store = result_names(put.file), followed.jobs.store
     record = followed.records.get(put)
     if record is None:
-        return FileResult(put.file, "", local, SourceState("", 0, None, 0, 0), problem=followed.problems[put])
+        return FileResult(put.file, "", local, SourceState(""), problem=followed.problems[put])
     remote = Source.parse(record.source).names(store.bucket)
     report = _report(store, remote.report, record)
     state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
-    if record.state is not State.FINISHED or not record.result or report is None:
+    has_result = record.state is State.FINISHED and record.result
+    for one, name in zip(remote.all, local.all, strict=True) if report else ():
+        if has_result or one != remote.result:
+            _fetch(store, one, folder / name, needed=one == remote.result)
+    if not (has_result and report):
         later = "the result of a later put of the same file, or of another job, has replaced its result"
-        problem = record.why_no_result or later
-        if report is not None:
-            for one, name in zip(remote.all, local.all, strict=True):
-                if one != remote.result:
-                    _fetch(store, one, folder / name, needed=False)
-        return FileResult(put.file, record.id, local, state, record.healings, problem)
-    for one, name in zip(remote.all, local.all, strict=True):
-        _fetch(store, one, folder / name, needed=one == remote.result)
+        return FileResult(put.file, record.id, local, state, record.healings, record.why_no_result or later)
     dead = record.dead or int(not report["complete"] and not report["doubts"])
-    state = SourceState(
-        record.source, record.covered, record.total, dead, record.hole_count, record.result, report=report
-    )
+    state = replace(state, dead=dead, result=record.result, report=report)
     return FileResult(put.file, record.id, local, state, record.healings)
 
 
