@@ -77,7 +77,6 @@ class SegmentReader:
     """Reads byte ranges ("extents") of segments. If extents are read in order, bytes are fetched about once.
 
     Args:
-        keys: keys of the segments; a segment's number is its index in `keys`.
         used: how many different segments are read; None if all segments of `keys` are read.
         most: how many bytes one request reads at most. `read_all` reads about as many bytes in parallel.
         ahead: maps a segment's number to bytes of the segment that were already read, as a pair of an offset and the

@@ -21,9 +21,8 @@ class Bill(NamedTuple):
     """The cost of a job, separately for each kind of Lambda function.
 
     Attributes:
-        uploader: the costs of the uploader, from the notes of the source's uploads.
-        processors: the costs of the processors, from all collected messages, including duplicates.
-        downloader: the costs of draining and of the looks at the job, up to the look that wrote the report.
+        processors: includes the costs of duplicate messages.
+        downloader: includes the cost of the looks at the job, up to the look that wrote the report.
     """
 
     uploader: Cost = NOTHING

@@ -46,10 +46,8 @@ class Choice:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A range of bytes, and the messages that cover the range.
-
-    Attributes:
-        since: a number by which candidates are sorted: when the last of the candidate's messages was collected.
+    """A range of bytes, and the messages that cover the range. `since` tells when the last of the messages was
+    collected.
     """
 
     start: int

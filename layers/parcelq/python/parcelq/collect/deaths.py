@@ -36,8 +36,6 @@ class Dead(NamedTuple):
         end: offset in the source just after the last byte of that message.
         of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
         record: number of the first of these entries in the source, from 1; None if unknown.
-        line: number of the first entry's first line, from 1; None if unknown.
-        entry: the bytes of the entries; empty if the entries were too large to keep.
         file: the file that contains the entries, if the source consists of several files and the file is known; else
             empty. If a file is named, `record` and `line` count in that file.
     """
@@ -70,10 +68,8 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries of a job in the order of the source, each with its reason.
-
-    Args:
-        notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
+    """Yield the dead entries of a job in the order of the source, each with its reason. The notes of the source's
+    uploads convert numbers within a range to numbers in the source.
     """
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]

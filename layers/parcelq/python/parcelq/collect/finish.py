@@ -42,7 +42,6 @@ class Finisher:
     """Writes results of the jobs of a topic.
 
     Attributes:
-        topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
@@ -51,7 +50,6 @@ class Finisher:
         names: a function that returns the names of a source's result; None if the usual names are used.
         versions: versions of the steps for the report, in addition to the versions that the messages name.
         recipe: the steps, settings and other options of a run on one machine, for the report.
-        large: the object that lets several invocations write large results; None if this process writes every result.
     """
 
     store: Store
@@ -87,11 +85,8 @@ class Finisher:
         """Check every job with new segments, and write the results of finished jobs.
 
         A job that fails is logged and yielded with its problem, and the other jobs continue. Jobs with the fewest
-        segments are checked first, so that a long job delays few other jobs.
-
-        Args:
-            may_go_on: called before each job. If the call returns False, the remaining jobs are yielded without a
-                check.
+        segments are checked first, so that a long job delays few other jobs. After `may_go_on` returned False, the
+        remaining jobs are yielded without a check.
         """
         for keys in self.unfinished():
             if may_go_on():
@@ -135,16 +130,12 @@ class Finisher:
     def finish(
         self, seen: Seen, *, healings: int = 0, notes: Sequence[Note] | None = None, looks: Cost = NOTHING
     ) -> SourceState:
-        """Write the result of a job and its report, if every entry is processed or dead.
+        """Write the result of a job and its report, if every entry is processed or dead. Return the progress of the
+        source.
 
-        Args:
-            healings: how often missing records were published again; for the report.
-            notes: the notes of the source's uploads; None if the caller has not read the notes.
-            looks: the cost of looks at the job so far; for the report.
-
-        Returns:
-            The progress of the source. If the source has no result and is not superseded, another process wrote
-            meanwhile or parts of a large result are missing, and the next look continues.
+        If the source has no result and is not superseded, another process wrote meanwhile or parts of a large result
+        are missing, and the next look continues. `looks` is the cost of looks at the job so far, for the report. If
+        `notes` is None, the notes of the source's uploads are read.
         """
         collected, resolution = seen.collected, seen.resolution
         if collected is None:

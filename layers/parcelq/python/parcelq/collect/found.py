@@ -21,7 +21,6 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
     Args:
         seen: what the job's segments contain; None if the job has no segments.
         notes: the notes of the source's uploads; empty if the notes are not needed.
-        now: the time, in seconds since the epoch.
         empty: whether the topics that the job uses are empty; None if the messages were not counted.
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)

@@ -35,13 +35,11 @@ class Index:
     """The index of a segment or of an index run.
 
     Attributes:
-        versions: the values of the attribute `Workflow`.
         first: when the first message was pulled, ISO 8601.
         total: how many bytes the source has; None if no message says this.
         count: how many rows the index has.
         steps: for how many steps a row can contain a slice of the step's output.
         segments: keys of the segments to which the rows refer by number. A segment's index has only the segment's key.
-        processing: the costs that the messages carry.
         draining: the cost of collecting these messages.
     """
 

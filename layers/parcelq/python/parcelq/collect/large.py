@@ -36,11 +36,7 @@ PARTS_IN_FLIGHT: Final = 4
 
 
 class LargeResults(NamedTuple):
-    """Lets invocations write large results.
-
-    Attributes:
-        now: a function that returns the time in seconds since the epoch.
-    """
+    """Lets invocations write large results."""
 
     store: Store
     results: Multipart
@@ -55,11 +51,8 @@ class LargeResults(NamedTuple):
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
         """Complete a result if all parts exist. Otherwise store the plan, and publish tasks to write the missing parts.
 
-        Args:
-            keys: the keys in the job's folder.
-
-        Returns:
-            Whether the result is complete. If False, parts are missing, or the next call begins the result anew.
+        Return whether the result is complete. If not, parts are missing, or the next call begins the result anew.
+        `keys` are the keys in the job's folder.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload
@@ -73,10 +66,8 @@ class LargeResults(NamedTuple):
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a result are missing and the job has no new segments. If parts are late, ask again.
-
-        Args:
-            keys: the keys in the job's folder.
+        """Return whether parts of a result are missing and the job, whose folder has these keys, has no new segments.
+        If parts are late, ask again.
         """
         plans = plans_among(keys, key)
         plan = read_plan(self.store, plans[0]) if len(plans) == 1 else None
@@ -88,13 +79,8 @@ class LargeResults(NamedTuple):
             return False
 
     def write_parts(self, task: PartTask, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Write the missing parts of a task.
-
-        Args:
-            may_go_on: called before each part; if False is returned, no more parts are written.
-
-        Returns:
-            Whether the task is done; also True if the task's plan was deleted.
+        """Write the missing parts of a task as long as `may_go_on` returns True. Return whether the task is done, which
+        is also so if the task's plan was deleted.
         """
         plan = read_plan(self.store, task.plan)
         if plan is None or task.last > plan.count:

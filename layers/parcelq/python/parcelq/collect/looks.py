@@ -44,7 +44,6 @@ class Taken(NamedTuple):
     Attributes:
         again: after how many seconds the look's message should be delivered again; None if the message can be
             acknowledged.
-        state: the progress of the job's source; None if no look was taken.
     """
 
     again: float | None = None
@@ -59,7 +58,6 @@ class Looker(NamedTuple):
         ranges: the topic of the uploader's tasks, used to publish missing records again.
         bucket: the stack's bucket.
         input_topic: name of the topic for the records of a source, if the job's record does not name a topic.
-        tell: a function that sends an event that a job ended, given the event's kind and content.
         quiet_seconds: after how many seconds without a message missing records are published again.
         spent: a function that returns the resources that were used since the function's last call.
     """

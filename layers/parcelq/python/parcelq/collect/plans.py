@@ -45,10 +45,8 @@ class PartTask(NamedTuple):
 
     @classmethod
     def parse(cls, message: str) -> PartTask | None:
-        """Parse a task from the text of a message; None if the message is of another kind, such as a look.
-
-        Raises:
-            MessageError: the message is an invalid task.
+        """Parse a task from the text of a message; None if the message is of another kind, such as a look. Raises
+        MessageError if the message is an invalid task.
         """
         try:
             document = json.loads(message)

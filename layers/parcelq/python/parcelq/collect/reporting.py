@@ -37,7 +37,6 @@ class Reporter:
     """Writes reports.
 
     Attributes:
-        out: the store of results.
         versions: versions of the steps, in addition to the versions that the messages name.
         recipe: the steps, settings and other options of a run on one machine.
     """
@@ -69,18 +68,13 @@ class Reporter:
         created: int | None = None,
     ) -> Mapping[str, Any] | None:
         """Write the list of dead entries, the page and the report beside a result. If another result has replaced this
-        result, write nothing, because the writer of the other result also writes these files.
-
-        See `report_of` about the arguments.
+        result, write nothing and return None, because the writer of the other result also writes these files.
 
         Args:
             resolution: the resolution of the collected messages; the result must have the state of this resolution.
             key: key of the result.
             created: how many bytes the result has, if it was just created; else None. A result that was just created is
                 not read again, because a process that replaces the result writes its own report.
-
-        Returns:
-            The report; None if no report was written.
         """
         source = collected.job.source
         listed = key + DEAD if resolution.has_dead else ""

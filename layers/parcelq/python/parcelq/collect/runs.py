@@ -83,10 +83,8 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
 
 
 def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
-    """Replace the `runs.json` of a job that was read before, and return its new content.
-
-    Raises:
-        ConflictError, NotFoundError: another process wrote or deleted the file in the meantime.
+    """Replace the `runs.json` of a job that was read before, and return its new content. Raises ConflictError or
+    NotFoundError if another process wrote or deleted the file in the meantime.
     """
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
@@ -102,10 +100,8 @@ def name_of(segment: str) -> str:
 
 
 def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]:
-    """Open the current index runs of a job, and the segments that are in none of these runs.
-
-    Raises:
-        NotFoundError: an index run or segment was deleted.
+    """Open the current index runs of a job, and the segments that are in none of these runs. Raises NotFoundError if an
+    index run or segment was deleted.
     """
     runs = open_indexes(store, record.runs)
     # guard[return runs + open_indexes(store, segments_among(keys))]: a segment that is in an index run counts once
@@ -120,10 +116,8 @@ def _unmerged(runs: Sequence[Index], keys: Sequence[str]) -> list[str]:
 
 def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
     """Open the collected messages of a job, given the keys in the job's folder; None if no messages are collected.
-    Nothing is changed in the store.
-
-    Raises:
-        NotFoundError: another process has just finished the job, or merged its indexes.
+    Nothing is changed in the store. Raises NotFoundError if another process has just finished the job, or merged its
+    indexes.
     """
     if not segments_among(keys):
         return None
@@ -133,18 +127,15 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 def read_collected(
     store: Store, topic: str, job: str, read: Callable[[Collected | None], Read], keys: Sequence[str] = ()
 ) -> Read:
-    """Open the collected messages of a job, call `read` with them, and return the result of this call.
+    """Open the collected messages of a job, call `read` with them, and return the result of this call. Raises
+    StoreError if objects were deleted at each try.
 
     If another process merges indexes or finishes the job meanwhile, the job's keys are listed again and `read` is
     called again.
 
     Args:
-        job: the job's id.
         read: a function that is called with the collected messages, or with None if no messages are collected.
         keys: the keys in the job's folder, if they were listed before.
-
-    Raises:
-        StoreError: objects were deleted at each try.
     """
     gone = folder(topic, job)
     for _ in range(_TRIES):
@@ -156,14 +147,12 @@ def read_collected(
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
-    """Merge indexes of a job if the job has enough indexes, and return the content of `runs.json`.
+    """Merge indexes of a job if the job has enough indexes, and return the content of `runs.json`. Raises NotFoundError
+    if another process merged or deleted indexes that are read here.
 
     Args:
         keys: the keys in the job's folder.
         now: the time of day, which becomes part of the keys of new index runs.
-
-    Raises:
-        NotFoundError: another process merged or deleted indexes that are read here.
     """
     record = read_record(store, keys)
     if len(segments_among(keys)) < FEWEST:
@@ -198,10 +187,8 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
 
 
 def of_one_size(counts: Sequence[int]) -> list[int]:
-    """Return which index runs of similar size should be merged: the smallest of which there are enough.
-
-    Args:
-        counts: how many rows each index run has. The returned numbers are indexes in `counts`.
+    """Return which index runs are merged next: the smallest runs of similar size, if there are enough; else none. Index
+    runs are given by their numbers of rows, and returned by their places in this list.
     """
     by_size: dict[int, list[int]] = {}
     for number, count in enumerate(counts):

@@ -36,7 +36,6 @@ class Status(NamedTuple):
 
     Attributes:
         report: a report with the facts that are known so far.
-        resolution: which bytes of the source are done, dead and missing.
         topic: name of the topic on which the source was published; empty if the notes do not say.
         problem: why the source can never be uploaded; empty if no such reason is known.
     """
@@ -154,10 +153,8 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
 
 def object_of(status: Status) -> Source:
-    """Return the S3 object of a source, from which missing records can be published again.
-
-    Raises:
-        ParcelqError: the source is a local file of some machine.
+    """Return the S3 object of a source, from which missing records can be published again. Raises ParcelqError if the
+    source is a local file of some machine.
     """
     source = Source.parse(status.source)
     if not source.bucket:

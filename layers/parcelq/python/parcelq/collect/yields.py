@@ -30,13 +30,7 @@ got at least `_FEWEST_ENTRIES` times as many entries as they lost.
 
 @dataclass(slots=True)
 class Sized:
-    """Runs over inputs of similar size.
-
-    Attributes:
-        read: how many entries the runs got.
-        written: how many entries the runs wrote.
-        empty: how many runs wrote no entries.
-    """
+    """Runs over inputs of similar size: how many entries they got (`read`) and wrote. `empty` runs wrote nothing."""
 
     runs: int = 0
     read: int = 0
@@ -63,8 +57,6 @@ class Yields:
     Attributes:
         sizes: maps a number of binary digits to the counts of runs whose number of entries has that many digits.
             Halving a parcel removes one digit.
-        most_lost: the largest number of entries by which a run wrote less than it got; None if there was no run.
-        least_lost: the smallest number of entries by which a run wrote less than it got; None if there was no run.
     """
 
     sizes: dict[int, Sized] = field(default_factory=dict)
@@ -72,12 +64,7 @@ class Yields:
     least_lost: int | None = None
 
     def add(self, reads: Sequence[int], entries: Sequence[int]) -> None:
-        """Add messages of a result.
-
-        Args:
-            reads: for each message, from how many source entries it was made, as in rows.
-            entries: for each message, how many entries it has, with the flag for dead entries.
-        """
+        """Add messages of a result, given the fields `read` and `entries` of their rows."""
         # If `is_plain`, every message is the whole output of a run.
         is_plain = min(reads, default=1) > 0 and max(entries, default=0) < FLAG
         runs = zip(reads, entries, strict=True) if is_plain else _runs(reads, entries)

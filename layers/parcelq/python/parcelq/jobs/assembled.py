@@ -31,19 +31,15 @@ class Assembled(NamedTuple):
     files: Mapping[str, Path]
 
     def with_environments(self, progress: Progress) -> list[Step]:
-        """Install the dependencies of each step on this machine, and return the steps with these dependencies.
-
-        Raises:
-            SettingsError: the dependencies of a step cannot be installed.
+        """Install the dependencies of each step on this machine, and return the steps with these dependencies. Raises
+        SettingsError if the dependencies of a step cannot be installed.
         """
         every = zip(self.steps, self.workflow.steps, strict=True)
         return [with_environment(step, one.packages, progress) for step, one in every]
 
     def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
-        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages.
-
-        Raises:
-            SettingsError: a package does not exist for the target platform.
+        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages. Raises
+        SettingsError if a package does not exist for the target platform.
         """
         from parcelq.steps.packages import packages_for
 
@@ -95,7 +91,6 @@ def from_steps(
     program on the PATH, no file is included.
 
     Args:
-        paths: the steps, in order.
         settings: the path of each step's settings file; empty for a step without a settings file.
         name: the workflow's name; by default a name derived from the steps' names.
 

@@ -37,7 +37,6 @@ class Found(NamedTuple):
     Attributes:
         before: the job's record before the look.
         record: the same record with the figures that the look found, such as `covered` and `holes`.
-        now: the time, in seconds since the epoch.
         complete: whether every entry is processed or dead.
         empty: whether all topics of the stack were empty; None if the messages were not counted.
         problem: why the source can never be uploaded; empty if no such reason is known.

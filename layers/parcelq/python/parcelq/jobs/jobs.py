@@ -27,13 +27,11 @@ WAKING_SECONDS: Final = 1
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive.
+    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive. Raises PublishError
+    if a look was not published.
 
     Args:
         sources: the attributes `Source` and `Workflow` of messages, as pairs; pairs without a source are left out.
-
-    Raises:
-        PublishError: a look was not published.
     """
     jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
     waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
@@ -41,11 +39,7 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
 
 
 class Jobs(NamedTuple):
-    """The jobs of a stack. A method that publishes a look raises PublishError if the look was not published.
-
-    Attributes:
-        now: a function that returns the time in seconds since the epoch.
-    """
+    """The jobs of a stack. A method that publishes a look raises PublishError if the look was not published."""
 
     store: Store
     looks: Topic

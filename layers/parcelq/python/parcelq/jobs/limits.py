@@ -51,10 +51,8 @@ class Limits(NamedTuple):
 
     @classmethod
     def of_dead(cls, text: str) -> Limits:
-        """Read a number of dead entries such as `10`, or a share of all entries such as `1%`.
-
-        Raises:
-            InvalidValueError: the text is neither a number nor a share.
+        """Read a number of dead entries such as `10`, or a share of all entries such as `1%`. Raises InvalidValueError
+        if the text is neither a number nor a share.
         """
         found = _LIMIT.fullmatch(text)
         if not found or (found[2] and float(found[2]) > 100):

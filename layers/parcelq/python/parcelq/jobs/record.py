@@ -52,12 +52,10 @@ class JobRecord:
     """The record of a job. Times are seconds since the epoch; a time is 0 if the event has not happened yet.
 
     Attributes:
-        source: the attribute `Source` of the job's messages.
         workflow: the workflow's name; empty for the built-in step.
         versions: versions of the workflow with which the job began or was redriven.
         topic: name of the topic on which the source's records are published; empty if unknown.
-        look: number of the look (check of the job) that is already published or will be published next.
-        due: when the look `look` is due.
+        look: number of the look (check of the job) that is already published or will be published next, due at `due`.
         changed: when this job record was written.
         moved: when a check of the job last found progress.
         segments: how many segments the job had at its last check.
@@ -73,8 +71,7 @@ class JobRecord:
         dead: how many entries failed for good.
         dead_bytes: how many bytes of the source are in messages with dead entries.
         missing: how many bytes of the source are known to be neither covered nor dead.
-        holes: the first ranges of missing bytes.
-        hole_count: how many ranges of missing bytes there are.
+        holes: the first of all `hole_count` ranges of missing bytes.
         rate: how many bytes of the source were recently done per second.
         time_left: in how many seconds the source will be done at this rate; None if unknown.
         result: key of the result; empty while the result does not exist.
@@ -83,8 +80,7 @@ class JobRecord:
         resumed: when the job last continued after its end.
         entries: how many entries of the source are known to be processed successfully.
         reason: why one of the dead entries failed.
-        map: the states of parts of the source, one letter per part; all parts have equal size. See
-            `collect.source_map`.
+        map: the states of equal parts of the source, one letter per part; see `collect.source_map`.
         healings: how many times missing records of the source were published again.
         cost: what the looks at the job have cost so far, without draining; the report has the total cost of the job.
         bytes: how many bytes the source and its result have together; 0 while there is no result.
@@ -190,10 +186,8 @@ def key_of(job: str) -> str:
 
 
 def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
-    """Return a job's record and the record's etag; None if the job has no record.
-
-    Raises:
-        ParcelqError: the object is not a job's record, or a later version of Parcelq wrote it.
+    """Return a job's record and the record's etag; None if the job has no record. Raises ParcelqError if the object is
+    not a job's record, or a later version of Parcelq wrote it.
     """
     try:
         data, etag = store.read_with_etag(key_of(job))
@@ -226,13 +220,11 @@ def parse_record(data: bytes, key: str) -> JobRecord:
 
 
 def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
-    """Replace a job's record that was read before, and return the new record's etag.
+    """Replace a job's record that was read before, and return the new record's etag. Raises ConflictError if another
+    process wrote the job's record in the meantime.
 
     Args:
         etag: etag of the job's record to replace; None if the job has no record.
-
-    Raises:
-        ConflictError: another process wrote the job's record in the meantime.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
     # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the

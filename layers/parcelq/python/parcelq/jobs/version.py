@@ -94,24 +94,14 @@ class Version(NamedTuple):
 
 
 def packages_are_for(python: str, machine: str) -> str:
-    """Return a text for the platform of packages: the Python version, and the machine if it is not x86_64.
-
-    Args:
-        python: the Python version, such as `3.13`.
-        machine: the processor architecture, such as `aarch64`.
-    """
+    """Return a text for the platform of packages: a Python version such as `3.13`, and a machine other than x86_64."""
     return python if machine == "x86_64" else f"{python} {machine}"
 
 
 def version_of(
     name: str, workflow: Workflow, code: Bundle, packages: Sequence[tuple[Bundle, str] | None], python: str
 ) -> Version:
-    """Return a new version.
-
-    Args:
-        packages: the bundle and the lock of each step's packages; None for a step without packages.
-        python: the platform of the packages, as `packages_are_for` returns.
-    """
+    """Return a new version, given the bundle and the lock of each step's packages; None for a step without packages."""
     locks = (hashlib.sha256(one[1].encode()).hexdigest()[:16] if one else "" for one in packages)
     bundles = tuple(one[0] if one else None for one in packages)
     return Version(name, workflow, code, bundles, tuple(locks), python)

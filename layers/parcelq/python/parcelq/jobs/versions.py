@@ -46,10 +46,7 @@ class ListedWorkflow(NamedTuple):
 
 
 class Versions(NamedTuple):
-    """The workflows of a store.
-
-    Every method raises AwsError, StoreError or OSError if the store fails.
-    """
+    """The workflows of a store."""
 
     store: Store
 
@@ -58,10 +55,8 @@ class Versions(NamedTuple):
         return [one for one in version.bundles if not self._has(one)]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are already stored. New jobs use the version only after `make_current`.
-
-        Raises:
-            WorkflowError: a bundle of the version was deleted meanwhile.
+        """Store a version whose bundles are already stored. New jobs use the version only after `make_current`. Raises
+        WorkflowError if a bundle of the version was deleted meanwhile.
         """
         data = json.dumps(version.to_document(), indent=1, sort_keys=True).encode()
         self.store.put(_key(version.name, version.id), data)
@@ -69,10 +64,8 @@ class Versions(NamedTuple):
             raise WorkflowError(version.attribute, "its files were deleted while it was put; put it again")
 
     def make_current(self, version: Version) -> str:
-        """Make a version current for new jobs, and return the previous current version; empty if there was none.
-
-        Raises:
-            WorkflowError: another process changed the current version at the same time.
+        """Make a version current for new jobs, and return the previous current version; empty if there was none. Raises
+        WorkflowError if another process changed the current version at the same time.
         """
         key = f"{WORKFLOWS}{version.name}/{_CURRENT}"
         seen = self.store.stat(key)
@@ -98,10 +91,8 @@ class Versions(NamedTuple):
         return found
 
     def read(self, attribute: str) -> Version:
-        """Return the version that a value of the attribute `Workflow` names.
-
-        Raises:
-            WorkflowError: the version does not exist or is damaged.
+        """Return the version that a value of the attribute `Workflow` names. Raises WorkflowError if the version does
+        not exist or is damaged.
         """
         name, _, version = attribute.rpartition("@")
         try:
@@ -120,12 +111,10 @@ class Versions(NamedTuple):
 
     def of_job(self, source: str, folder: str) -> str:
         """Return the version that runs a source, as `<name>@<version>`. The first call for a source fixes the version.
+        Raises WorkflowError if there is no such workflow.
 
         Args:
             folder: the folder in the inbox: a workflow's name, or a name and a version.
-
-        Raises:
-            WorkflowError: there is no such workflow.
         """
         name, at, version = folder.partition("@")
         if at:
@@ -164,9 +153,7 @@ class Versions(NamedTuple):
 
     def delete(self, name: str) -> int:
         """Delete a workflow, its versions, and the bundles that no other workflow uses. Return the number of versions.
-
-        Raises:
-            WorkflowError: there is no such workflow.
+        Raises WorkflowError if there is no such workflow.
         """
         keys = list(self.store.keys(f"{WORKFLOWS}{check_workflow(name)}/"))
         if not keys:

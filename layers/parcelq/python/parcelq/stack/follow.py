@@ -36,13 +36,9 @@ OnProgress = Callable[[Progress], None]
 
 
 class Put(NamedTuple):
-    """A file in the inbox of a stack, with the id of the file's job if known.
-
-    Attributes:
-        name: the file's name below `inbox/`.
-        etag: the object's etag, without quotes.
-        modified: when the file was uploaded, in seconds since the epoch.
-        job: the id of the file's job; empty if not known yet.
+    """A file in the inbox of a stack. `name` is the name below `inbox/`, `etag` has no quotes, `modified` is the time
+    of the upload in seconds since the epoch, and `job` is the id of the file's job, or empty if the job is not known
+    yet.
     """
 
     name: str
@@ -181,7 +177,6 @@ def follow(
     """Wait until the jobs of all files have ended, and download the results.
 
     Args:
-        folder: the folder for results.
         on_progress: called once a second with the progress of all files.
         cancelled: when this event is set, the jobs are cancelled.
 

@@ -46,9 +46,7 @@ class StackJobs(NamedTuple):
         looks: a function that returns the topic of looks (messages that ask to check a job); called only to change a
             job.
         ranges: a function that returns the topic of the uploader's tasks; called only to change a job.
-        output_topic: name of the topic from which results are collected.
         input_topic: name of the topic for the records of a source, if the job does not name a topic.
-        now: a function that returns the time in seconds since the epoch.
     """
 
     store: BucketStore
@@ -79,13 +77,8 @@ class StackJobs(NamedTuple):
         return sorted((record for _, record in found.values() if record), key=lambda record: -record.started)
 
     def find(self, job: str) -> JobRecord:
-        """Return the record of a job.
-
-        Args:
-            job: the job's id, or the beginning of the id.
-
-        Raises:
-            JobError: no job or several jobs have such an id.
+        """Return the record of the job whose id begins with `job`. Raises JobError if no job or several jobs have such
+        an id.
         """
         keys = []
         if is_job_id(job):
@@ -112,9 +105,7 @@ class StackJobs(NamedTuple):
 
     def cancel(self, job: str) -> JobRecord:
         """Cancel a job, so that no more of its messages run. Collected results are kept, and the job can be resumed.
-
-        Raises:
-            JobError: the job does not exist, has ended, or its result is being written.
+        Raises JobError if the job does not exist, has ended, or its result is being written.
         """
 
         def cancelled(record: JobRecord) -> JobRecord:
@@ -131,13 +122,10 @@ class StackJobs(NamedTuple):
         return record
 
     def resume(self, job: str) -> int:
-        """Continue a stopped or cancelled job. If a user or a limit halted the job, the job continues without limits.
+        """Continue a stopped or cancelled job, and return how many ranges of the job's source are published again.
 
-        Returns:
-            How many ranges of the job's source are published again.
-
-        Raises:
-            JobError: the job is running or complete, or the job's source was deleted.
+        If a user or a limit halted the job, the job continues without limits. Raises JobError if the job is running or
+        complete, or the job's source was deleted.
         """
         record = self.find(job)
         if record.state is State.FINISHED:
@@ -151,22 +139,19 @@ class StackJobs(NamedTuple):
     def redrive(
         self, job: str, *, version: str = "", topic: str = "", only: Callable[[Dead], bool] | None = None
     ) -> int:
-        """Run the dead entries of a job again, and the missing parts of a stopped job.
+        """Run the dead entries of a job again, and the missing parts of a stopped job. Raises JobError if the job has
+        no such dead entries, its source is still being uploaded, or its source was deleted.
 
         The outputs of these entries are inserted at the places of the dead entries. If a message died in a later step,
         all entries of the message run again, from the first step on.
 
         Args:
-            job: the job's id, or the beginning of the id.
             version: the version of the job's workflow to run, `<name>@<version>`; by default the job's last version.
             topic: name of the topic of that version's first step; by default the job's topic.
             only: a function that returns whether a dead entry runs again; None if all dead entries run again.
 
         Returns:
             How many dead entries run again.
-
-        Raises:
-            JobError: the job has no such dead entries, its source is still being uploaded, or its source was deleted.
         """
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
@@ -212,9 +197,7 @@ class StackJobs(NamedTuple):
         self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
     ) -> int:
         """Continue a job, and publish ranges of its source again: write the record, publish a look, then publish tasks.
-
-        Returns:
-            How many ranges are published again.
+        Return how many ranges are published again.
         """
         size = self._size(record)
         missing = self._missing(record, size) if record.state is not State.FINISHED and record.state.is_ended else []
@@ -243,10 +226,8 @@ class StackJobs(NamedTuple):
         return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
-        """Return the size of a job's source object; None if the object is compressed.
-
-        Raises:
-            JobError: the source object cannot be read again.
+        """Return the size of a job's source object; None if the object is compressed. Raises JobError if the source
+        object cannot be read again.
         """
         source = Source.parse(record.source)
         if not record.topic:

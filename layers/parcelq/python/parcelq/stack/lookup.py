@@ -27,7 +27,6 @@ class Stack(NamedTuple):
     """A deployed stack of Parcelq.
 
     Attributes:
-        name: the stack's name in CloudFormation.
         prefix: the text with which the names of the stack's topics and Lambda functions begin.
         output_topic: name of the topic from which results are collected.
         python: the version of Python that runs steps.

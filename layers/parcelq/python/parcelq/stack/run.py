@@ -27,13 +27,9 @@ _S3: Final = "s3://"
 
 
 def check_files(files: Sequence[str], folder: Path) -> list[str]:
-    """Return the names that files will have in the inbox. No request is sent to AWS.
-
-    Args:
-        files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
-
-    Raises:
-        ParcelqError: a file cannot be read, or a result would have the name of another result or of a source.
+    """Return the names that files, given as paths or addresses `s3://bucket/key`, will have in the inbox. No request is
+    sent to AWS. Raises ParcelqError if a file cannot be read, or if two results, or a result and a source, would have
+    the same name.
     """
     local = [Path(file) for file in files if not file.startswith(_S3)]
     for path in local:
@@ -48,15 +44,8 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Upload a workflow and files to a stack. The stack then begins a job for each file.
-
-    Args:
-        files: paths of files, or addresses of S3 objects.
-        names: the names of the files in the inbox, as `check_files` returns.
-        note: called with sentences about slow operations.
-
-    Raises:
-        ParcelqError: the workflow cannot be uploaded, or an S3 object does not exist.
+    """Upload a workflow and files to a stack. The stack then begins a job for each file. Raises ParcelqError if the
+    workflow cannot be uploaded, or an S3 object does not exist.
     """
     version = publish(stack, assembled, note, uploading)
     return [
@@ -82,21 +71,17 @@ def run_files(
 def redrive(
     stack: Stack, job: str, changed: Assembled | None, note: Note, uploading: Uploading, *, is_folder: bool = False
 ) -> tuple[JobRecord, int]:
-    """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`.
+    """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`. Raises JobError if the
+    job cannot be redriven, or the job's workflow has settings that single steps do not contain.
 
     Other steps are stored as a version of the job's workflow, but new jobs do not get this version.
 
     Args:
-        job: the job's id, or the beginning of the id.
         changed: the other steps; None if the same steps run again.
-        note: called with sentences about slow operations.
         is_folder: whether `changed` comes from the folder of a workflow, which contains formats, sizes and settings.
 
     Returns:
         The job's record before the redrive, and how many entries run again.
-
-    Raises:
-        JobError: the job cannot be redriven, or the job's workflow has settings that single steps do not contain.
     """
     jobs = stack.jobs
     record = jobs.find(job)

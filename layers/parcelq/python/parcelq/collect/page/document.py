@@ -14,8 +14,6 @@ def document(title: str, main: str, *, script: str = "", style: str = "", policy
     """Return a complete HTML file with a script and a style sheet.
 
     Args:
-        script: a script that runs in addition to the package's own.
-        style: CSS that is added to the package's own CSS.
         policy: rules that are added to the content security policy. Without added rules, the file loads no other files.
     """
     script, style = _asset("page.js") + script, _asset("page.css") + style

@@ -35,10 +35,9 @@ def report_page(report: Report, figures: Figures) -> bytes:
 
 
 def content(report: Report, figures: Figures, banner: str = "", *, redrivable: bool = False) -> str:
-    """Return the main element of a page.
+    """Return the main element of a page: of a report, or of the facts known so far about a running job.
 
     Args:
-        report: the report, or the facts known so far about a running job.
         banner: HTML that is shown at the top, instead of the sentence about the outcome.
         redrivable: whether the page has buttons that run dead records again.
     """
