@@ -68,8 +68,8 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries of a job in the order of the source, each with its reason. The notes of the source's
-    uploads convert numbers within a range to numbers in the source.
+    """Yield the dead entries of a job in order. Notes of its uploads convert numbers in a range to numbers in the
+    source.
     """
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]

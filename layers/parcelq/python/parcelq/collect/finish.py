@@ -100,23 +100,23 @@ class Finisher:
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
-    def finish_job(self, job: JobKey) -> SourceState | None:
+    def finish_job(self, job: str) -> SourceState | None:
         """Check one job, and write the job's result if the job is finished. Return None if the job has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
         """Write the messages that cannot be part of a result; see `finish_all`."""
-        keys = self.keys_of(JobKey(NO_SOURCE))
+        keys = self.keys_of(JobKey(NO_SOURCE).id)
         return list(self._look(keys)) if keys else []
 
-    def keys_of(self, job: JobKey) -> list[str]:
-        """Return the keys in a job's folder."""
-        return list(self.store.keys(folder(self.topic, job.id)))
+    def keys_of(self, job: str) -> list[str]:
+        """Return the keys in a job's folder, given the job's id."""
+        return list(self.store.keys(folder(self.topic, job)))
 
-    def job_of(self, job_id: str) -> JobKey | None:
+    def job_of(self, job: str) -> JobKey | None:
         """Return the job with this id, according to the job's segments; None if the job has no segments."""
-        segments = segments_among(self.store.keys(folder(self.topic, job_id)))
+        segments = segments_among(self.keys_of(job))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
     def see(self, keys: Sequence[str], *, whole: bool = False) -> Seen:
@@ -259,9 +259,7 @@ class Finisher:
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
-        """Return whether the existing result with this `state` must stay: a complete result stays if it equals the new
-        one, or if replacing it is not allowed.
-        """
+        """Whether the existing result with this `state` stays: it is complete, and equal or not to be replaced."""
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:

@@ -20,7 +20,6 @@ from parcelq.topics.cost import Cost
 _AHEAD: Final = 16 * MIB
 """How many bytes of all indexes together are read by the requests that read the heads of the indexes."""
 
-
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB

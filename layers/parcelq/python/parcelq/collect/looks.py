@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
-from parcelq.collect.segments import JobKey, segments_among
+from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
@@ -137,8 +137,7 @@ class Looker(NamedTuple):
     def _look(self, record: JobRecord, etag: str) -> SourceState:
         """Check a job, do the work that the findings require, and write the job's record. See `take`."""
         began = self.jobs.now()
-        job = JobKey(record.source, record.workflow)
-        keys = self.finisher.keys_of(job)
+        keys = self.finisher.keys_of(record.id)
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
             return self._wait(record, etag, began)
         seen, notes, new, following = self._found(record, keys, began)
@@ -221,10 +220,8 @@ class Looker(NamedTuple):
 
     def _tidy(self, record: JobRecord) -> None:
         """Delete remaining objects of a completed job, because deletion was interrupted or messages arrived late."""
-        if record.is_whole:
-            keys = self.finisher.keys_of(JobKey(record.source, record.workflow))
-            if keys:
-                self.finisher.clean(record.source, keys)
+        if record.is_whole and (keys := self.finisher.keys_of(record.id)):
+            self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the content of the event that a job ended: job record, and report without dead entries and holes."""

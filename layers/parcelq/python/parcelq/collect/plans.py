@@ -45,9 +45,7 @@ class PartTask(NamedTuple):
 
     @classmethod
     def parse(cls, message: str) -> PartTask | None:
-        """Parse a task from the text of a message; None if the message is of another kind, such as a look. Raises
-        MessageError if the message is an invalid task.
-        """
+        """Parse a task; return None for another kind of message. Raises MessageError if the task is invalid."""
         try:
             document = json.loads(message)
         except (ValueError, RecursionError):

@@ -100,9 +100,7 @@ def name_of(segment: str) -> str:
 
 
 def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]:
-    """Open the current index runs of a job, and the segments that are in none of these runs. Raises NotFoundError if an
-    index run or segment was deleted.
-    """
+    """Open the index runs of a job, and the segments in none of them. Raises NotFoundError if one was deleted."""
     runs = open_indexes(store, record.runs)
     # guard[return runs + open_indexes(store, segments_among(keys))]: a segment that is in an index run counts once
     return runs + open_indexes(store, _unmerged(runs, keys))

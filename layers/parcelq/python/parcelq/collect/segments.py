@@ -60,9 +60,6 @@ class _Stored(NamedTuple):
     total: int | None
 
 
-_KEY: Final = attrgetter("key")
-
-
 def folder(topic: str, job: str = "") -> str:
     """Return the prefix of a topic's segments, or of the segments of one job."""
     return f"{SEGMENTS}{topic}/" + (f"{job}/" if job else "")
@@ -90,7 +87,7 @@ def write_segment(
     """
     stored = [_stored(job, piece) for piece in pieces]
     if job.source:  # messages without lineage stay in the order of arrival
-        stored.sort(key=_KEY)
+        stored.sort(key=attrgetter("key"))
     steps = max((steps_of(one.key) for one in stored), default=0)
     rows, bodies = [], []
     at = 0
@@ -102,8 +99,8 @@ def write_segment(
         at += len(one.body) + lacks_end
     rows.sort()
     total = max((one.total for one in stored if one.total is not None), default=None)
-    about = {"first": _text(first), "last": _text(last), "total": total, "rows": len(rows), "steps": steps}
-    about |= costs_in_head(processing, draining)
+    times = {"first": first.isoformat(timespec="seconds"), "last": last.isoformat(timespec="seconds")}
+    about = {**times, "total": total, "rows": len(rows), "steps": steps, **costs_in_head(processing, draining)}
     head = head_of(job, versions, **about)
     size = len(head) + len(rows) * words_of(steps) * WORD
     key = key_in(folder(topic, job.id), last, size, SEGMENT_SUFFIX)
@@ -180,7 +177,3 @@ def _stored(job: JobKey, piece: Piece) -> _Stored:
 def _key_of_id(message_id: str) -> tuple[int, int]:
     digest = blake2b(message_id.encode(), digest_size=2 * WORD).digest()
     return int.from_bytes(digest[:WORD], "big"), int.from_bytes(digest[WORD:], "big")
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat(timespec="seconds")

@@ -153,9 +153,7 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
 
 def object_of(status: Status) -> Source:
-    """Return the S3 object of a source, from which missing records can be published again. Raises ParcelqError if the
-    source is a local file of some machine.
-    """
+    """Return the object of a source, to be published again. Raises ParcelqError if the source is a local file."""
     source = Source.parse(status.source)
     if not source.bucket:
         text = f"{source.uri} cannot be repaired: it is a file of the machine that uploaded it; upload it again"

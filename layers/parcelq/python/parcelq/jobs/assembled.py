@@ -31,16 +31,12 @@ class Assembled(NamedTuple):
     files: Mapping[str, Path]
 
     def with_environments(self, progress: Progress) -> list[Step]:
-        """Install the dependencies of each step on this machine, and return the steps with these dependencies. Raises
-        SettingsError if the dependencies of a step cannot be installed.
-        """
+        """Install the dependencies of each step, or raise SettingsError. Return the steps that use them."""
         every = zip(self.steps, self.workflow.steps, strict=True)
         return [with_environment(step, one.packages, progress) for step, one in every]
 
     def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
-        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages. Raises
-        SettingsError if a package does not exist for the target platform.
-        """
+        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages."""
         from parcelq.steps.packages import packages_for
 
         return [

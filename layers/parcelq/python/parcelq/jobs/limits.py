@@ -51,9 +51,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of_dead(cls, text: str) -> Limits:
-        """Read a number of dead entries such as `10`, or a share of all entries such as `1%`. Raises InvalidValueError
-        if the text is neither a number nor a share.
-        """
+        """Read a number of dead entries such as `10` or a share such as `1%`, or raise InvalidValueError."""
         found = _LIMIT.fullmatch(text)
         if not found or (found[2] and float(found[2]) > 100):
             raise InvalidValueError("limit", text, "a number such as 10, or a share such as 1%")

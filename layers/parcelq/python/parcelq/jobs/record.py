@@ -186,9 +186,7 @@ def key_of(job: str) -> str:
 
 
 def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
-    """Return a job's record and the record's etag; None if the job has no record. Raises ParcelqError if the object is
-    not a job's record, or a later version of Parcelq wrote it.
-    """
+    """Return a job's record and its etag; None if the job has no record. Raises ParcelqError if it cannot be read."""
     try:
         data, etag = store.read_with_etag(key_of(job))
     except NotFoundError:
@@ -220,11 +218,8 @@ def parse_record(data: bytes, key: str) -> JobRecord:
 
 
 def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
-    """Replace a job's record that was read before, and return the new record's etag. Raises ConflictError if another
-    process wrote the job's record in the meantime.
-
-    Args:
-        etag: etag of the job's record to replace; None if the job has no record.
+    """Replace a job's record that had this `etag` (None: the job had no record), and return the new record's etag.
+    Raises ConflictError if another process wrote the job's record in the meantime.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
     # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the

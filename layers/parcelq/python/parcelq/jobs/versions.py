@@ -91,9 +91,7 @@ class Versions(NamedTuple):
         return found
 
     def read(self, attribute: str) -> Version:
-        """Return the version that a value of the attribute `Workflow` names. Raises WorkflowError if the version does
-        not exist or is damaged.
-        """
+        """Return the version that an attribute `Workflow` names. Raises WorkflowError if it is missing or damaged."""
         name, _, version = attribute.rpartition("@")
         try:
             check_workflow(name)
@@ -152,9 +150,7 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow, its versions, and the bundles that no other workflow uses. Return the number of versions.
-        Raises WorkflowError if there is no such workflow.
-        """
+        """Delete a workflow and the bundles that no other workflow uses. Return the number of deleted versions."""
         keys = list(self.store.keys(f"{WORKFLOWS}{check_workflow(name)}/"))
         if not keys:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")

@@ -56,9 +56,7 @@ class Workflow:
         return step.batch_size or self.batch_size or default
 
     def stages(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the name of each step's stage, on a stack that has the stages `names`. Raises SettingsError if a step
-        names a stage that the stack does not have.
-        """
+        """Return each step's stage. Raises SettingsError if a step names a stage that is not in `names`."""
         found: list[str] = []
         problems = []
         for number, step in enumerate(self.steps):

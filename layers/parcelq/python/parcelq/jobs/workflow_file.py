@@ -15,7 +15,7 @@ from parcelq.jobs.workflow import Workflow, WorkflowStep
 from parcelq.limits import MAX_RETENTION_SECONDS
 from parcelq.steps.find import Step, step_within
 from parcelq.steps.settings import record_format
-from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
+from parcelq.steps.strict_yaml import read_yaml
 
 WORKFLOW_FILE: Final = "workflow.yaml"
 MAX_STEPS: Final = 16
@@ -33,18 +33,9 @@ def read_workflow(folder: Path) -> Workflow:
     """
     path = folder / WORKFLOW_FILE
     where = f"workflow {path}"
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(where, [f"it cannot be read: {reason}"]) from None
-    try:
-        content = load(text)
-    except StrictYamlError as error:
-        raise SettingsError(where, error.problems) from None
+    if not path.exists():
+        raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"])
+    content = read_yaml(path, where)
     workflow, problems = _workflow(content)
     problems += _missing(content, folder)
     if problems or workflow is None:

@@ -16,7 +16,7 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.seeing import SourceState
 from parcelq.errors import InvalidValueError, JobError, NotFoundError, ParcelqError
-from parcelq.jobs.record import JobRecord, State
+from parcelq.jobs.record import JobRecord, State, key_of
 from parcelq.lineage.source import Source
 from parcelq.local.finish import FileResult
 from parcelq.local.progress import Progress
@@ -100,11 +100,6 @@ class Followed:
         record = self.records.get(put)
         return put in self.problems or (record is not None and not record.is_looked_at)
 
-    @property
-    def over(self) -> bool:
-        """Whether the jobs of all files have ended or will never begin."""
-        return all(map(self.has_ended, self.puts))
-
     def cancel(self) -> bool:
         """Cancel the running jobs. If a job has not begun yet, cancel no job and return False."""
         if any(put not in self.records and put not in self.problems for put in self.puts):
@@ -142,22 +137,15 @@ class Followed:
         """Find the jobs of files among jobs that began after the upload of the files. Each job record is read once."""
         since = min(put.modified for put in waiting) - _CLOCKS_DIFFER
         listed = (one.key for one in self.jobs.store.listing(JOBS) if one.modified >= since)
-        new = [key.removeprefix(JOBS).removesuffix(".json") for key in listed]
-        new = [job for job in new if job not in self._others]
+        new = [key for key in listed if key not in self._others]
         wanted = {(put.name, put.etag): put for put in waiting}
-        for record in in_flight(self._known, new, _READS_IN_FLIGHT):
+        for record in in_flight(self.jobs.read_listed, new, _READS_IN_FLIGHT):
             if record:
                 source = Source.parse(record.source)
                 put = wanted.get((source.name, source.etag))
                 if put and source.bucket == self.jobs.store.bucket and record.started >= put.modified - _CLOCKS_DIFFER:
                     self._ids[put] = record.id
-                self._others.add(record.id)
-
-    def _known(self, job: str) -> JobRecord | None:
-        try:
-            return self.jobs.find(job)
-        except JobError:
-            return None
+                self._others.add(key_of(record.id))
 
     def _look_for_problems(self, waiting: Sequence[Put]) -> None:
         for put in waiting:
@@ -199,12 +187,7 @@ def follow(
             return [results[put] for put in followed.puts]
         if stop.is_set() and followed.cancel():
             raise JobError(followed.first, "it was cancelled; finished work is kept, and parcelq resume continues it")
-        _pause(stop)
-
-
-def _pause(stop: threading.Event) -> None:
-    """Wait until the job records should be read again. If `stop` is set in the meantime, stop waiting."""
-    (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
+        (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
 def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:

@@ -20,7 +20,7 @@ from parcelq.errors import AwsError, ConflictError, JobError, ParcelqError, Stor
 from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
-from parcelq.jobs.record import JobRecord, State, read_job, write_job
+from parcelq.jobs.record import JobRecord, State, key_of, read_job, write_job
 from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
@@ -69,7 +69,7 @@ class StackJobs(NamedTuple):
 
         def read(one: Stored) -> tuple[str, tuple[str, JobRecord | None]]:
             kept = cache.get(one.key)
-            return one.key, kept if kept and kept[0] == one.etag else (one.etag, self._read(one.key))
+            return one.key, kept if kept and kept[0] == one.etag else (one.etag, self.read_listed(one.key))
 
         found = dict(in_flight(read, self.store.listing(JOBS), CONNECTIONS))
         cache.clear()
@@ -77,24 +77,20 @@ class StackJobs(NamedTuple):
         return sorted((record for _, record in found.values() if record), key=lambda record: -record.started)
 
     def find(self, job: str) -> JobRecord:
-        """Return the record of the job whose id begins with `job`. Raises JobError if no job or several jobs have such
-        an id.
-        """
+        """Return the job whose id begins with `job`. Raises JobError if there is no such job, or several."""
         keys = []
         if is_job_id(job):
-            keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
+            keys = [key_of(job)] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
             raise JobError(job, f"{len(keys)} jobs have ids that begin with these letters: {ids}")
-        record = self._read(keys[0]) if keys else None
+        record = self.read_listed(keys[0]) if keys else None
         if record is None:
             raise JobError(job, f"there is no such job in {self.store.bucket!r}; parcelq jobs --all lists all jobs")
         return record
 
     def read(self, record: JobRecord, read: Callable[[Collected | None], Read]) -> Read:
-        """Call `read` with the collected messages of a job, and return the result of the call. `read` gets None if no
-        messages are stored, for example because the job's result is complete. See `read_collected`.
-        """
+        """Call `read` with the collected messages of a job, or None; see `read_collected`. Return the call's result."""
         return read_collected(self.store, self.output_topic, record.id, read)
 
     def dead(self, job: str) -> Iterator[Dead]:
@@ -171,7 +167,8 @@ class StackJobs(NamedTuple):
     def _jobs(self) -> Jobs:
         return Jobs(self.store, self.looks(), self.now)
 
-    def _read(self, key: str) -> JobRecord | None:
+    def read_listed(self, key: str) -> JobRecord | None:
+        """Return the job's record with this key; None if it was deleted, or is not the record of a job."""
         try:
             found = read_job(self.store, key.removeprefix(JOBS).removesuffix(".json"))
         except (AwsError, StoreError):
@@ -226,9 +223,7 @@ class StackJobs(NamedTuple):
         return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
-        """Return the size of a job's source object; None if the object is compressed. Raises JobError if the source
-        object cannot be read again.
-        """
+        """Return the size of a job's source; None if it is compressed. Raises JobError if it cannot be read again."""
         source = Source.parse(record.source)
         if not record.topic:
             raise JobError(record.id, "it was never begun; put the file again")

@@ -44,9 +44,7 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Upload a workflow and files to a stack. The stack then begins a job for each file. Raises ParcelqError if the
-    workflow cannot be uploaded, or an S3 object does not exist.
-    """
+    """Upload a workflow and files to a stack, which then begins a job for each file; see `check_files` on `names`."""
     version = publish(stack, assembled, note, uploading)
     return [
         _put(stack, file, f"{version.attribute}/{name}", uploading) for file, name in zip(files, names, strict=True)

@@ -146,9 +146,7 @@ class _Kind:
 
 
 class _Deaths:
-    """Counts dead entries by place and by reason, and keeps a few entries per place and reason. So memory does not grow
-    with the number of dead entries.
-    """
+    """Counts dead entries by place and by reason. Keeps few of them, so memory does not grow with their number."""
 
     def __init__(self, source_map: SourceMap) -> None:
         self._map = source_map

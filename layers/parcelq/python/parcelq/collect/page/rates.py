@@ -11,8 +11,6 @@ from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import ENTRIES, FLAG, OFFSET_BITS, WHERE
 
 _BINS: Final = 60
-
-
 _FEWEST_SECONDS: Final = 2.0
 """A rate over time is shown only if the job took at least this many seconds."""
 
