@@ -166,12 +166,12 @@ def _stored(job: JobKey, piece: Piece) -> _Stored:
     if not job.source:
         return _Stored(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)
-    total, read = lineage.root.total, read_of(lineage, dead=bool(piece.dead))
+    note, body, entries = b"", piece.body, piece.entries
     if piece.dead:
-        note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
-        entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
-        return _Stored(key_of(lineage), content_of(lineage, note), note, entries, read, total)
-    return _Stored(key_of(lineage), content_of(lineage), piece.body, piece.entries, read, total)
+        body = note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
+        entries |= FLAG | (OF_STEP if lineage.outputs else 0)
+    read = read_of(lineage, dead=bool(piece.dead))
+    return _Stored(key_of(lineage), content_of(lineage, note), body, entries, read, lineage.root.total)
 
 
 def _key_of_id(message_id: str) -> tuple[int, int]:

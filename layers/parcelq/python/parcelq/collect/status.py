@@ -70,11 +70,8 @@ class Status(NamedTuple):
         entries, found = self.report.entries, self.resolution
         missing = None if self.total is None else found.missing
         sizes = {"covered": found.covered, "dead": found.dead_bytes, "missing": missing}
-        counts = entries.done, entries.dead, entries.missing
-        return {
-            name: Share(size, _percent(size, self.total), count)
-            for (name, size), count in zip(sizes.items(), counts, strict=True)
-        }
+        counts = dict(zip(sizes, (entries.done, entries.dead, entries.missing), strict=True))
+        return {name: Share(size, _percent(size, self.total), counts[name]) for name, size in sizes.items()}
 
     def document(self, most: int | None = None) -> dict[str, Any]:
         """Return the status as JSON values, with a limited number of holes and dead entries, but with full counts."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from parcelq.checks import Check, Wrong, checked, filled, shown, texts, whole
 from parcelq.errors import InvalidValueError, SettingsError
@@ -21,7 +21,6 @@ WORKFLOW_FILE: Final = "workflow.yaml"
 MAX_STEPS: Final = 16
 _MOST_ENTRIES: Final = 10_000_000
 _STAGE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,31}")
-Found = TypeVar("Found")
 
 
 def read_workflow(folder: Path) -> Workflow:
@@ -83,13 +82,16 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
     if not isinstance(content, dict):
         return None, [f"it must be a mapping of keys to values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
-    nested: list[Any] = values.pop("steps", [])
     output = values.pop("output", None)
-    steps = _each(nested, "steps", _STEP_CHECKS, ("run",), WorkflowStep, problems)
+    nested = (
+        _nested(one, f"steps[{number}]", _STEP_CHECKS, problems, ("run",))
+        for number, one in enumerate(values.pop("steps", []))
+    )
+    steps = [WorkflowStep(**one) for one in nested if one]
     if steps and output and steps[-1].output is None:
         steps[-1] = steps[-1]._replace(output=output)
-    limits = _each([values.pop("limits", {})], "limits", _LIMIT_CHECKS, (), _limits, problems)
-    return Workflow(tuple(steps), limits=limits[0] if limits else Limits(), **values), problems
+    limits = _limits(**_nested(values.pop("limits", {}), "limits", _LIMIT_CHECKS, problems))
+    return Workflow(tuple(steps), limits=limits, **values), problems
 
 
 def _missing(content: object, folder: Path) -> Iterator[str]:
@@ -104,26 +106,16 @@ def _missing(content: object, folder: Path) -> Iterator[str]:
                 yield f"steps[{number}]: {error}"
 
 
-def _each(
-    nested: Sequence[Any],
-    name: str,
-    checks: Mapping[str, Check],
-    required: Sequence[str],
-    make: Callable[..., Found],
-    problems: list[str],
-) -> list[Found]:
-    """Check a mapping or a list of mappings, and add the mistakes in it to `problems`."""
-    made = []
-    for number, one in enumerate(nested):
-        place = f"{name}[{number}]" if name == "steps" else name
-        if not isinstance(one, dict):
-            problems.append(f"{place} is {shown(one)}, but must be a mapping of keys to values")
-            continue
-        values, wrong = checked(one, checks, required)
-        problems += [f"{place}: {problem}" for problem in wrong]
-        if not wrong:
-            made.append(make(**values))
-    return made
+def _nested(
+    given: object, place: str, checks: Mapping[str, Check], problems: list[str], required: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the checked values of a mapping. If it has mistakes, add them to `problems` and return an empty dict."""
+    if not isinstance(given, dict):
+        problems.append(f"{place} is {shown(given)}, but must be a mapping of keys to values")
+        return {}
+    values, wrong = checked(given, checks, required)
+    problems += [f"{place}: {problem}" for problem in wrong]
+    return {} if wrong else values
 
 
 def _limits(max_dead: Limits | None = None, max_seconds: int | None = None) -> Limits:

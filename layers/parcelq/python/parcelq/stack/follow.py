@@ -187,7 +187,11 @@ def follow(
             return [results[put] for put in followed.puts]
         if stop.is_set() and followed.cancel():
             raise JobError(followed.first, "it was cancelled; finished work is kept, and parcelq resume continues it")
-        (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
+        _pause(stop)
+
+
+def _pause(stop: threading.Event) -> None:
+    (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
 def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:

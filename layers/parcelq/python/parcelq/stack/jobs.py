@@ -206,9 +206,8 @@ class StackJobs(NamedTuple):
         def going_on(now: JobRecord) -> JobRecord:
             if now.state.is_ended != record.state.is_ended or now.state is State.FINISHING:
                 raise JobError(now.id, f"it is now {now.state}; check it, and try again")
-            versions = tuple(dict.fromkeys([*now.versions, version] if version else now.versions))
-            if version:  # missing records of the source are published again with the last version
-                versions = (*(one for one in versions if one != version), version)
+            # Missing records of the source are published again with the last version.
+            versions = (*(one for one in now.versions if one != version), *filter(None, [version]))
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
             # If entries of an earlier redrive may still run, the job ends only after no messages arrived for a while.
