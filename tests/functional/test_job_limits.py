@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from job_world import DATA, EDGES, LINES, Cloud, output
 from parcelq.jobs.changes import Found, Next, after, halted
 from parcelq.jobs.limits import Limits
@@ -17,7 +15,7 @@ def begun(cloud: Cloud, limits: Limits) -> str:
     job = cloud.begin()
     found = read_job(cloud.store, job)
     assert found
-    write_job(cloud.store, replace(found[0], limits=limits), found[1])
+    write_job(cloud.store, found[0]._replace(limits=limits), found[1])
     return job
 
 
@@ -80,6 +78,6 @@ def test_a_cancelled_job_gets_its_report_by_one_look_whatever_else_comes(cloud: 
 def test_a_share_counts_entries_that_a_step_filters_out() -> None:
     """Of 2,000 entries 20 are dead, and the step wrote nothing for nearly all of the others."""
     record = JobRecord("id", "s", dead=20, dead_bytes=200, covered=19_800, entries=100, limits=Limits(None, 0.02))
-    found = replace(record, total=20_000, missing=1)
+    found = record._replace(total=20_000, missing=1)
     assert after(Found(record, found, 0.0))[1] is Next.LOOK
-    assert after(Found(record, replace(found, limits=Limits(None, 0.005)), 0.0))[1] is Next.STOP
+    assert after(Found(record, found._replace(limits=Limits(None, 0.005)), 0.0))[1] is Next.STOP

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -215,7 +214,7 @@ class TestLargeJobs:
 
 def test_a_job_that_has_only_its_header_is_looked_at_again_soon() -> None:
     record = new_record(TEXT.format("a", 1), "", 1000.0)
-    found = replace(record, segments=1, total=10_457, covered=23, missing=10_434, uploaded=True)
+    found = record._replace(segments=1, total=10_457, covered=23, missing=10_434, uploaded=True)
     looked, following = after(Found(record, found, 1010.0))
     assert following is Next.LOOK
     assert looked.time_left is not None

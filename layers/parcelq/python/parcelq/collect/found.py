@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from parcelq.collect.deaths import dead_of
 from parcelq.collect.resolution import Collected, Resolution
@@ -25,8 +24,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)
     resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
-    new = replace(
-        record,
+    new = record._replace(
         segments=len(segments_among(seen.keys)) if seen else 0,
         uploaded=record.uploaded or (noted is not None and entries_in(notes, 0, noted, noted) is not None),
         total=resolution.total,
@@ -52,7 +50,7 @@ def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> J
         shown = line_of(source_map_of(collected, resolution, LINE_CELLS))
     if resolution.has_dead and not reason:
         reason = next((one.reason for one in dead_of(collected, ())), "")
-    return replace(record, entries=max(resolution.ran, resolution.entries), map=shown, reason=reason)
+    return record._replace(entries=max(resolution.ran, resolution.entries), map=shown, reason=reason)
 
 
 def _have_died_again(record: JobRecord, collected: Collected, resolution: Resolution) -> bool:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, ParcelqError
@@ -58,7 +57,7 @@ class Jobs(NamedTuple):
         """
         begun = new_record(source, workflow_name(version), self.now())
         versions = (version,) if version else ()
-        record, _ = self.recorded(replace(begun, topic=topic, versions=versions, limits=limits))
+        record, _ = self.recorded(begun._replace(topic=topic, versions=versions, limits=limits))
         if record.look == 1 and not record.state.is_ended:
             self.publish(record)
         return record
@@ -71,7 +70,7 @@ class Jobs(NamedTuple):
 
     def recorded(self, begun: JobRecord) -> tuple[JobRecord, str]:
         """Return a job's record and the record's etag. If the job has no record, write `begun` but publish no look."""
-        record = replace(begun, due=begun.due + FIRST_SECONDS)
+        record = begun._replace(due=begun.due + FIRST_SECONDS)
         try:
             return record, write_job(self.store, record, None)
         except ConflictError:

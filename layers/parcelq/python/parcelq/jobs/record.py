@@ -9,9 +9,8 @@ segments are deleted together.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.jobs.limits import NO_LIMITS, Limits
@@ -47,8 +46,7 @@ class State(StrEnum):
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
+class JobRecord(NamedTuple):
     """The record of a job. Times are seconds since the epoch; a time is 0 if the event has not happened yet.
 
     Attributes:
@@ -168,9 +166,8 @@ class JobRecord:
         """The job's record as JSON values."""
         used = self.cost
         cost = {"invocations": used.invocations, "seconds": used.ms / 1000, "requests": used.requests}
-        members = {name: getattr(self, name) for name in _FIELDS}
-        members |= {"limits": self.limits._asdict(), "cost": {**cost, "spent": used.numbers()}}
-        return {"schema": SCHEMA, **members}
+        members = {"limits": self.limits._asdict(), "cost": {**cost, "spent": used.numbers()}}
+        return {"schema": SCHEMA, **self._asdict(), **members}
 
 
 def new_record(source: str, workflow: str, now: float, *, uploading: bool = True) -> JobRecord:
@@ -227,4 +224,4 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
     return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
 
 
-_FIELDS: Final = tuple(one.name for one in fields(JobRecord))
+_FIELDS: Final = JobRecord._fields

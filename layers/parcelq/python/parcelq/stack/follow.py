@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -211,7 +211,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
         later = "the result of a later put of the same file, or of another job, has replaced its result"
         return FileResult(put.file, record.id, local, state, record.healings, record.why_no_result or later)
     dead = record.dead or int(not report["complete"] and not report["doubts"])
-    state = replace(state, dead=dead, result=record.result, report=report)
+    state = state._replace(dead=dead, result=record.result, report=report)
     return FileResult(put.file, record.id, local, state, record.healings)
 
 
