@@ -75,7 +75,7 @@ def _list_letters(output: Output, topic: str) -> None:
     from parcelq.topics.sqs import SqsTopic
 
     topics = clients.topics()
-    messages = peek(SqsTopic(topics.sqs, topics.letters_url(topic)))
+    messages = peek(SqsTopic(topics.sqs, topics.dead_letters_of(topic)))
     places = {message.message_id: place for message in messages if (place := _Place.of(message))}
     lines = _line_numbers(places.values())
     overflow = clients.overflow("")
