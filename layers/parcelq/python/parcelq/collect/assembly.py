@@ -155,8 +155,7 @@ class SegmentReader:
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
     """Yield the bytes of each part of a result. All parts but the last have `size` bytes."""
-    for part in extents_of_parts(extents, size):
-        yield part_file(reader, part).getvalue()
+    return (part_file(reader, part).getvalue() for part in extents_of_parts(extents, size))
 
 
 def part_file(reader: SegmentReader, extents: Sequence[Extent]) -> BytesIO:

@@ -68,9 +68,7 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries of a job in order. Notes of its uploads convert numbers in a range to numbers in the
-    source.
-    """
+    """Yield the dead entries of a job in order. Notes of its uploads convert their numbers to numbers in the source."""
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]
     starts = [file.start for file in files]

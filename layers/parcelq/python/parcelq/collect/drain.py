@@ -99,10 +99,8 @@ class Drainer:
     _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def keep_header(self, message: Message) -> None:
-        """If `keeps_headers`, store the header of a step's outputs. A message carries this header. Raises MessageError
-        if the header cannot be read, or differs from the header of earlier outputs.
-
-        The header of the source itself is a separate message.
+        """If `keeps_headers`, store the header of a step's outputs, which a message carries as an attribute. Raises
+        MessageError if the header cannot be read, or differs from the header of earlier outputs.
         """
         attributes = message.attributes
         if not (self.keeps_headers and HEADER in attributes and ">" in attributes.get(LINEAGE, ">")):

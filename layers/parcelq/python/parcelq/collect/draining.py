@@ -45,8 +45,7 @@ class Draining:
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
         """Drain the output topic, and return the outcome and the results of messages without lineage. If needed,
-        publish looks, so that other invocations drain the remaining messages and check the drained jobs. `looks` are
-        the looks that this invocation received, and `time_left` returns the invocation's remaining seconds.
+        publish looks, so that other invocations drain the remaining messages and check the drained jobs.
         """
         whole = time_left()
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
@@ -65,9 +64,8 @@ class Draining:
     def _go_on(self, drained: Drained, numbers: Sequence[int]) -> None:
         """Start another invocation if the output topic still has messages.
 
-        `numbers` are the numbers of the received looks that only drain. A program that publishes messages without a job
-        sends the first such look. Each such look is followed by another until all topics were empty a few times in a
-        row.
+        A program that publishes messages without a job sends a look that only drains. Each such look (`numbers` are
+        those of the received ones) is followed by another until all topics were empty a few times in a row.
         """
         send = self.looker.jobs.send
         if not drained.exhausted:

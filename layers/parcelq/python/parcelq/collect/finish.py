@@ -164,14 +164,13 @@ class Finisher(NamedTuple):
         return seen.state._replace(result=key, whole=report is not None and resolution.whole, report=report)
 
     def delete_unneeded(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
-        """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist.
-
-        If a job has dead entries, its segments stay, and a note says that these segments contain nothing new.
+        """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist. If a job
+        has dead entries, its segments stay, and a note says that these segments contain nothing new.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:
-            keys = seen.keys
-            if len(segments_among(keys)) >= FEWEST or len(segments_among(keys)) < len(keys) or self._is_large(seen):
+            keys, is_large = seen.keys, self.large is not None and self.large.takes(seen.resolution.size)
+            if len(segments_among(keys)) >= FEWEST or len(segments_among(keys)) < len(keys) or is_large:
                 keys = self._with_what_is_beside(keys)
             self.clean(state.source, keys, notes)
         elif state.result and state.report:
@@ -180,9 +179,8 @@ class Finisher(NamedTuple):
             self.note_nothing_new(seen.keys)
 
     def clean(self, source: str, keys: Sequence[str], notes: Sequence[Note] | None = None) -> None:
-        """Delete all objects of a job, given the keys in the job's folder. The segments are deleted last.
-
-        If this deletion is interrupted, it is repeated later, because the job still has segments.
+        """Delete all objects of a job, given the keys in the job's folder. The segments are deleted last, so that an
+        interrupted deletion is repeated later.
         """
         segments = segments_among(keys)
         beside = [key for key in keys if not segments_among([key])]
@@ -200,9 +198,6 @@ class Finisher(NamedTuple):
         """Return the keys of segments, and of the objects that now exist beside these segments."""
         place = keys[0].rpartition("/")[0] + "/"
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
-
-    def _is_large(self, seen: Seen) -> bool:
-        return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
         source = keys[0]  # the first key is shown while the source is unknown
@@ -226,10 +221,8 @@ class Finisher(NamedTuple):
             yield SourceState(source, problem=str(error))
 
     def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
-        """Write messages without lineage to files of their own, and write no message twice.
-
-        Each segment is written to one file, which has the segment's name. So repeated calls write the same files, even
-        at the same time or after more messages arrived, and no message is lost if segments are deleted.
+        """Write messages without lineage to files of their own: each segment to one file, which has the segment's name.
+        So repeated calls write the same files, even at the same time, and no message is lost if segments are deleted.
         """
         for number, group in groupby(all_extents(collected), lambda extent: extent.segment):
             name = collected.segments[number].rpartition("/")[2].partition(".")[0]

@@ -87,10 +87,7 @@ class Index:
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
     """Open indexes, and return them in the order of `keys`. Small indexes are read whole, as far as memory allows.
-
-    Raises:
-        NotFoundError: one of the objects does not exist.
-        ParcelqError: one of the objects is not an index.
+    Raises NotFoundError if one of the objects does not exist.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0

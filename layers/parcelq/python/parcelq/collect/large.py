@@ -50,10 +50,8 @@ class LargeResults(NamedTuple):
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
-        """Complete a result if all parts exist. Otherwise store the plan, and publish tasks to write the missing parts.
-
-        Return whether the result is complete. If not, parts are missing, or the next call begins the result anew.
-        `keys` are the keys in the job's folder.
+        """Complete a result if all parts exist, and return whether it is complete. Otherwise store the plan, and
+        publish tasks to write the missing parts, or begin the result anew with the next call.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload

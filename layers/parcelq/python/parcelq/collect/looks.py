@@ -72,10 +72,8 @@ class Looker(NamedTuple):
     spent: Callable[[], Cost] = Cost
 
     def take(self, look: Look) -> Taken:
-        """Check a job because a message asks for this check, and publish the message for the next check.
-
-        Raises:
-            ParcelqError, OSError: an object cannot be read or written; the look should be delivered again.
+        """Check a job because a message asks for this check, and publish the message for the next check. If an error is
+        raised, the look should be delivered again.
         """
         now = self.jobs.now()
         known = read_job(self.jobs.store, look.job)

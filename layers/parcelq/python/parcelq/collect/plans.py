@@ -135,11 +135,8 @@ def read_plan(store: Store, key: str) -> Plan | None:
 
 
 def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
-    """Write the plan of a result, or return the plan that another process wrote first.
-
-    Raises:
-        NotFoundError: the plan of the other process was deleted before it was read.
-        ParcelqError: the extents do not add up to the result's size.
+    """Write the plan of a result, or return the plan that another process wrote first. Raises NotFoundError if that
+    plan was deleted before it was read.
     """
     size = part_bytes(wanted.size)
     ends = array("Q")

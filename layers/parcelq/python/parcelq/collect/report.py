@@ -119,8 +119,6 @@ def report_of(
 
     Args:
         collected: the collected messages of the job; may be empty.
-        result: the place of the result.
-        written: how many bytes the result has; 0 if the result is not written.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         listed: how many dead entries the report lists at most.
         looks: the cost of looks at the job so far.

@@ -113,9 +113,8 @@ def _unmerged(runs: Sequence[Index], keys: Sequence[str]) -> list[str]:
 
 
 def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
-    """Open the collected messages of a job, given the keys in the job's folder; None if no messages are collected.
-    Nothing is changed in the store. Raises NotFoundError if another process has just finished the job, or merged its
-    indexes.
+    """Open the collected messages of a job without a change in the store; None if no messages are collected. Raises
+    NotFoundError if another process has just finished the job, or merged its indexes.
     """
     if not segments_among(keys):
         return None
@@ -125,15 +124,11 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 def read_collected(
     store: Store, topic: str, job: str, read: Callable[[Collected | None], Read], keys: Sequence[str] = ()
 ) -> Read:
-    """Open the collected messages of a job, call `read` with them, and return the result of this call. Raises
-    StoreError if objects were deleted at each try.
+    """Call `read` with the collected messages of a job, or with None if there are none, and return the result of this
+    call.
 
-    If another process merges indexes or finishes the job meanwhile, the job's keys are listed again and `read` is
-    called again.
-
-    Args:
-        read: a function that is called with the collected messages, or with None if no messages are collected.
-        keys: the keys in the job's folder, if they were listed before.
+    If another process merges indexes or finishes the job meanwhile, the job's keys are listed and `read` is called
+    again. Raises StoreError if objects were deleted at each try. `keys` are the keys in the job's folder, if known.
     """
     gone = folder(topic, job)
     for _ in range(_TRIES):
@@ -146,11 +141,7 @@ def read_collected(
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
     """Merge indexes of a job if the job has enough indexes, and return the content of `runs.json`. Raises NotFoundError
-    if another process merged or deleted indexes that are read here.
-
-    Args:
-        keys: the keys in the job's folder.
-        now: the time of day, which becomes part of the keys of new index runs.
+    if another process merged or deleted indexes that are read here. `now` becomes part of the keys of new index runs.
     """
     record = read_record(store, keys)
     if len(segments_among(keys)) < FEWEST:

@@ -76,14 +76,9 @@ class Seen(NamedTuple):
 
 
 def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: bool = False) -> Seen:
-    """Check a job, and merge the job's indexes if the job has many indexes. Raises NotFoundError if segments were
-    deleted, because another process has just finished the job.
-
-    Args:
-        topic: name of the topic that was drained.
-        keys: the keys in the job's folder, including at least one segment.
-        now: the time of day.
-        whole: whether to read all messages of a large job, even if few are new. If False, holes may stay unknown.
+    """Check a job, whose folder has these keys, and merge the job's indexes if there are many. Raises NotFoundError if
+    segments were deleted, because another process has just finished the job. If `whole`, all messages of a large job
+    are read, even if few are new; otherwise holes may stay unknown.
     """
     record = tidy(store, topic, keys, now)
     if not whole and (unchanged := _unchanged(store, record, keys)):

@@ -80,7 +80,6 @@ def write_segment(
 
     Args:
         job: the job of the messages. If the job has no source, the `lineage` of a piece is the message's id.
-        versions: the values of the attribute `Workflow`.
         first: when the first message was pulled; `last` says the same of the last message.
         processing: the costs that the messages carry.
         draining: the cost of collecting these messages.

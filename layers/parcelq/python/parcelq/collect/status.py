@@ -98,12 +98,8 @@ class Status(NamedTuple):
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Yield the status of every incomplete source that was uploaded or has collected messages.
-
-    A source is logged and left out if its segments cannot be read.
-
-    Args:
-        topic: name of the topic from which results are collected. Sources with another output topic are left out.
+    """Yield the status of every incomplete source that was uploaded or has collected messages, and whose results are
+    collected from this topic. A source is logged and left out if its segments cannot be read.
     """
     # Notes are read before the segments, so that a job that finishes meanwhile is not reported as missing.
     noted = noted_sources(store)
@@ -178,9 +174,8 @@ def _leads_to(note: Note, topic: str) -> bool:
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Return whether, according to a report, a source or a later upload of the same file has a complete result.
-
-    Upload notes may exist although the result is complete, because a repeated upload writes its note late.
+    """Return whether, according to a report, a source or a later upload of the same file has a complete result. Even
+    then there may be notes, because a repeated upload writes its note late.
     """
     put = Source.parse(source)
     try:

@@ -61,10 +61,8 @@ class Next(Enum):
 
 
 def after(found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
-    """Return the job's record after a look, and what to do next. The new job record names the next look.
-
-    Args:
-        quiet_seconds: after how many seconds without a message a job is regarded as stuck.
+    """Return the job's record after a look, and what to do next. The new job record names the next look. After
+    `quiet_seconds` without a message, the job is regarded as stuck.
     """
     record, new = found.before, _seen(found)
     # guard[False]: a job that was cancelled or stopped is neither healed nor finished
@@ -168,9 +166,8 @@ def _limit(record: JobRecord) -> float:
 def _exceeded(record: JobRecord, now: float) -> str:
     """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
 
-    Processed entries are counted in two ways, and the larger number is used. The first way counts reported entries, but
-    not every run reports how many entries it got. The second way estimates from bytes, because a message that died in a
-    later step may contain several entries of the source.
+    Of two counts of processed entries, the larger is used. One adds up the reported entries, but not every run reports
+    them. The other estimates from bytes, because a message that died in a later step may contain several entries.
     """
     by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
     seen = max(record.dead + record.entries, by_bytes)
@@ -178,8 +175,8 @@ def _exceeded(record: JobRecord, now: float) -> str:
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:
-    """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time. If the
-    last look found no progress, return a fraction of the time since the last progress.
+    """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time, or of
+    the time since the last progress if the last look found none.
 
     The remaining time of a young job is a guess: after its first seconds, perhaps only a header is done. So a delay
     that depends on the remaining time is at most half of the job's age.

@@ -26,11 +26,8 @@ WAKING_SECONDS: Final = 1
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive. Raises PublishError
-    if a look was not published.
-
-    Args:
-        sources: the attributes `Source` and `Workflow` of messages, as pairs; pairs without a source are left out.
+    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive. `sources` has the
+    attributes `Source` and `Workflow` of messages; pairs without a source are left out.
     """
     jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
     waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
@@ -48,12 +45,8 @@ class Jobs(NamedTuple):
         """Begin the job of a source before the source's first message is published; return the job's record.
 
         If the job has already begun, its record stays unchanged. If the job's first look was not taken yet, the look is
-        published again, because the invocation that began the job may have died before publishing the look.
-
-        Args:
-            source: the attribute `Source` of the job's messages.
-            version: the attribute `Workflow` of the job's messages; empty for the built-in step.
-            topic: name of the topic for the records of the source.
+        published again, because the invocation that began the job may have died before publishing the look. `source`
+        and `version` are the attributes `Source` and `Workflow` of the job's messages, which are published on `topic`.
         """
         begun = new_record(source, workflow_name(version), self.now())
         versions = (version,) if version else ()
@@ -102,10 +95,8 @@ class Jobs(NamedTuple):
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """Ensure that a job with new messages has a published look; create the job's record if the record is missing.
-
-        Returns:
-            When the next look at the job is due; None if the job is complete and does not need its new messages.
+        """Ensure that a job with new messages has a record and a published look. Return when the next look at the job
+        is due; None if the job is complete and does not need its new messages.
         """
         found = read_job(self.store, job_id(source, workflow))
         try:

@@ -26,11 +26,8 @@ class Limits(NamedTuple):
     max_seconds: int | None = None
 
     def exceeded(self, dead: int, seen: float, seconds: float, reason: str = "") -> str:
-        """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
-
-        Args:
-            seen: how many entries were processed, including dead entries.
-            reason: why one of the dead entries failed.
+        """Return a sentence about the limit that a job exceeds; empty if it exceeds no limit. `seen` entries were
+        processed, including the dead entries, and `reason` says why one of these failed.
         """
         because = f": {reason}" if reason else ""
         if self.max_dead is not None and dead > self.max_dead:

@@ -131,14 +131,9 @@ class JobRecord(NamedTuple):
         return self.state is State.FINISHED and not self.dead
 
     @property
-    def wants_report(self) -> bool:
-        """Whether the job was halted but its report is not written yet."""
-        return self.halted and not self.reported
-
-    @property
     def is_looked_at(self) -> bool:
-        """Whether the topic of looks should contain a look at the job."""
-        return self.wants_report or not self.state.is_ended
+        """Whether the topic of looks should contain a look at the job: it has not ended, or its report is missing."""
+        return not self.state.is_ended or (self.halted and not self.reported)
 
     @property
     def why_no_result(self) -> str:

@@ -64,11 +64,8 @@ class Version(NamedTuple):
 
     @classmethod
     def parse(cls, name: str, version: str, data: bytes) -> Version:
-        """Read the document of a version.
-
-        Raises:
-            WorkflowError: the document is invalid, or describes another version; the error's message names every
-                mistake.
+        """Read the document of a version. Raises WorkflowError that names every mistake, or says that the version
+        differs.
         """
         attribute = f"{name}@{version}"
         try:

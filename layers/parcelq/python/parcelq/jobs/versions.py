@@ -52,7 +52,8 @@ class Versions(NamedTuple):
 
     def lacks(self, version: Version) -> list[Bundle]:
         """Return the bundles of a version that are not stored yet."""
-        return [one for one in version.bundles if not self._has(one)]
+        stored = ((one, self.store.stat(bundle_key(one))) for one in version.bundles)
+        return [one for one, found in stored if found is None or found.size != one.size]
 
     def put(self, version: Version) -> None:
         """Store a version whose bundles are already stored. New jobs use the version only after `make_current`. Raises
@@ -108,11 +109,9 @@ class Versions(NamedTuple):
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:
-        """Return the version that runs a source, as `<name>@<version>`. The first call for a source fixes the version.
-        Raises WorkflowError if there is no such workflow.
-
-        Args:
-            folder: the folder in the inbox: a workflow's name, or a name and a version.
+        """Return the version that runs a source of a folder in the inbox, as `<name>@<version>`. The folder is a
+        workflow's name, or a name and a version. The first call for a source fixes the version. Raises WorkflowError if
+        there is no such workflow.
         """
         name, at, version = folder.partition("@")
         if at:
@@ -170,10 +169,6 @@ class Versions(NamedTuple):
                     yield from map(bundle_key, self.read(f"{one.name}@{version}").bundles)
                 except WorkflowError:  # a damaged version cannot run, so its bundles are not needed
                     continue
-
-    def _has(self, bundle: Bundle) -> bool:
-        found = self.store.stat(bundle_key(bundle))
-        return found is not None and found.size == bundle.size
 
     def _current(self, name: str) -> str:
         try:

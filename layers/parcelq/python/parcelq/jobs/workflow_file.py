@@ -24,14 +24,13 @@ _STAGE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,31}")
 
 
 def read_workflow(folder: Path) -> Workflow:
-    """Read the `workflow.yaml` of a folder, and check the programs and settings files that it names.
-
-    Raises:
-        SettingsError: the file does not exist or is invalid, or a program or settings file that it names is invalid;
-            the message names every mistake.
+    """Read the `workflow.yaml` of a folder, and check the programs and settings files that it names. Raises
+    SettingsError that names every mistake.
     """
     path = folder / WORKFLOW_FILE
     where = f"workflow {path}"
+    if folder.is_file():
+        raise SettingsError(f"workflow {folder}", [f"it is a file; name the folder that has {WORKFLOW_FILE}"])
     if not path.exists():
         raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"])
     content = read_yaml(path, where)
@@ -43,13 +42,8 @@ def read_workflow(folder: Path) -> Workflow:
 
 
 def workflow_of(document: object, where: str) -> Workflow:
-    """Check a document, and return its workflow. The document should have the form that `Workflow.to_document` returns.
-
-    Args:
-        where: the document's name in error messages.
-
-    Raises:
-        SettingsError: the document is not a workflow; the message names every mistake.
+    """Return the workflow in a document that has the form of `Workflow.to_document`. Raises SettingsError about `where`
+    that names every mistake.
     """
     workflow, problems = _workflow(document)
     if problems or workflow is None:
@@ -58,10 +52,8 @@ def workflow_of(document: object, where: str) -> Workflow:
 
 
 def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[Step]:
-    """Find the programs and settings of a workflow in its folder, without installing their packages.
-
-    Raises:
-        SettingsError: a program or a settings file does not exist or cannot be used; the message names all such files.
+    """Find the programs and settings of a workflow in its folder, without installing their packages. Raises
+    SettingsError that names all programs and settings files that do not exist or cannot be used.
     """
     steps, problems = [], []
     for number, one in enumerate(workflow.steps):

@@ -6,8 +6,8 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -162,18 +162,12 @@ def follow(
     on_progress: OnProgress = lambda _progress: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Wait until the jobs of all files have ended, and download the results.
+    """Wait until the jobs of all files have ended, download the results, and return the outcomes in the order of the
+    files. Raises JobError if the jobs were cancelled; results of finished messages are then kept.
 
     Args:
         on_progress: called once a second with the progress of all files.
         cancelled: when this event is set, the jobs are cancelled.
-
-    Returns:
-        The outcome of the job of each file, in the order of the files.
-
-    Raises:
-        JobError: the jobs were cancelled. Results of finished messages are kept.
-        ParcelqError: a result cannot be downloaded.
     """
     stop = cancelled or threading.Event()
     results: dict[Put, FileResult] = {}
@@ -229,19 +223,13 @@ def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
     if not needed and store.stat(key) is None:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(path) as part, translated():
-        store.s3.download_file(store.bucket, key, str(part))
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside `path`. At the end, if nothing is raised, this file replaces `path`."""
     if path.is_dir():
         raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".parcelq-{uuid.uuid4().hex}")
     try:
-        yield part
+        with translated():
+            store.s3.download_file(store.bucket, key, str(part))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -56,13 +56,11 @@ class StackJobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def all(self, known: dict[str, tuple[str, JobRecord | None]] | None = None) -> list[JobRecord]:
-        """Return the records of all jobs, the newest job first. Job records are read in parallel.
+        """Return the records of all jobs, the newest job first. A job's record that cannot be read is logged and left
+        out.
 
-        A job's record that cannot be read is logged and left out.
-
-        Args:
-            known: maps the key of a job's record to the etag and the record that an earlier call read. Job records with
-                the same etag are not read again.
+        `known` maps the key of a job's record to the etag and the record that an earlier call read. Job records with
+        the same etag are not read again.
         """
         cache = {} if known is None else known
 
@@ -134,8 +132,9 @@ class StackJobs(NamedTuple):
     def redrive(
         self, job: str, *, version: str = "", topic: str = "", only: Callable[[Dead], bool] | None = None
     ) -> int:
-        """Run the dead entries of a job again, and the missing parts of a stopped job. Raises JobError if the job has
-        no such dead entries, its source is still being uploaded, or its source was deleted.
+        """Run the dead entries of a job again, and the missing parts of a stopped job. Return how many dead entries run
+        again. Raises JobError if the job has no such entries, its source is still being uploaded, or its source was
+        deleted.
 
         The outputs of these entries are inserted at the places of the dead entries. If a message died in a later step,
         all entries of the message run again, from the first step on.
@@ -144,9 +143,6 @@ class StackJobs(NamedTuple):
             version: the version of the job's workflow to run, `<name>@<version>`; by default the job's last version.
             topic: name of the topic of that version's first step; by default the job's topic.
             only: a function that returns whether a dead entry runs again; None if all dead entries run again.
-
-        Returns:
-            How many dead entries run again.
         """
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:

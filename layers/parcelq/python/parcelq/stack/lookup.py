@@ -94,11 +94,8 @@ class Stack(NamedTuple):
 
 
 def look_up(name: str) -> Stack:
-    """Look up a stack in the account and region that boto3 is configured for.
-
-    Raises:
-        ParcelqError: the stack does not exist, or another version of Parcelq deployed the stack.
-        AwsError: CloudFormation refused the request.
+    """Look up a stack in the account and region that boto3 is configured for. Raises ParcelqError if the stack does not
+    exist, or if another version of Parcelq deployed it.
     """
     from parcelq.aws.clients import cloudformation_client, translated
 

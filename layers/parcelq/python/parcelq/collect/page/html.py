@@ -36,8 +36,6 @@ def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *,
 
     Args:
         label: a description of the table for screen readers.
-        heads: the headings of the columns, as texts.
-        rows: the rows of the table; each row is the HTML of its cells.
         texts: numbers of the columns that contain texts. All other columns contain numbers, aligned to the right.
     """
     kinds = [None if number in texts else "n" for number in range(len(heads))]

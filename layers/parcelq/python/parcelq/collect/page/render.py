@@ -129,11 +129,8 @@ def _example(one: Listed) -> str:
     where = f"Record {one.record:,}" if one.record is not None else f"Bytes {one.start:,} to {one.end - 1:,}"
     line = f", line {one.line:,}" if one.line is not None and one.line != one.record else ""
     file = f"{one.file}, " if one.file else ""
-    return element("li", text(f"{file}{where}{line}: "), element("code", text(_shown(one))), _reason(one))
-
-
-def _reason(one: Listed) -> str:
-    return element("br") + element("code", text(one.reason), class_="soft")
+    reason = element("br") + element("code", text(one.reason), class_="soft")
+    return element("li", text(f"{file}{where}{line}: "), element("code", text(_shown(one))), reason)
 
 
 def _shown(one: Listed) -> str:
