@@ -70,7 +70,7 @@ def _list_letters(output: Output, topic: str) -> None:
     from parcelq.topics.sqs import SqsTopic
 
     topics = clients.topics()
-    found = [(one, _Place.of(one)) for one in peek(SqsTopic(topics.sqs, topics.letters_url(topic)))]
+    found = [(one, _Place.of(one)) for one in peek(SqsTopic(topics.sqs, topics.dead_letters_of(topic)))]
     lines = _line_numbers(place for _, place in found if place)
     overflow = clients.overflow("")
     for message, place in found:

@@ -342,8 +342,8 @@ def test_a_list_reads_only_records_that_changed_and_does_without_what_is_kept(wo
     first = all_jobs(world.jobs, tmp_path)
     assert len(first) == 3
     read: list[str] = []
-    original = StackJobs._read
-    monkeypatch.setattr(StackJobs, "_read", lambda self, key: read.append(key) or original(self, key))
+    original = StackJobs.read_listed
+    monkeypatch.setattr(StackJobs, "read_listed", lambda self, key: read.append(key) or original(self, key))
     assert all_jobs(world.jobs, tmp_path) == first
     assert read == []
     new = world.upload("nothing/d.txt")
@@ -401,6 +401,6 @@ class TestConsole:
             world.upload(f"nothing/{name}.txt")
         console, read = StackConsole(world.jobs), []
         assert len(console.views()) == 3
-        monkeypatch.setattr(StackJobs, "_read", lambda _self, key: read.append(key))
+        monkeypatch.setattr(StackJobs, "read_listed", lambda _self, key: read.append(key))
         assert len(console.views()) == 3
         assert read == []
