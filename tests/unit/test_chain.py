@@ -32,7 +32,7 @@ class Half:
 
 @pytest.fixture
 def topic() -> MemoryTopic:
-    return MemoryTopic.create("stage")
+    return MemoryTopic("stage")
 
 
 def onward(topic: MemoryTopic, *, direct: bool) -> tuple[Onward, Half]:

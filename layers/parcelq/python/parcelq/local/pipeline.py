@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,6 +33,7 @@ from parcelq.topics.attributes import HEADER, LINEAGE, REASON, format_of
 from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
+from parcelq.topics.topic import Published
 
 _WORKER_BYTES: Final = 4 * MIB
 """How much memory the messages of a stage may take per worker before the uploader waits. Publishing more would only
@@ -106,13 +107,13 @@ class Pipeline:
         self._cpus = threading.BoundedSemaphore(self._workers)
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
+        self._output = MemoryTopic(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
         self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         room = self._workers * _WORKER_BYTES
-        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
+        memory = [MemoryTopic(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
         dead = DeadLetters(self._count_dead)
         self._stages = [
@@ -136,10 +137,10 @@ class Pipeline:
         ]
         self._threads: list[threading.Thread] = []
 
-    @property
-    def input(self) -> LedgerTopic:
-        """The topic for the uploader. Its `publish` waits while too many bytes are in memory."""
-        return self._stages[0].topic.bounded()
+    def publish(self, messages: Iterable[Message]) -> Published:
+        """Publish messages for the first step, each when there is room for it in memory."""
+        topic = self._stages[0].topic
+        return topic.publish(topic.memory.when_there_is_room(messages))
 
     @property
     def stopped(self) -> bool:
@@ -173,7 +174,7 @@ class Pipeline:
         """Prevent further runs of steps. Outputs of finished runs are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
-            stage.topic.close()
+            stage.topic.memory.close()
         self.ledger.wake()
 
     def abort(self) -> None:
