@@ -37,7 +37,7 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
 
 if TYPE_CHECKING:
-    from parcelq.process.first_failures import FirstFailures
+    from parcelq.process.broken import FirstFailures
 
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
@@ -57,7 +57,7 @@ class Processor:
             keeps the messages locked and acknowledges the messages.
         marks: whether to write marks, if there is a store. On a single machine, a run that kills the process ends the
             job, so no marks are needed.
-        stops_broken: whether to stop a job if its step fails on every input; this needs a store.
+        first: finds out whether the step fails on every input, so that its job must stop; None if no job is stopped.
         workers: how many runs of the step are done in parallel.
         together: how many short runs, at most, are passed to the step together to run one after another.
         outputs: the name under which the header of the outputs is stored; by default the name of the following topic.
@@ -71,7 +71,7 @@ class Processor:
     rules: Rules = field(default_factory=Rules)
     store: Store | None = None
     marks: bool = True
-    stops_broken: bool = False
+    first: FirstFailures | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     together: int = 1
     now: Callable[[], float] = time.time
@@ -81,11 +81,6 @@ class Processor:
     def __post_init__(self) -> None:
         self._runner = Runner(self.step)
         self._marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
-        self._first: FirstFailures | None = None
-        if self.store and self.stops_broken:
-            from parcelq.process.first_failures import FirstFailures  # needed only if jobs run on AWS
-
-            self._first = FirstFailures(self.store, self.rules, self.now)
         self._headers = Headers(self.store)
         outputs = self.outputs or self.route.following.name
         workflow, body_bytes = self.step.workflow_id, self.rules.body_bytes
@@ -155,13 +150,13 @@ class Processor:
         """
         suspicious = []
         for run in runs.of(plan):
-            if self._first and self._first.is_suspicious(run):
+            if self.first and self.first.is_suspicious(run):
                 suspicious.append(run)  # decided after all other runs, which may show that the step works
             else:
                 yield from judge.of_run(run)
         for run in suspicious:
             # guard[False]: a step that fails whatever it is given stops its job
-            if self._first and (reason := self._first.stops(run, runs.samples)):
+            if self.first and (reason := self.first.stops(run, runs.samples)):
                 yield Postponed(run.deliveries, reason)
             else:
                 yield from judge.of_run(run)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
 from parcelq.process.chain import Chain, Onward, StageTopic, refuse
+from parcelq.process.job_failures import JobFailures
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.bundle_cache import BundleCache
@@ -159,7 +161,8 @@ class Workflows:
             # The header of the result is stored under the output topic's name, each other header under another name.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
             step = steps[number]
-            processors.append(Processor(route, step, rules, stage.store, outputs=outputs, stops_broken=True))
+            first = JobFailures(stage.store, time.time)
+            processors.append(Processor(route, step, rules, stage.store, outputs=outputs, first=first))
             if stages[number - 1] == stages[number] == stage.name:
                 following = Onward(topic, processors[-1])
                 onward.append(following)
