@@ -36,10 +36,8 @@ _TOGETHER: Final = 8
 
 
 class StageTopic(ForwardingTopic):
-    """The topic of a stage, for messages on the topic and for messages that an earlier step of the stage passes on
-    directly.
-
-    Messages that are passed on directly never leave the process, so they need no acknowledgement and have no deadline.
+    """The topic of a stage, for messages on the topic and for messages that an earlier step passes on directly. These
+    never leave the process, so they need no acknowledgement and have no deadline.
     """
 
     def read(self, pulled: Pulled) -> Message:
@@ -47,13 +45,11 @@ class StageTopic(ForwardingTopic):
         return pulled.message() if _is_handed(pulled) else super().read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete the messages that are on the topic. Messages that were passed on directly are left out."""
+        """Delete the messages that are on the topic."""
         return super().acknowledge(_lying(messages))
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline of the messages that are on the topic. Messages that were passed on directly
-        are left out.
-        """
+        """Set the acknowledgement deadline of the messages that are on the topic."""
         return super().refresh_deadline(_lying(messages), timeout)
 
 
@@ -113,12 +109,7 @@ class Onward(StageTopic):
 
 
 class Chain(NamedTuple):
-    """The steps of a workflow that one stage runs.
-
-    Attributes:
-        processors: the processors of all steps of the workflow.
-        onward: receivers of the outputs that go to a following step of the same stage.
-    """
+    """The steps of a workflow that one stage runs."""
 
     processors: Sequence[Processor]
     onward: Sequence[Onward] = ()

@@ -31,8 +31,6 @@ class Circumstances(NamedTuple):
     """Facts about a failure, except its reason.
 
     Attributes:
-        step: the step's name.
-        when: when the step failed, in seconds since the epoch.
         workflow: the workflow to which the step belongs; empty if there is none.
     """
 
@@ -46,9 +44,7 @@ class Circumstances(NamedTuple):
         return {WORKFLOW: self.workflow} if self.workflow else {}
 
     def failure(self, runs: int, first: str = "") -> str:
-        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if not
-        empty.
-        """
+        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and perhaps `first`."""
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
         return json.dumps({"step": self.step, "when": when, "runs": runs, **({"first": first} if first else {})})
 
@@ -81,8 +77,6 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
 
     Args:
         message: the message that failed; if it cannot be read, the message as it was pulled.
-        reason: why the message failed, as `reason_of` returns it.
-        runs: how many runs of the message failed.
     """
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
     return with_attributes(
@@ -100,9 +94,7 @@ def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
-    """Return a tombstone, which says that the entries of a message are dead. A tombstone contains the entries if they
-    are small enough.
-    """
+    """Return the message that says that the entries of a message are dead. It contains small entries."""
     body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
     attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
     kept = {name: value for name in (FIRST, FORMAT) if (value := work.message.attributes.get(name))}
@@ -110,10 +102,8 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
 
 
 def _main_line(stderr: str) -> tuple[str, str]:
-    """Return the line of a step's stderr that names the error, and the other lines.
-
-    For a Python step, the line that names the error is the first line, because the exception was moved before its
-    traceback.
+    """Return the line of a step's stderr that names the error, and the other lines. For a Python step, this is the
+    first line, because the exception was moved before its traceback.
     """
     lines = [line for line in stderr.splitlines() if line.strip()]
     main = 0 if any(line.startswith(TRACEBACK) for line in lines) else len(lines) - 1

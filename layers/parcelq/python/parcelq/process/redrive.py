@@ -40,9 +40,6 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
 
     SQS counts each such read as a receive, but messages of a dead-letter topic may be received any number of times.
 
-    Args:
-        most: how many messages to read, at most; None for all visible messages.
-
     Raises:
         AwsError, TopicNotFoundError: SQS refused a request.
     """
@@ -66,7 +63,6 @@ def redrive(
     meanwhile stay, because they may come from messages that were just published again.
 
     Args:
-        only: ids of the messages to publish again; None for all messages.
         looks: the stack's topic of looks (messages that schedule a check of a job), if there is this topic. Looks are
             published on this topic, so that ended jobs continue.
 

@@ -42,14 +42,8 @@ class Stage(NamedTuple):
     """The objects that the Lambda function of a stage works with.
 
     Attributes:
-        name: the name of the stage.
-        names: the names of all stages of the stack.
         topic: a function that returns the topic of a stage.
-        dead_letters: the dead-letter topic of this stage.
         output: the topic from which results are collected.
-        rules: the rules by which messages are processed, unless a workflow has other rules.
-        store: the store that contains headers, marks and workflows.
-        grants: the object that gets the credentials and secrets for steps.
     """
 
     name: str
@@ -79,13 +73,9 @@ class Workflows:
     def handle(
         self, attribute: str, pulled: Iterable[Pulled], time_left: Callable[[], float], *, invocation: str
     ) -> Outcome:
-        """Run a version of a workflow over messages.
+        """Run a version of a workflow over messages, whose attribute `Workflow` names the version.
 
-        If the version cannot run, its messages become dead letters with the reason. The dead letters can be redriven
-        later.
-
-        Args:
-            attribute: the attribute `Workflow` of the messages, which names the version.
+        If the version cannot run, its messages become dead letters with the reason, and can be redriven later.
         """
         try:
             chain = self.chain(attribute)

@@ -96,7 +96,7 @@ class MemoryTopic:
         self._counts = [0, 0, 0, 0]
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish messages from an iterable of any length, one after another; see `Topic.publish`."""
+        """See `Topic.publish`."""
         if not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
             raise InvalidValueError("delay_seconds", delay_seconds, f"0 to {MAX_DELAY_SECONDS} seconds")
         published, failed = 0, []
@@ -127,7 +127,7 @@ class MemoryTopic:
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages, usually the oldest first; see `Topic.pull`."""
+        """See `Topic.pull`. The oldest messages usually come first."""
         check_pull(min_messages, max_messages, receive_message_timeout)
         locked = self._deadline if deadline is None else deadline
         with self._lock:
@@ -147,7 +147,7 @@ class MemoryTopic:
         return pulled.message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return the messages that were not deleted because they have been delivered again."""
+        """See `Topic.acknowledge`. Messages that were delivered again are not deleted."""
         failed: list[Pulled] = []
         with self._lock:
             for pulled in messages:
@@ -163,7 +163,7 @@ class MemoryTopic:
         return failed
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
+        """See `Topic.refresh_deadline`."""
         check_deadline(timeout)
         failed: list[Pulled] = []
         with self._lock:

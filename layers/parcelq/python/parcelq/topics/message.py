@@ -48,9 +48,7 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """The number of entries of the body, from the attribute `Entries` or counted. Raises MessageError if counting
-        fails.
-        """
+        """The number of entries of the body, from the attribute `Entries` or counted."""
         count = parse_count(self.attributes.get(ENTRIES, ""))
         return format_of(self.attributes).count(self.body) if count is None else count
 
@@ -94,11 +92,7 @@ class Wire(NamedTuple):
         return {"MessageBody": self.text, "MessageAttributes": attributes}
 
     def body(self) -> bytes:
-        """Return the decoded body.
-
-        Raises:
-            MessageError: if the encoding is unknown or wrong, or the text is only a pointer to S3.
-        """
+        """Return the decoded body. Raises MessageError if it cannot be decoded, or if the text is a pointer to S3."""
         if self.is_pointer:
             raise MessageError("the body is in S3, and was not loaded from there")
         if self.has_no_body:
@@ -119,7 +113,6 @@ class Pulled(NamedTuple):
 
     Attributes:
         message_id: the id that SQS gave the message, which is the same in every delivery.
-        receipt_handle: the receipt that acknowledges this delivery.
         receive_count: how often the message was pulled, including this time. If a message is published again, the count
             begins anew.
         content: the encoded message, or the `Message` itself if the message never left this process.
@@ -198,10 +191,9 @@ _NOTHING: Final = Wire("", {})
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
-    """Return a copy of a message with some attributes changed. The value None removes an attribute.
+    """Return a copy of a message with some attributes changed; None removes an attribute.
 
-    If the message would have more attributes than SQS allows, attributes that are not Parcelq's are dropped. Publishing
-    may add attributes, so some space is left.
+    Attributes of others are dropped if SQS does not allow so many. Publishing may add attributes, so some room is left.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}
     added = {name: value for name, value in changed.items() if value is not None}

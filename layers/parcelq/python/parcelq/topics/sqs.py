@@ -71,15 +71,15 @@ class SqsTopic(SqsPublisher):
                 self.sleep(max(0.0, until - self.clock()))
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the pulled message in decoded form; see `Topic.read`."""
+        """See `Topic.read`."""
         return (self.overflow.load(pulled) if self.overflow else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return the messages whose deletion SQS does not confirm; see `Topic.acknowledge`."""
+        """See `Topic.acknowledge`. Messages whose deletion SQS does not confirm are returned."""
         return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
+        """See `Topic.refresh_deadline`."""
         check_deadline(timeout)
         request = self.sqs.change_message_visibility_batch
         return self._in_batches(request, "ChangeMessageVisibilityBatch", messages, {"VisibilityTimeout": timeout})
@@ -93,9 +93,7 @@ class SqsTopic(SqsPublisher):
         return Topics(self.sqs).attributes(self.url)
 
     def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that this queue's RedrivePolicy names; if there is no RedrivePolicy, the queue with the matching
-        name.
-        """
+        """The queue that this queue's RedrivePolicy names, or else the queue with the matching name."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
 
