@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import PublishError, SourceError
 from parcelq.lineage.source import Source
@@ -33,8 +32,7 @@ _TOO_LONG: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectUploader:
+class ObjectUploader(NamedTuple):
     """Publishes the records of S3 objects.
 
     Attributes:
@@ -49,7 +47,7 @@ class ObjectUploader:
     objects: Puts
     store: Store
     parcel_size: int
-    outputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = {}
     format: Format | None = None
     chosen_by: str = "option"
     workflow: str = ""
