@@ -57,7 +57,7 @@ def test_a_step_is_broken_if_the_first_middle_and_last_entries_of_three_messages
     step = Step()
     assert [step.stops(failed(work(at, 10))) for at in (0, 20)] == ["", ""]
     assert step.stops(failed(work(40, 10))) == (
-        "the step failed in each of 9 runs with a single entry, so it is broken: "
+        "the step failed in each of 9 runs with a single record, so it is broken: "
         "no module 'x' (step 'step' exited with 1)"
     )
     assert step.alone == [0, 10, 18, 20, 30, 38, 40, 50, 58]

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB
 from parcelq.process.plan import Work
-from parcelq.steps.reason import CUT, TRACEBACK, escaped
+from parcelq.steps.reason import TRACEBACK, escaped, shortened
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, FIRST, FORMAT, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import MAX_DEAD_BYTES
@@ -58,9 +58,11 @@ def reason_of(error: ParcelqError) -> str:
     """
     if isinstance(error, StepError) and error.stderr_tail.strip():
         line, rest = _main_line(error.stderr_tail)
-        return _shortened(f"{line} (step {error.step!r} {error.reason})", rest)
-    line, _, rest = str(error).partition("\n")
-    return _shortened(line, rest)
+        line = f"{line} (step {error.step!r} {error.reason})"
+    else:
+        line, _, rest = str(error).partition("\n")
+    lines = filter(None, map(_legal, (line, rest)))
+    return shortened("\n".join(lines), _REASON_BYTES - 1).replace("\n", ": ")
 
 
 def full_reason_of(error: StepError) -> str:
@@ -110,27 +112,6 @@ def _main_line(stderr: str) -> tuple[str, str]:
     return lines[main], "\n".join(lines[:main] + lines[main + 1 :])
 
 
-def _shortened(line: str, rest: str) -> str:
-    """Join two texts to one line that is short enough for an attribute: all of `line` if possible, the end of
-    `rest`.
-    """
-    first = _legal(line)
-    if len(first) > _REASON_BYTES:
-        half = (_REASON_BYTES - len(CUT.encode())) // 2
-        return _decoded(first[:half]) + CUT + _decoded(first[-half:])
-    second = _legal(rest)
-    room = _REASON_BYTES - len(first) - len(b": ")
-    if len(second) > room:
-        room -= len(CUT.encode())
-        second = (CUT.lstrip().encode() + second[-room:]) if room > 0 else b""
-    return _decoded(first) + (f": {_decoded(second)}" if second else "")
-
-
-def _legal(text: str) -> bytes:
+def _legal(text: str) -> str:
     """Return a text as one line that SQS accepts; only characters that SQS refuses are escaped."""
-    return " ".join(escaped(text).split()).encode()
-
-
-def _decoded(data: bytes) -> str:
-    """Decode bytes that may begin or end within a character."""
-    return data.decode("utf-8", "ignore")
+    return " ".join(escaped(text).split())

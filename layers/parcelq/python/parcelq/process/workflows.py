@@ -20,7 +20,7 @@ from parcelq.jobs.version import Version, packages_are_for
 from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
-from parcelq.process.chain import Chain, Onward, StageTopic, refuse
+from parcelq.process.chain import Chain, Onward, refuse
 from parcelq.process.job_failures import JobFailures
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
@@ -146,7 +146,7 @@ class Workflows:
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
             rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
-            route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
+            route = Route(topic, following, stage.dead_letters, stage.output)
             # The header of the result is stored under the output topic's name, each other header under another name.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
             step = steps[number]

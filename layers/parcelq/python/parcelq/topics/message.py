@@ -132,26 +132,15 @@ class Pulled(NamedTuple):
             name: received(name, value.get("DataType"), value.get("StringValue"), value.get("BinaryValue"))
             for name, value in raw.get("MessageAttributes", {}).items()
         }
-        return cls._of(raw["MessageId"], raw["ReceiptHandle"], raw["Body"], attributes, raw.get("Attributes", {}))
+        system = raw.get("Attributes", {})
+        count, sent = int(system.get("ApproximateReceiveCount", 1)), int(system.get("SentTimestamp", 0)) / 1000
+        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent)
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
-        """Create a pulled message from an item of the event that an SQS event source mapping passes to a Lambda
-        function.
-        """
-        attributes = {
-            name: received(name, value.get("dataType"), value.get("stringValue"), value.get("binaryValue"))
-            for name, value in record.get("messageAttributes", {}).items()
-        }
-        system = record.get("attributes", {})
-        return cls._of(record["messageId"], record["receiptHandle"], record["body"], attributes, system)
-
-    @classmethod
-    def _of(
-        cls, message_id: str, receipt: str, text: str, attributes: Mapping[str, str], system: Mapping[str, str]
-    ) -> Pulled:
-        count, sent = int(system.get("ApproximateReceiveCount", 1)), int(system.get("SentTimestamp", 0)) / 1000
-        return cls(message_id, receipt, count, Wire(text, attributes), sent)
+        """Create a pulled message from an item of an SQS event, in which all names of members begin in lower case."""
+        attributes = {name: _capitalised(value) for name, value in record.get("messageAttributes", {}).items()}
+        return cls.from_sqs({**_capitalised(record), "MessageAttributes": attributes})
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -188,6 +177,10 @@ class Pulled(NamedTuple):
 
 
 _NOTHING: Final = Wire("", {})
+
+
+def _capitalised(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name[0].upper() + name[1:]: value for name, value in members.items()}
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:

@@ -15,7 +15,7 @@ from parcelq.aws.replies import needed, reconcile
 from parcelq.errors import AwsError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.topics.admin import Topics
-from parcelq.topics.message import Message, Pulled
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.publish import SqsPublisher
 from parcelq.topics.topic import Counts, check_deadline, check_pull
 
@@ -72,7 +72,8 @@ class SqsTopic(SqsPublisher):
 
     def read(self, pulled: Pulled) -> Message:
         """See `Topic.read`."""
-        return (self.overflow.load(pulled) if self.overflow else pulled).message()
+        is_sent = isinstance(pulled.content, Wire)
+        return (self.overflow.load(pulled) if self.overflow and is_sent else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
         """See `Topic.acknowledge`. Messages whose deletion SQS does not confirm are returned."""
@@ -166,5 +167,6 @@ class SqsTopic(SqsPublisher):
                     break
             return [*given_up, *rest]
 
-        batched = batches(messages, MAX_REQUEST_MESSAGES)
+        lying = (one for one in messages if isinstance(one.content, Wire))  # the others never left this process
+        batched = batches(lying, MAX_REQUEST_MESSAGES)
         return [one for lost in in_flight(send, batched, _REQUESTS) for one in lost]
