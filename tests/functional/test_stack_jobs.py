@@ -152,7 +152,7 @@ def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) 
     world.look()
     ended = world.jobs.find(job.id)
     assert (ended.state, ended.halted) == (State.STOPPED, True)
-    assert ended.problem.startswith("2 entries are dead, more than 1: a bad one")
+    assert ended.problem.startswith("2 records failed, more than 1: a bad one")
     assert world.stack.keys("segments/parcelq-output/")
     assert world.jobs.resume(job.id) > 0
     ended = world.run(job)

@@ -34,7 +34,7 @@ def test_a_suspicion_is_tested_with_eight_samples_at_the_most(bodies: list[bytes
 def test_a_step_is_broken_where_every_single_entry_of_the_sample_fails_too() -> None:
     runs, verdict = all_failed(*BODIES).judged(["no module 'x'"] * 8)
     assert verdict == BrokenStep("no module 'x'", 8)
-    assert str(verdict) == "the step failed in each of 8 runs with a single entry, so it is broken: no module 'x'"
+    assert str(verdict) == "the step failed in each of 8 runs with a single record, so it is broken: no module 'x'"
     assert runs.is_over
 
 

@@ -50,7 +50,7 @@ class Report(NamedTuple):
         format_chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …; empty if
             unknown.
         one_stream: why the source could not be cut into ranges; empty if the source could be cut.
-        warnings: warnings for the user: `doubts`, and oddities of the source's compression.
+        warnings: warnings for the user: `doubts`, and oddities of the source's content and compression.
         doubts: reasons why the result may differ from what one run over the whole source would write; see `yields`.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
         dead: the dead entries with their reasons; only the first dead entries if there are many.

@@ -29,7 +29,7 @@ from parcelq.records import Format
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
-from parcelq.topics.attributes import HEADER, LINEAGE, REASON, format_of
+from parcelq.topics.attributes import HEADER, LINEAGE, REASON, SOURCE, format_of
 from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
@@ -148,6 +148,11 @@ class Pipeline:
         """Whether the pipeline was stopped, a thread failed, or a step is broken."""
         return self._stopping.is_set()
 
+    @property
+    def may_be_broken(self) -> bool:
+        """Whether all runs of a step have failed so far."""
+        return any(stage.first and stage.first.failed for stage in self._stages)
+
     def __enter__(self) -> Pipeline:
         for stage in self._stages:
             for number in range(self._workers):
@@ -209,7 +214,12 @@ class Pipeline:
             if pulled := stage.topic.pull(1, 1 if is_first else stage.processor.wanted, _PULL_SECONDS):
                 with self._cpus:
                     if not self._stopping.is_set():
-                        self._handle(stage, pulled)
+                        source = pulled[0].attributes.get(SOURCE, "")
+                        self.ledger.add(source)  # so that no job ends before this thread has looked at its first runs
+                        try:
+                            self._handle(stage, pulled)
+                        finally:
+                            self.ledger.remove([source])
 
     def _handle(self, stage: _Stage, pulled: Sequence[Pulled]) -> None:
         outcome = stage.processor.handle(pulled, acknowledges=True)

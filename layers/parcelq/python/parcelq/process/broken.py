@@ -32,7 +32,7 @@ class BrokenStep(NamedTuple):
 
     def __str__(self) -> str:
         first = next(iter(self.reason.splitlines()), "")
-        return f"the step failed in each of {self.entries} runs with a single entry, so it is broken: {first}"
+        return f"the step failed in each of {self.entries} runs with a single record, so it is broken: {first}"
 
 
 class FirstRuns(NamedTuple):
