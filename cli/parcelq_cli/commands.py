@@ -21,11 +21,8 @@ _EMULATOR: Final = ("moto", "samtranslator")
 class _Command:
     """A command, whose module is imported only when the command runs or is listed.
 
-    Attributes:
-        name: the command's name.
-        place: the module and the function of the command, or the module and the `Typer` object of a group of commands.
-        example: an example for the command's help.
-        short: the command's description in the list of commands; empty to use the first line of the command's help.
+    `place` names the module and its function, or its `Typer` object for a group of commands. `example` is for the
+    command's help. `short` is for the list of commands; if empty, the list shows the first line of the help.
     """
 
     name: str
@@ -75,11 +72,7 @@ _INSTALL: Final = "pip install 'parcelq[emulate]'"
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """Build the command line with all commands, or with only the command that `words` names.
-
-    Args:
-        words: the words that the user wrote after `parcelq`.
-    """
+    """Build the command line: only the command that the user's first word names, or all commands."""
     made = typer.Typer(
         cls=PlainGroup,
         no_args_is_help=True,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.errors import ParcelqError
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.interrupts import interrupted
+from parcelq_cli.interrupts import interrupted_by
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output, amount
@@ -27,36 +27,22 @@ if TYPE_CHECKING:
 _SHOWN: Final = 5
 """How many dead entries are printed for each file; the list beside the result contains all dead entries."""
 _TRY: Final = "'parcelq try' with the same file and step shows the result of single records"
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the process ignores them, for example under `nohup`.
-    After an interruption, print how to continue.
-    """
-    before = {one: signal.getsignal(one) for one in _SIGNALS}
-    for one, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(one, interrupted)
-    try:
-        yield
-    except KeyboardInterrupt:
-        out.note(f"stopped; {goes_on}")
-        raise
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does. After an interruption, print how to continue."""
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        try:
+            yield
+        except KeyboardInterrupt:
+            out.note(f"stopped; {goes_on}")
+            raise
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a progress line, and print the outcome of each file with `report_of`.
-
-    Args:
-        out: prints the output of the command.
-        folder: the path of the folder of results.
-        goes_on: a text that says how to continue after an interruption.
-        work: a function that runs the files; its argument is a function that shows the progress.
+    """Call `work`, which runs files and shows their progress, and print the outcome of each file. `goes_on` says how to
+    continue after an interruption.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -73,9 +59,7 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
 
 @contextmanager
 def _without_single_failures(out: Output) -> Iterator[None]:
-    """Drop the log messages about failed runs, because the progress line shows the number of dead entries, and the list
-    of dead entries names them.
-    """
+    """Drop the log messages about failed runs: the progress line counts dead entries, and a list names them."""
     logger = logging.getLogger("parcelq.process.decide")
     before = logger.level
     logger.setLevel(before if out.verbose else logging.ERROR)

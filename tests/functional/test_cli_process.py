@@ -255,7 +255,8 @@ def test_a_process_command_that_is_killed_loses_nothing_and_doubles_nothing(cli:
 
 def test_after_its_work_the_stopper_restores_the_handlers_of_signals() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Stopper(lambda: None) as stopper:
+    stopper = Stopper(lambda: None)
+    with stopper.listening():
         stopper.begin_waiting()
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGTERM)
@@ -263,7 +264,8 @@ def test_after_its_work_the_stopper_restores_the_handlers_of_signals() -> None:
 
 
 def test_a_stopper_lets_only_the_first_signal_wait_for_the_end_of_a_round() -> None:
-    with Stopper(lambda: None) as stopper:
+    stopper = Stopper(lambda: None)
+    with stopper.listening():
         stopper.begin_round()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(Stopped):

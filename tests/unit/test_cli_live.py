@@ -28,7 +28,9 @@ def printed(steps: Iterator[tuple[float, Progress]], *, terminal: bool, quiet: b
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=100, soft_wrap=True, color_system=None)
     clock = Clock()
-    with shown(Output(quiet=quiet, _stderr=[console]), clock) as show:
+    output = Output(quiet=quiet)
+    output.stderr = console
+    with shown(output, clock) as show:
         for clock.now, progress in steps:
             show(progress)
     return text.getvalue()

@@ -23,8 +23,6 @@ class Cell(NamedTuple):
     """A part of a source.
 
     Attributes:
-        dead_bytes: how many bytes of the part are in messages that failed.
-        missing_bytes: how many bytes of the part have no result.
         dead: how many failed entries begin in the part.
         holes: the first missing ranges that overlap the part.
     """

@@ -26,11 +26,8 @@ class Limits(NamedTuple):
     max_seconds: int | None = None
 
     def exceeded(self, dead: int, seen: float, seconds: float, reason: str = "") -> str:
-        """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
-
-        Args:
-            seen: how many entries were processed, including dead entries.
-            reason: why one of the dead entries failed.
+        """Return a sentence about the limit that a job exceeds; empty if it exceeds no limit. `seen` entries were
+        processed, including the dead entries, and `reason` says why one of these failed.
         """
         because = f": {reason}" if reason else ""
         if self.max_dead is not None and dead > self.max_dead:
@@ -51,11 +48,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of_dead(cls, text: str) -> Limits:
-        """Read a number of dead entries such as `10`, or a share of all entries such as `1%`.
-
-        Raises:
-            InvalidValueError: the text is neither a number nor a share.
-        """
+        """Read a number of dead entries such as `10` or a share such as `1%`, or raise InvalidValueError."""
         found = _LIMIT.fullmatch(text)
         if not found or (found[2] and float(found[2]) > 100):
             raise InvalidValueError("limit", text, "a number such as 10, or a share such as 1%")

@@ -58,7 +58,7 @@ def finish(job: LocalJob, kept: Kept) -> FileResult | None:
             return _closed(job, kept, _nothing(job), job.problem)
         return _unfinished(job, _nothing(job), job.problem)
     _make_way(job, kept)
-    state = _finisher(job, kept).finish_job(job.job) or _nothing(job)
+    state = _finisher(job, kept).finish_job(job.record.id) or _nothing(job)
     if state.result and not state.dead:
         return _closed(job, kept, state)
     if state.result or state.problem or job.healings == MAX_HEALINGS:

@@ -41,12 +41,7 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     )  # fmt: skip
 
 
-_FAILED: Final = "\u00d7"
-
-
-_MISSING: Final = "\u2013"
-
-
+_FAILED, _MISSING = "\u00d7", "\u2013"
 _KINDS: Final = (
     ("done", "", "done"),
     ("dead", _FAILED, "some records failed"),
