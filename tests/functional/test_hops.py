@@ -162,7 +162,7 @@ def test_no_run_begins_when_those_before_it_took_too_long(make: Make) -> None:
 @pytest.mark.parametrize("warm", [True, False])
 def test_a_message_that_fails_in_a_hop_is_the_only_one_with_a_failure(make: Make, warm: bool) -> None:
     runner = make(LOUD.format("os._exit(3)"), warm=warm)
-    topics = {name: MemoryTopic.create(name) for name in ("in", "following", "dead", "output")}
+    topics = {name: MemoryTopic(name) for name in ("in", "following", "dead", "output")}
     topics["in"].publish([Message(one, {}) for one in (b"a\n", b"bad\n", b"c\n", b"d\n")])
     route = Route(topics["in"], topics["following"], topics["dead"], topics["output"])
     rules = Rules(batch_size=1, parcel_size=1, back_off_seconds=0)

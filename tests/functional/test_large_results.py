@@ -329,7 +329,7 @@ class TestAtAnyCall:
         multipart = ("begin_upload", "put_part", "parts", "complete_upload", "abort_upload")
         for name in ("put", "read", "read_with_etag", "stat", "keys", "delete", "write", *multipart):
             setattr(world.store, name, before(getattr(world.store, name)))
-        world.looks.queue.put = before(world.looks.queue.put)  # type: ignore[method-assign]
+        world.looks.publish = before(world.looks.publish)  # type: ignore[method-assign]
 
     @pytest.fixture(autouse=True)
     def one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:

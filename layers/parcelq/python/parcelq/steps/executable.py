@@ -36,9 +36,7 @@ _PT_INTERP: Final = 3
 
 
 def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - one for each thing that may be wrong
-    """Return why the system would refuse to start a program; empty if the system would start the program, or if this
-    process may not read the program.
-    """
+    """Return why the system would refuse to start a program; empty if nothing is known to be wrong."""
     try:
         status = path.stat()
     except OSError as error:
@@ -140,9 +138,7 @@ class Command(NamedTuple):
 
 
 def command_of(text: str) -> Command | None:
-    """Read a text as the name of a program on the PATH, followed by arguments as in a shell; return None if there is no
-    such program.
-    """
+    """Read a text as the name of a program on the PATH and its arguments; None if there is no such program."""
     try:
         words = shlex.split(text)
     except ValueError:  # a quote is not closed, so the text is not a command

@@ -51,9 +51,7 @@ def print_error(text: str) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """Return the text of an exception, as in the last line of the exception's traceback. The middle of a long message
-    is left out.
-    """
+    """Return the text of an exception, as in the last line of its traceback, without the middle of a long message."""
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - str() of the exception failed, which must not end the run
@@ -67,9 +65,7 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the part of the traceback in the user's code, and the exception. If the text is too long, the first frames
-    are left out.
-    """
+    """Return the part of the traceback in the user's code, if necessary without its first frames, and the exception."""
     from traceback import StackSummary, TracebackException
 
     whole = TracebackException.from_exception(error)
