@@ -23,11 +23,6 @@ def checked(
 ) -> tuple[dict[str, Any], list[str]]:
     """Check the values of a mapping, and report all mistakes at once.
 
-    Args:
-        given: maps each given key to its value.
-        checks: maps each allowed key to the check of its value.
-        required: the keys that must be given.
-
     Returns:
         A dict from keys to converted values, and a list with one sentence for each problem.
     """

@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def check_readable(path: Path) -> os.stat_result:
-    """Check that a path leads to a regular file, a pipe or a terminal, which can be read to an end.
+    """Return the status of a regular file, a pipe or a terminal, which can be read to an end.
 
     Raises:
         ParcelqError: if the path leads to a folder or a device, for example; the error message says to what.
@@ -55,9 +55,7 @@ def check_readable(path: Path) -> os.stat_result:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Input]:
-    """Open a file, a pipe or a terminal for reading; see `Input`.
-
-    Opening a named pipe waits until another process opens the pipe for writing.
+    """Open a file, a pipe or a terminal for reading. A named pipe waits until another process opens it for writing.
 
     Raises:
         ParcelqError: if the file cannot be read. Reading from the stream may raise this error too.
@@ -81,11 +79,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Check that no output overwrites an input, even if their names differ.
-
-    Args:
-        sources: the paths of files that are read.
-        targets: the paths of files that will be written; most of these files do not exist yet.
+    """Check that no output overwrites an input, even if their names differ. Most targets do not exist yet.
 
     Raises:
         ParcelqError: if a target is one of the sources or a folder; the error message names the target.
@@ -101,11 +95,7 @@ def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Check that files can be put into a folder, which need not exist yet.
-
-    Raises:
-        InvalidValueError: if the path is a file, or leads through a file.
-    """
+    """Raise InvalidValueError if a folder, which need not exist yet, is a file or leads through a file."""
     for one in (folder, *folder.parents):
         if one.is_dir():
             return
@@ -131,12 +121,9 @@ def check_free(folder: Path, name: str) -> None:
 
 
 def place(folder: Path, name: str) -> Path:
-    """Return the path of a file with a given name in a folder, and create the folders that it needs.
+    """Return the path of a result in a folder, and create the folders that it needs.
 
-    Args:
-        folder: the folder of results.
-        name: the path below the folder, from `result_names`. The name may be any text, because anybody can name an
-            object.
+    The name may be any text, because anybody can name an object.
 
     Raises:
         InvalidValueError: if the name leads out of the folder, or is not valid for a file.
@@ -167,15 +154,10 @@ def _input(path: Path, file: IO[bytes]) -> Input:
 
 
 class _Stream:
-    """Reads the bytes of a file; every error names the file.
+    """Reads the bytes of a file; every error names the file. The bytes `head` were already read.
 
-    Args:
-        file: the file, opened for reading.
-        path: the file's path, for error messages.
-        head: the bytes that were already read from the file.
-        before: the file's status when it was opened. Exactly as many bytes as the file had then are read, and
-            ParcelqError is raised at the end if the file has changed. If None, the file is read to its end without this
-            check.
+    If `before`, the file's status when it was opened, is given, exactly as many bytes as the file had then are read,
+    and ParcelqError is raised at the end if the file has changed. Otherwise the file is read to its end.
     """
 
     def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:

@@ -35,11 +35,7 @@ _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 def check_topic(name: str) -> str:
-    """Return `name` if this name and the name of the dead-letter topic are valid names of standard queues.
-
-    Raises:
-        InvalidValueError: if one of the two names is not valid.
-    """
+    """Return `name` if it and the name of the dead-letter topic are valid. Raises InvalidValueError if not."""
     longest = MAX_TOPIC_NAME if name.endswith(DEAD_LETTER_SUFFIX) else MAX_TOPIC_NAME - len(DEAD_LETTER_SUFFIX)
     if not _TOPIC.fullmatch(name) or len(name) > longest:
         raise InvalidValueError("topic name", name, f"1 to {longest} letters, digits, hyphens or underscores")
@@ -47,11 +43,7 @@ def check_topic(name: str) -> str:
 
 
 def check_bucket(name: str) -> str:
-    """Return `name` if a bucket may have this name.
-
-    Raises:
-        InvalidValueError: if the name is not valid.
-    """
+    """Return `name` if a bucket may have this name. Raises InvalidValueError if not."""
     if name.startswith("s3://"):
         alone = name.removeprefix("s3://").partition("/")[0]
         raise InvalidValueError("bucket", name, f"the name alone: {alone}" if alone else "a name alone")
@@ -61,11 +53,7 @@ def check_bucket(name: str) -> str:
 
 
 def check_workflow(name: str) -> str:
-    """Return `name` if a workflow may have this name.
-
-    Raises:
-        InvalidValueError: if the name is not valid.
-    """
+    """Return `name` if a workflow may have this name. Raises InvalidValueError if not."""
     if not _WORKFLOW.fullmatch(name):
         wanted = "a letter, then lower-case letters, digits and hyphens, up to 40 characters, not ending with a hyphen"
         raise InvalidValueError("name of a workflow", name, wanted)
@@ -78,9 +66,7 @@ def dead_letter(topic: str) -> str:
 
 
 def looks_beside(topic: str) -> str:
-    """Return the name of the topic of looks (checks of jobs) in the stack to which `topic` may belong, judged by its
-    name; empty if no stack's topic can have this name.
-    """
+    """Return the name of the topic of looks in the stack of a topic, judged by its name; empty if in no stack."""
     prefix, dash, _ = topic.partition("-")
     return f"{prefix}-looks" if dash else ""
 
@@ -96,7 +82,7 @@ def topic_of_url(url: str) -> str:
 
 
 def topic_within(prefix: str, topic: str) -> str:
-    """Return the name of a topic from its name or URL, and check that the topic belongs to the stack with that prefix.
+    """Return the name of a stack's topic from its name or URL.
 
     Raises:
         InvalidValueError: if the topic's name does not begin with `<prefix>-`, or is not valid for SQS.

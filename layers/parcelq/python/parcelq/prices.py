@@ -17,9 +17,7 @@ _TABLE: Final = "prices.yaml"
 
 
 class Price(NamedTuple):
-    """A price in dollars for one unit, the day when AWS published the price (None if unknown), and the source of the
-    price.
-    """
+    """A price in dollars for one unit, the day when AWS published the price (None if unknown), and its source."""
 
     usd: float
     dated: date | None = None
@@ -44,7 +42,7 @@ class Prices(NamedTuple):
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Read the table of prices, and replace the prices that a YAML file contains. This file has the form of the table.
+    """Read the table of prices, and replace the prices that a YAML file of the same form contains.
 
     Raises:
         ParcelqError: if the file cannot be read, is not YAML, has rows that the table does not have, or has no prices.

@@ -56,11 +56,7 @@ _DIGEST_BYTES: Final = 12
 
 
 class ResultNames(NamedTuple):
-    """The names of the result of a source and of the files beside it.
-
-    Attributes:
-        result: the path of the result below the folder of results; in a bucket, the key.
-    """
+    """The names of the result of a source and of the files beside it. `result` is a path below a folder, or a key."""
 
     result: str
 
@@ -115,9 +111,7 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
 def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
     """Check that the results of sources in one command have different names.
 
-    Args:
-        given: the names that the user gave to the sources, such as paths.
-        names: the name from which each result's name is derived; by default the last part of the user's name.
+    The results' names are derived from `names`, by default the last parts of the names that the user gave.
 
     Raises:
         InvalidValueError: if two results would have the same name; the error message names both sources.

@@ -84,9 +84,6 @@ def _configured() -> Iterator[None]:
 def translated(topic: str = "") -> Iterator[None]:
     """Convert boto3's exceptions to Parcelq's exceptions while the context lasts.
 
-    Args:
-        topic: the name or URL of the topic that the requests in the context concern.
-
     Raises:
         TopicNotFoundError, TopicBlockedError, TopicExistsError: if SQS reports an error about the topic.
         AwsError: if AWS reports any other error, or the connection fails.

@@ -26,7 +26,6 @@ def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) 
     """Put an event on the account's default bus, and check that the reply confirms the event.
 
     Args:
-        events: a boto3 EventBridge client.
         kind: the event's `detail-type`, which says what happened.
         detail: the event's content, at most 256 KiB of JSON.
         resource: the resource that the event is about.

@@ -18,7 +18,6 @@ def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
     """Assume an IAM role and return credentials.
 
     Args:
-        role: the role's ARN.
         session: the session's name in CloudTrail; 2 to 64 letters, digits and hyphens.
 
     Returns:

@@ -20,15 +20,7 @@ PIPE: Final = "pipe"
 
 
 class FileState(NamedTuple):
-    """The state of a file at one moment. Equal states mean equal content.
-
-    Attributes:
-        path: the file's absolute path, in which links are resolved.
-        device: the number of the device that stores the file.
-        inode: the file's inode number on the device.
-        size: how many bytes the file has.
-        modified_ns: when the file was last modified, in nanoseconds since the epoch.
-    """
+    """The state of a file at one moment; equal states mean equal content. In `path`, links are resolved."""
 
     path: Path
     device: int
@@ -38,11 +30,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Read the state of a file.
-
-        Raises:
-            ParcelqError: if the file does not exist, cannot be read, or is not a regular file.
-        """
+        """Read the state of a file. Raises ParcelqError if it is not a regular file or cannot be read."""
         try:
             real = path.resolve(strict=True)
             found = real.stat()
@@ -71,7 +59,7 @@ class LocalFile(NamedTuple):
 
     Attributes:
         name: the name that the user gave to the file; the extension determines its record format and compression.
-        state: the state of the file when the file's job began.
+        state: the state of the file when the job began.
         content: a digest of the content of a pipe, so that the same content is the same source; empty for other files.
     """
 
@@ -97,11 +85,7 @@ class LocalFile(NamedTuple):
         return self.content or self.state.text
 
     def check_unchanged(self) -> None:
-        """Check that the file is unchanged since its job began.
-
-        Raises:
-            ParcelqError: if the file changed.
-        """
+        """Raise ParcelqError if the file changed since its job began, or cannot be read."""
         try:
             found = self.state.path.stat()
         except OSError as error:
@@ -119,11 +103,7 @@ class LocalFile(NamedTuple):
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """Open the file for reading, and check at the begin and the end of the context that the file is unchanged.
-
-        Raises:
-            ParcelqError: if the file cannot be read, or has changed.
-        """
+        """Open the file for reading. Raises ParcelqError if it cannot be read, or has changed when the context ends."""
         self.check_unchanged()
         try:
             with self.state.path.open("rb", buffering=0) as file:
@@ -142,7 +122,6 @@ class LocalSource(NamedTuple):
     """One or more files that are read one after another and have one result.
 
     Attributes:
-        files: the files, in the order in which they are read.
         name: the name of the result, which may contain folders.
         source: the attribute `Source` of the messages made from this source.
         combined: whether the user asked for one result for several files.
@@ -174,9 +153,7 @@ class LocalSource(NamedTuple):
 
     @property
     def format_name(self) -> str:
-        """The name that determines the record format: that of the first file with a name, or the result's if no file
-        has one.
-        """
+        """The name that determines the record format: that of the first file with a name, else the result's."""
         return next((one.name for one in self.files if not is_nameless(one)), self.name)
 
     @property

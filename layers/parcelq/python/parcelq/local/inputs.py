@@ -1,6 +1,4 @@
-"""Finds the inputs that a user names: paths, folders, patterns, pipes and the standard input. All inputs are found
-before any input is read.
-"""
+"""Finds the inputs that a user names: paths, folders, patterns, pipes and the standard input (`-`)."""
 
 from __future__ import annotations
 
@@ -30,10 +28,8 @@ class FoundFile(NamedTuple):
     """An input that the user named, or a file that a named folder or pattern includes.
 
     Attributes:
-        path: the path of the input.
         given: the name that the user gave to the input.
-        name: the name from which the result's name is derived; if the user named a folder, this name contains
-            subfolders.
+        name: the name from which the result's name is derived. For a file below a named folder, it has subfolders.
         is_pipe: whether the input is a pipe, which can be read only once.
     """
 
@@ -47,15 +43,11 @@ Put = Callable[[FoundFile], LocalFile]
 
 
 def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
-    """Find the inputs that a user names.
+    """Find the inputs that a user names; none is read yet.
 
     A folder means all files in the folder and in its subfolders, sorted by name, except files and folders whose names
     begin with a dot, and the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an
     existing path means all files that match the pattern.
-
-    Args:
-        given: the paths of files, folders and pipes, patterns, and `-` for the standard input.
-        results: the path of the folder of results.
 
     Raises:
         ParcelqError: if an input does not exist, cannot be read, or has no files.
@@ -71,15 +63,12 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 def sources_of(
     found: Sequence[FoundFile], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
 ) -> list[LocalSource]:
-    """Create the sources of a run from its inputs.
+    """Create the sources of a run from the inputs that `find_inputs` returned.
 
     Args:
-        found: the inputs, from `find_inputs`.
-        results: the path of the folder of results.
         put: a function that returns the file to read for an input; for a pipe, a copy of the pipe's whole content.
         name: the name of the only result; empty for the default name.
-        combine: the name from which the name of one result for all files is derived; empty if each file has its own
-            result.
+        combine: the name of one result for all files; empty if each file has its own result.
         fmt: the record format of all files, as text; empty if the files' names decide.
 
     Raises:
@@ -108,12 +97,7 @@ def sources_of(
 
 
 def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
-    """Return the file to read for an input. If the input is a pipe, its content is copied to a file below `spool`.
-
-    Args:
-        one: the input to read.
-        command: the id of the command that reads the input.
-        spool: a folder of the state folder.
+    """Return the file to read for an input. If it is a pipe, `command` copies its content to a file below `spool`.
 
     Raises:
         ParcelqError: if the input cannot be read.
@@ -182,9 +166,7 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
 
 
 def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Return whether the system reports a wrong size for a file, as for files of /proc and /sys. Such a file can be
-    read only as a pipe.
-    """
+    """Return whether the reported size of a file is wrong, as in /proc and /sys. Such a file is read like a pipe."""
     if found.st_blocks or found.st_size > _READ_AT_ONCE:
         return False
     try:

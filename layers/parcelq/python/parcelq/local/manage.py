@@ -29,11 +29,9 @@ class JobStatus(NamedTuple):
     """The progress of an incomplete job.
 
     Attributes:
-        record: the job record.
-        is_running: whether a command runs the job now.
         keys: the keys of the stored segments of the job.
         collected: the job's collected messages; None if there are none.
-        resolution: which of the collected messages form the result; None if there are no messages.
+        resolution: which of the collected messages form the result.
     """
 
     record: LocalRecord
@@ -64,9 +62,7 @@ class JobStatus(NamedTuple):
 
     @property
     def map(self) -> str:
-        """A map of the source, which has one letter for the state of each of many equal parts of the source; empty if
-        unknown.
-        """
+        """The states of many equal parts of the source, one letter for each part; empty if unknown."""
         if self.collected is None or self.total is None:
             return ""
         try:
@@ -90,20 +86,14 @@ class JobStatus(NamedTuple):
 
 
 class LocalJobs(NamedTuple):
-    """The jobs of one folder of results.
-
-    Attributes:
-        results: the path of the folder.
-    """
+    """The jobs of one folder of results."""
 
     results: Path
 
     def all(self, known: dict[str, JobStatus] | None = None) -> list[JobStatus]:
         """Return the progress of all incomplete jobs, sorted by the names of their results.
 
-        Args:
-            known: maps ids of jobs to the progress that an earlier call returned. A job that has not changed since then
-                is not read again.
+        `known` maps the ids of jobs to what an earlier call returned. Only jobs that changed since then are read again.
         """
         cache = {} if known is None else known
         kept = Kept.beside(self.results)
@@ -113,10 +103,7 @@ class LocalJobs(NamedTuple):
         return list(cache.values())
 
     def find(self, job: str) -> LocalRecord:
-        """Return the job record of an incomplete job.
-
-        Args:
-            job: the job's id, or the beginning of the id.
+        """Return the job record of an incomplete job, given its id or the beginning of the id.
 
         Raises:
             JobError: if no job or more than one job has such an id.
@@ -163,9 +150,7 @@ class LocalJobs(NamedTuple):
             steps: the steps that replace the job's steps; empty to keep the steps. The settings stay if the number of
                 steps stays the same.
             go_on: whether to continue although the steps changed; a redrive always continues.
-            note: a function that is called with each sentence for the user.
-            on_progress: a function that is called with the progress several times a second.
-            cancelled: an event that stops the run when it is set.
+            note, on_progress, cancelled: as in `run_files`.
 
         Raises:
             JobError: if there is no such job, if another command runs the job, if it has no dead entries, or if the

@@ -43,10 +43,7 @@ if __name__ == "__main__":
 def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) -> Path:
     """Return the folder of a function's step, and create the folder if it does not exist.
 
-    Args:
-        function: the function, decorated with `@step`, which must be at the top level of a module that is a file.
-        cache: the parent of the steps' folders; by default `cache_folder()`. A folder's name is a digest of its
-            content.
+    The folder's name is a digest of its content. Its parent is a subfolder of `cache`, by default `cache_folder()`.
 
     Raises:
         InvalidValueError: if the function is not at the top level of a module that is a file.

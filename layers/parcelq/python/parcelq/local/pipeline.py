@@ -1,6 +1,4 @@
-"""The pipeline on one machine: an uploader, processors and a collector on threads, which use topics in memory and a
-folder instead of AWS.
-"""
+"""The pipeline on one machine: an uploader, processors and a collector on threads."""
 
 from __future__ import annotations
 
@@ -55,12 +53,9 @@ class _Stage:
     """A running step, which reads messages from one topic and publishes its output on another topic.
 
     Attributes:
-        step: the step that runs.
-        topic: the step's input topic.
-        processor: runs the step.
         first: the outcomes of the step's first runs; None if the job must continue even if all runs fail.
-        header: the header of the entries that the first runs read.
         share: the fraction of the job's work that this stage does, from 0 to 1.
+        header: the header of the entries that the first runs read.
     """
 
     step: Step
@@ -78,12 +73,9 @@ class Pipeline:
     This is a context manager, and its threads run while the context lasts.
 
     Args:
-        steps: the steps, in the order in which they run.
         store: the store for segments.
-        rules: say how messages are processed, and what happens to failures.
-        meter: counts the finished work.
         keep_going: whether to continue although every entry fails.
-        workers: number of parallel runs of a step; by default one for each CPU.
+        workers: the number of parallel runs of a step; by default one for each CPU.
         on_printed: a function that is called with the text that a successful run printed.
     """
 
@@ -224,9 +216,7 @@ class Pipeline:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
 
     def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Find out from the first runs of a step whether the step or only the data is bad. Meanwhile no other run
-        begins.
-        """
+        """Find out from the first runs whether the step or only the data is bad. Other runs wait meanwhile."""
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return

@@ -80,9 +80,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
-    """Store the number of records and the offsets at which files begin in an object, or in several if there are many
-    files.
-    """
+    """Store the number of records and the offsets at which files begin; in several notes if there are many files."""
     some: list[list[Beginning]] = [[]]
     for file in files:
         if len(some[-1]) >= _FILES_OF_NOTE and file.start > some[-1][0].start:

@@ -38,9 +38,6 @@ class Reading:
     """One pass over a source. When `parcels` has yielded its last parcel, the attributes describe the whole source.
 
     Attributes:
-        source: the source that is read.
-        format: the record format of the source.
-        header: the source's header.
         missing: the ranges of the source to yield, in order; each range begins and ends at a boundary of records.
         parcel_size: the most entries of a parcel.
         marks: the offsets at which counted parts must begin and end, in order. All are outside of `missing`.
@@ -49,9 +46,7 @@ class Reading:
             bytes of the source these bytes became.
         begins: the position in the source at which each file begins.
         warnings: sentences about problems with the files' compression that do not stop the job.
-        end: how many bytes of the source were read so far.
-        entries: how many entries were read so far.
-        lines: how many line ends were read so far.
+        end, entries, lines: how many bytes, entries and line ends of the source were read so far.
         parts: the numbers of bytes and entries of each part of the source, whether the part is missing or done.
     """
 
@@ -146,9 +141,7 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Split a file's stream into streams of done and of missing bytes. Yield each stream, and whether its bytes are
-        missing.
-        """
+        """Split a file's stream into done and missing bytes; yield each stream, and whether it is missing."""
         starts = [start for start, _ in self.missing]
         begin = -1
         while self.end != begin:  # the file has ended if the stream is empty
@@ -163,9 +156,7 @@ class Reading:
 
 
 class _Ended:
-    """A stream that yields another stream's bytes, and adds a line end if the other stream does not end with a line
-    end.
-    """
+    """Yields the bytes of another stream, and adds a line end if the last line has none."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream

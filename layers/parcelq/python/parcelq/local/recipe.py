@@ -34,12 +34,8 @@ class Options:
     """The options of a run, after its steps were found and their environments were created.
 
     Attributes:
-        steps: the steps, in the order in which they run.
-        results: the path of the folder of results.
         format: the record format of all files; None if each source's name decides.
         rules: say how messages are processed, and how failures are handled.
-        limits: say how many entries may fail before the run stops.
-        keep_going: whether to continue although every entry fails.
         fresh: whether to start over if a job was stopped or has dead entries.
         go_on: whether to continue a job that began with another version of its steps.
         recipe: the options in the form that is stored with the job.
@@ -69,21 +65,13 @@ class Options:
 
 
 class Recipe(NamedTuple):
-    """The options of a run as the user gave them. The job record contains these options, so that a job can be resumed
-    by its id alone.
+    """The options of a run as the user gave them; see `parcelq.run`. The job record contains these options, so that a
+    job can be resumed by its id alone.
 
     Attributes:
         steps: the paths of the steps, or commands such as `tr a-z A-Z`; several steps run one after another.
         folder: the path of a workflow's folder, which is given instead of steps; empty if steps are given.
-        settings: the settings files, in the order of the steps; there may be fewer files than steps.
-        workflow_id: the value that the steps get as `--workflow-id`.
-        packages: the names of Python packages that the steps need.
-        env: the names of the environment variables that the steps get.
-        format: the record format of all files; empty if each source's name decides.
-        batch_size: the most entries of a run of a step; None for the workflow's value.
-        parcel_size: the most entries of a message; None for the workflow's value.
-        max_dead: how many entries may fail before the job stops, such as `10` or `1%`; empty for the workflow's value.
-        keep_going: whether to continue although every entry fails.
+        batch_size, parcel_size, max_dead: None or empty for the workflow's value.
     """
 
     steps: tuple[str, ...] = ()
@@ -147,11 +135,7 @@ class Recipe(NamedTuple):
     ) -> Options:
         """Find the steps, and create a Python environment for each step that needs one.
 
-        Args:
-            results: the path of the folder of results.
-            note: a function that is called before each slow operation with a line of text about the operation.
-            fresh: whether to start over if a job was stopped or has dead entries.
-            go_on: whether to continue a job that began with another version of its steps.
+        `note` is called with a line of text before each slow operation.
 
         Raises:
             InvalidValueError, SettingsError: as in `assembled`, or if the dependencies of a step cannot be installed.

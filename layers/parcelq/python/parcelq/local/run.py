@@ -34,11 +34,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class BrokenStepError(ParcelqError):
-    """The job was stopped, because the step fails on every input. Stored results are kept.
-
-    Attributes:
-        verdict: why the step fails, and on how many single entries the step failed.
-    """
+    """The job was stopped, because the step fails on every input. Stored results are kept."""
 
     def __init__(self, verdict: BrokenStep) -> None:
         super().__init__(str(verdict))
@@ -62,7 +58,6 @@ def run_files(
 
     Args:
         given: the paths of files, folders, patterns and pipes; see `find_inputs`.
-        options: the options of the run.
         on_progress: a function that is called with the progress several times a second.
         name: the name of the result, allowed only if there is one file; empty for the default name.
         combine: the name of one result for all files; empty if each file has its own result.

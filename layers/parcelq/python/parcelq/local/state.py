@@ -43,7 +43,6 @@ class LocalRecord:
     """The job record of a job on one machine.
 
     Attributes:
-        id: the job's id, a digest of the source and the workflow's name.
         source: the attribute `Source` of the job's messages.
         workflow: the workflow's name; empty if there is none.
         result: the path of the result below the folder of results.
@@ -88,11 +87,7 @@ class LocalRecord:
 
 
 class StateFolder:
-    """The state of all jobs of one folder of results.
-
-    Args:
-        results: the path of the folder of results.
-    """
+    """The state of all jobs of one folder of results."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
@@ -123,12 +118,7 @@ class StateFolder:
                         self.results.rmdir()
 
     def claim(self, command: str, wanted: Iterable[LocalRecord]) -> tuple[dict[str, LocalRecord], list[LocalRecord]]:
-        """Claim jobs for a command.
-
-        Args:
-            command: the id of the command.
-            wanted: the job records of the jobs. If a job does not exist yet, this record is stored as its first job
-                record.
+        """Claim jobs for a command. A job that does not exist yet is stored with the given job record.
 
         Returns:
             A dict from the ids of existing jobs to their job records; and the job records of other jobs that have the
@@ -164,9 +154,7 @@ class StateFolder:
         return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
 
     def read(self, job: str) -> LocalRecord | None:
-        """Return the job record of the job with an id; None if the job has no job record, or if a crash of the machine
-        lost it.
-        """
+        """Return the job record of a job; None if there is none, or if a crash of the machine lost it."""
         path = self._jobs / f"{job}.json"
         try:
             return LocalRecord.parse(path.read_bytes())
@@ -177,9 +165,7 @@ class StateFolder:
             return None
 
     def write(self, records: Sequence[LocalRecord]) -> None:
-        """Write job records. A few job records are on disk when this method returns. Many job records reach the disk a
-        little later, because waiting for each of them would take long.
-        """
+        """Write job records. Only a few are certainly on disk at the end; waiting for each of many would take long."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         waits = len(records) <= _FEW
         for record in records:

@@ -16,12 +16,8 @@ from parcelq.topics.topic import Published
 class LedgerTopic(ForwardingTopic):
     """A topic in memory that counts its messages in a ledger.
 
-    Args:
-        topic: the topic in memory.
-        ledger: counts the messages. A message is added just before it is published, and removed just after it is
-            acknowledged.
-        sources: maps receipts of pulled messages to their sources, because an acknowledgement may have only the
-            receipt.
+    A message is added just before it is published, and removed just after it is acknowledged. `sources` maps the
+    receipts of pulled messages to their sources, because an acknowledgement may have only the receipt.
     """
 
     def __init__(self, topic: MemoryTopic, ledger: Ledger, sources: dict[str, str] | None = None) -> None:
@@ -78,11 +74,7 @@ class LedgerTopic(ForwardingTopic):
 
 
 class DeadLetters(NamedTuple):
-    """A `Publisher` that stores no dead letters, because tombstones contain the dead entries.
-
-    Attributes:
-        on_dead: a function that is called with each dead letter.
-    """
+    """A `Publisher` that calls a function with each dead letter and drops it: tombstones contain the dead entries."""
 
     on_dead: Callable[[Message], None]
     name: str = "dead-letters"

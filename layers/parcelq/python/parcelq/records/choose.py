@@ -57,10 +57,7 @@ _WANTED: Final = (
 
 
 def by_name(name: str) -> Format:
-    """Choose the format by a file's name without the suffix of its compression; upper and lower case do not matter.
-
-    If no format belongs to the name, the format is lines.
-    """
+    """Choose the format by a file's name, in any case, without the suffix of its compression; lines by default."""
     return _SUFFIXES.get(PurePosixPath(without_suffix(name).lower()).suffix, LINES)
 
 

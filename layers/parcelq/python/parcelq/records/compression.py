@@ -1,5 +1,4 @@
-"""Compressed sources: reads gzip, bzip2, xz and Zstandard with one or many members. The compression is recognised by
-the content and the name of a source.
+"""Reads sources compressed by gzip, bzip2, xz and Zstandard, with one or many members.
 
 Decoders are imported only when they are needed. Python contains Zstandard from version 3.14. For earlier versions,
 Zstandard comes from `backports.zstd`, because the wheel of `backports.zstd` has half a megabyte, but the wheel of
@@ -42,13 +41,9 @@ class _Decoder(Protocol):
 
 
 class _Coding(NamedTuple):
-    """A compression format.
+    """A compression format, with a pattern for the first bytes of every member of a file.
 
-    Attributes:
-        name: the name of the format.
-        suffix: the file extension of compressed files.
-        magic: a pattern for the first bytes of every member.
-        lenient: whether the format's own program only warns about other bytes after the last member.
+    If it is lenient, its own program only warns about other bytes after the last member.
     """
 
     name: str
@@ -70,7 +65,6 @@ class Opened(NamedTuple):
     """A readable source, decompressed if necessary.
 
     Attributes:
-        stream: the decompressed bytes of the source.
         name: the name of the source without the suffix of its compression.
         coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if the source is not compressed.
         warnings: the warnings that the format's own program would give. The list is complete when the stream was read
@@ -96,9 +90,7 @@ def begins_compressed(path: Path) -> bool:
 
 
 def without_suffix(name: str) -> str:
-    """Return a name or path without the suffix of a compression: `x.csv.GZ` becomes `x.csv`. The name `.gz` is only a
-    suffix and stays unchanged.
-    """
+    """Return a name or path without the suffix of a compression: `x.csv.GZ` becomes `x.csv`, but `.gz` stays."""
     suffix = PurePosixPath(name).suffix
     return name[: -len(suffix)] if suffix.lower() in _BY_SUFFIX and name.endswith(suffix) else name
 
@@ -106,10 +98,7 @@ def without_suffix(name: str) -> str:
 def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Opened:
     """Decompress a stream if its first bytes say that the stream is compressed, whatever the source's name.
 
-    Args:
-        stream: the bytes of the source, from the first byte.
-        name: the name or path of the source, for the suffix and for errors.
-        compressed: whether the source must be compressed, for example because its Content-Encoding says so.
+    `compressed` says that the source must be compressed, for example because its Content-Encoding says so.
 
     Raises:
         CompressionError: the source is not compressed, but should be, according to its name or to `compressed`. Also
@@ -145,7 +134,6 @@ class _Decompressed:
         self._begin()
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` decompressed bytes."""
         while not self._ended:
             decoder = self._decoder
             if decoder is None:
@@ -170,9 +158,7 @@ class _Decompressed:
         self._decoder, self._errors = _decoder(self._coding)
 
     def _next_member(self) -> None:
-        """Begin the next member, after padding with zeros if any. If other bytes follow, end with a warning or
-        error.
-        """
+        """Begin the next member, after padding with zeros. If other bytes follow, end with a warning or error."""
         pending = self._pending.lstrip(b"\0")
         while not pending:
             block = self._stream.read(_READ_BYTES)

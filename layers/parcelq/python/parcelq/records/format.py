@@ -46,14 +46,7 @@ class Part(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of a body: `body[start:end]`.
-
-    Attributes:
-        number: the number of the entry in the body, counted from 0.
-        start: the offset of the entry's first byte.
-        end: the offset just after the entry's last byte.
-        line: how many line ends of the body come before the entry.
-    """
+    """One entry of a body: `body[start:end]`. Its number counts from 0; `line` line ends of the body come before it."""
 
     number: int
     start: int
@@ -105,9 +98,7 @@ class Format(ABC):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Whether blank lines at the end of a source belong to the last entry. If not, blank lines are entries or parts
-        of entries.
-        """
+        """Whether blank lines at the end of a source belong to the last entry, not to entries of their own."""
         return False
 
     def own_text(self) -> str:
@@ -171,9 +162,7 @@ class Format(ABC):
         return data.count(b"\n")
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """Find the first of `entries` entries that does not match the format. `data` contains these entries, with
-        `lines` line ends; return None if all entries match.
-        """
+        """Find the first of `entries` entries, with `lines` line ends, that does not match; None if all match."""
         return None
 
     def unended(self, tail: bytes) -> str | None:
@@ -185,14 +174,9 @@ class Format(ABC):
         return self.own_text() + header
 
     def header_end(self, data: bytes, last: bool) -> int | None:
-        """Return how many bytes of the first bytes of a source are the header.
+        """Return how many of the first bytes of a source are the header with its line end; None if more are needed.
 
-        Args:
-            data: the source's first bytes.
-            last: whether `data` is the whole source.
-
-        Returns:
-            The number of bytes of the header, including its line end; None if more bytes are needed.
+        `last` says whether `data` is the whole source.
 
         Raises:
             RecordError: the header is missing or invalid, or it is longer than `MAX_HEADER_BYTES`.
@@ -258,11 +242,7 @@ class Format(ABC):
             at, mean = end, (end - at) / entries
 
     def locate(self, body: bytes, numbers: Iterable[int]) -> Iterator[Entry]:
-        """Find entries of a body by their numbers, in one pass.
-
-        Args:
-            body: the entries, without a header.
-            numbers: numbers of entries, counted from 0, each greater than the number before it.
+        """Find entries of a body without a header by their ascending numbers, counted from 0, in one pass.
 
         Raises:
             InvalidValueError: an entry does not exist, or the numbers are not ascending.

@@ -56,7 +56,6 @@ class BucketStore:
         if_match: str | None = None,
         if_absent: bool = False,
     ) -> str:
-        """Create or replace an object; see `Store.put`."""
         # The parts of a large body are not joined, because a joined copy would double the memory.
         body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
@@ -70,7 +69,6 @@ class BucketStore:
         return str(needed(reply, "PutObject", "ETag"))
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read a part of an object; see `Store.read`."""
         if length == 0:
             return b""
         try:
@@ -82,12 +80,10 @@ class BucketStore:
             raise
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Read an object and its etag; see `Store.read_with_etag`."""
         with self._opened(key, 0, None) as reply:
             return reply["Body"].read(), reply["ETag"]
 
     def stat(self, key: str) -> Stored | None:
-        """Return a description of an object; None if the object does not exist."""
         try:
             with self._refusals(key):
                 reply = self.s3.head_object(Bucket=self.bucket, Key=key)
@@ -98,11 +94,9 @@ class BucketStore:
         return Stored(key, etag, size, reply.get("Metadata", {}), modified.timestamp())
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
         return (one.key for one in self.listing(prefix))
 
     def listing(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects whose keys start with `prefix`; see `Store.listing`."""
         pages = iter(self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix))
         while True:
             with self._refusals(prefix):
@@ -114,7 +108,7 @@ class BucketStore:
                 yield Stored(one["Key"], one["ETag"], one["Size"], NO_METADATA, one["LastModified"].timestamp())
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects, and check that S3 confirms each deletion; see `Store.delete`."""
+        """Delete objects, and check that S3 confirms each deletion."""
         for batch in batches(keys, _DELETED_TOGETHER):
             with translated():
                 reply = self.s3.delete_objects(
@@ -130,7 +124,6 @@ class BucketStore:
 
     @contextmanager
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
-        """Open an object for reading in blocks; see `Store.stream`."""
         with self._opened(key, start, None) as reply:
             yield cast(Readable, reply["Body"])
 
@@ -147,7 +140,6 @@ class BucketStore:
         Args:
             version: the id of the object version that the upload stored; empty if the bucket keeps no versions.
             etag: the object's etag without quotes, if the bucket keeps no versions.
-            end: the offset just after the last byte to read; None for the end of the object.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
         wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
@@ -165,11 +157,10 @@ class BucketStore:
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
     def part_bytes(self, size: int) -> int:
-        """Return how many bytes each part of an object of about `size` bytes should have; see `Store.part_bytes`."""
         return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part. If there are several parts, use a multipart upload. See `Store.write`."""
+        """Write an object part by part; if there are several parts, with a multipart upload."""
         etag = seen.etag if seen else None
         rest = iter(parts)
         head = list(islice(rest, 2))
@@ -192,13 +183,11 @@ class BucketStore:
         return True
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begin the upload of an object; see `Multipart.begin_upload`."""
         with self._refusals(key, writing=True):
             reply = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
         return str(needed(reply, "CreateMultipartUpload", "UploadId"))
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part of an object; see `Multipart.put_part`."""
         with self._refusals(key, writing=True):
             reply = self.s3.upload_part(
                 Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=cast(Any, body)
@@ -206,7 +195,6 @@ class BucketStore:
         return str(needed(reply, "UploadPart", "ETag"))
 
     def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
-        """Return the written parts of an upload; see `Multipart.parts`."""
         found: dict[int, Part] = {}
         marker = first - 1
         while marker < last:
@@ -227,7 +215,6 @@ class BucketStore:
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
-        """Complete the object from its parts; see `Multipart.complete_upload`."""
         # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
         # meantime
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
@@ -239,7 +226,6 @@ class BucketStore:
         needed(reply, "CompleteMultipartUpload", "ETag")
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Delete the parts of an upload; see `Multipart.abort_upload`."""
         with suppress(NotFoundError), self._refusals(key, writing=True):
             self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 

@@ -53,7 +53,7 @@ class Store(Protocol):
         if_match: str | None = None,
         if_absent: bool = False,
     ) -> str:
-        """Create or replace an object, and return the object's etag. The object's body is the given parts joined.
+        """Create or replace an object from the joined parts of its body, and return the object's etag.
 
         Args:
             metadata: ASCII texts to store with the object.
@@ -65,19 +65,14 @@ class Store(Protocol):
         """
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Return `length` bytes of an object from byte `start`, or all bytes from `start` if `length` is None. If the
-        object ends earlier, return fewer bytes.
+        """Return bytes of an object from `start`, at most `length`; None means to the object's end.
 
         Raises:
             NotFoundError: the object does not exist.
         """
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Return the bytes of an object, and the etag that the object had when these bytes were read.
-
-        Raises:
-            NotFoundError: the object does not exist.
-        """
+        """Return the bytes of an object with the etag that they had. Raises NotFoundError if it does not exist."""
 
     def stat(self, key: str) -> Stored | None:
         """Return a description of an object; None if the object does not exist."""
@@ -92,25 +87,16 @@ class Store(Protocol):
         """Delete objects. A missing object is no error, but a deletion that the store does not confirm is an error."""
 
     def stream(self, key: str, start: int = 0) -> AbstractContextManager[Readable]:
-        """Open an object for reading in blocks, from byte `start`.
-
-        Raises:
-            NotFoundError: the object does not exist.
-        """
+        """Open an object for reading in blocks, from byte `start`. Raises NotFoundError if it does not exist."""
 
     def part_bytes(self, size: int) -> int:
         """Return how many bytes each part of an object of about `size` bytes should have, for `write`."""
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part, if the object has not changed since `seen`. Few parts are in memory at a time.
+        """Write an object part by part, if the object has not changed since `stat` returned `seen`.
 
-        Args:
-            parts: the object's body; all parts but the last have at least `part_bytes` bytes.
-            metadata: ASCII texts to store with the object.
-            seen: an earlier result of `stat`; the object is written only if it has not changed since that call.
-
-        Returns:
-            True if the object was written; False if another process wrote or deleted the object meanwhile.
+        Few parts are in memory at a time; all but the last have at least `part_bytes` bytes. Return False if another
+        process wrote or deleted the object meanwhile.
         """
 
 
@@ -135,11 +121,9 @@ class Multipart(Store, Protocol):
         """
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
-        """Complete an object from its parts.
+        """Complete an object from its parts, whose etags are given in order.
 
-        Args:
-            etags: the etags of all parts, in order.
-            seen: the etag of the object to replace; None if no object may exist.
+        `seen` is the etag of the object to replace; None if no object may exist.
 
         Raises:
             ConflictError: the object was created or changed meanwhile.
@@ -157,12 +141,7 @@ def part_bytes(size: int) -> int:
 
 
 class OpenedPut(NamedTuple):
-    """An object that is open for reading.
-
-    Attributes:
-        size: how many bytes the whole object has in the store.
-        encoding: the object's Content-Encoding; empty if the object has none.
-    """
+    """An object that is open for reading, with the size of the whole object and its Content-Encoding, or empty."""
 
     body: Readable
     size: int

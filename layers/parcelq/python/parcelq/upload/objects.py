@@ -57,15 +57,10 @@ class ObjectUploader:
     def upload(
         self, source: Source, topic: Topic, ranges: Topic | None = None, may_go_on: Callable[[], bool] = lambda: True
     ) -> Uploaded | None:
-        """Publish a whole object as one stream.
+        """Publish a whole object as one stream. Return None if the object was deleted or replaced.
 
-        Args:
-            ranges: the topic of tasks for the uploader; None if the time is not limited.
-            may_go_on: a function that returns whether time is left. If no time is left, a task to upload the rest of
-                the object is published on the topic of tasks.
-
-        Returns:
-            An account of what was published; None if the object was deleted or replaced.
+        If `may_go_on` returns False, no time is left, and a task to upload the rest is published on the topic `ranges`.
+        Without this topic, the time is not limited.
 
         Raises:
             SourceError: the object does not match its format, or its compression is damaged. The problem is noted in
@@ -181,10 +176,7 @@ class ObjectUploader:
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
-        """Publish bytes `[start, end)` of an object; both offsets must be boundaries of entries or of the header.
-
-        See `upload`.
-        """
+        """Publish bytes `[start, end)` of an object, between boundaries of entries or of the header. See `upload`."""
         with self._opened(source, topic) as found:
             if found is None:
                 return None
@@ -229,9 +221,7 @@ class ObjectUploader:
         topic: Topic,
         ranges: Topic | None = None,
     ) -> None:
-        """Write a note about what was uploaded. If there was no time for the whole source, publish a task to upload the
-        rest.
-        """
+        """Write a note about an upload. If there was no time for all of it, publish a task to upload the rest."""
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
         where = self.store, str(source), start
@@ -245,9 +235,7 @@ class ObjectUploader:
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open a version of an object; yield None if the version was deleted or replaced. If the source cannot be
-        uploaded, write a note with the reason.
-        """
+        """Open a version of an object; None if it was deleted or replaced. Note why a source cannot be uploaded."""
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))

@@ -1,6 +1,4 @@
-"""Cuts parcels that fit into messages, and describes the layout of a source: its record format, its header, and the
-attributes that describe the format and the header.
-"""
+"""Cuts parcels that fit into messages, and describes the layout of a source: its record format and its header."""
 
 from __future__ import annotations
 
@@ -22,7 +20,6 @@ class Layout(NamedTuple):
     """The layout of a source, or of a part of a source.
 
     Attributes:
-        format: the record format of the source.
         header: the header to publish before the entries; empty if there is none to publish.
         attribute: the attribute `Header` of messages with entries; empty if the source has no header.
         line: the number of the first entry's first line, if the layout is about the first entries of the source; None

@@ -20,12 +20,7 @@ _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 
 
 class Object(NamedTuple):
-    """One version of an S3 object, which a put (an upload of the object) created.
-
-    Attributes:
-        source: the source that identifies the version.
-        size: how many bytes the object has, as stored in S3.
-    """
+    """One version of an S3 object, which a put (an upload of the object) created, and its size in bytes."""
 
     source: Source
     size: int
@@ -36,9 +31,7 @@ class Object(NamedTuple):
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
-        """Return the topic for the object's records: the key `inbox/<topic>/<name>` names the topic, and the key
-        `inbox/<name>` means the default topic.
-        """
+        """Return the topic for the object's records, which the key `inbox/<topic>/<name>` names, or the default."""
         first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
         return first if slash and rest else default
 
@@ -71,9 +64,7 @@ def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
 
 
 def is_coded(encoding: str) -> bool:
-    """Return whether an object's Content-Encoding says that the object is compressed. The header may list several
-    codings in any case.
-    """
+    """Return whether a Content-Encoding, which may list several codings, says that an object is compressed."""
     return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
@@ -84,10 +75,10 @@ def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContext
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """Return the version of an object that an S3 event reports as uploaded. Keys in events are URL-encoded, with `+`
-    for a space.
+    """Return the version of an object that an S3 event reports as uploaded.
 
-    A version id identifies an upload too, but only a sequencer shows which of two uploads was later.
+    Keys in events are URL-encoded, with `+` for a space. A version id identifies an upload too, but only a sequencer
+    shows which of two uploads was later.
 
     Raises:
         InvalidValueError: the event does not identify an object or its version.

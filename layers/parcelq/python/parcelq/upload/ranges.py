@@ -1,5 +1,5 @@
-"""Tasks, which are messages on the topic of ranges. A task is to upload one byte range of a large object, so that many
-Lambda functions upload in parallel; or to continue the upload of a single stream in another invocation.
+"""Tasks, which are messages on the topic of ranges: to upload one byte range of a large object beside other Lambda
+functions, or to continue the upload of a stream.
 
 In formats such as CSV, the place where an entry starts depends on all bytes before it. For such formats, tasks first
 scan every range and store what each scan found. The scan after which all ranges are scanned publishes the tasks that
@@ -28,13 +28,10 @@ _KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whol
 
 
 class RangeTask(NamedTuple):
-    """A task: upload the entries that start in a byte range of an object.
+    """A task: upload the entries that start in the byte range `[start, end)` of an object.
 
     Attributes:
-        source: the source that identifies the object.
         topic: the name of the topic on which the entries are published.
-        start: the offset of the range's first byte.
-        end: the offset just after the range's last byte.
         total: how many bytes the object has.
         format: the short text of the record format.
         header: the attribute `Header` of the messages.
@@ -167,9 +164,6 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
 
     The first scan that finds all ranges scanned has to publish the tasks. If this scan's function dies before it has
     published the tasks, the scan's own task is delivered again and publishes them.
-
-    Raises:
-        AwsError, StoreError, OSError: the store failed.
     """
     folder = _folder(task)
     found: dict[int, bool] = {}

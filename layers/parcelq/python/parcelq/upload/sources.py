@@ -32,7 +32,7 @@ class Rest(NamedTuple):
         record: the number of the next entry.
         line: the number of the next entry's first line.
         header: the attribute `Header` of the source's messages.
-        coded: whether the source is compressed. A compressed source must be decompressed from its beginning.
+        coded: whether the source is compressed, and must be decompressed from its beginning.
     """
 
     start: int
@@ -43,20 +43,16 @@ class Rest(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """The numbers of messages and entries of a source that were published, and other facts about the upload.
+    """What was published of a source.
 
     Attributes:
-        messages: how many messages were published.
-        entries: how many entries the messages have.
         end: the offset just after the last byte that was published.
         parts: how many bytes and entries each message has, in order. If there are many messages, a part covers several
             messages. The header is a part without entries.
         warnings: warnings about the compression of the source.
-        format: the record format of the source.
         chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
-        rest: the place where the upload must continue, if there was not enough time for the whole source; otherwise
-            None.
+        rest: where the upload must continue, if there was not enough time for the whole source; otherwise None.
     """
 
     messages: int
@@ -113,8 +109,7 @@ def upload_source(
         size: how many bytes the source has as stored; None if unknown until the end of the source is read.
         store: the store for a header that is too long for an attribute; None if there is no store.
         compressed: whether the source must be compressed.
-        may_go_on: a function that is called before each parcel except the first. If the function returns False, the
-            upload stops, and `rest` of the result says where it must continue.
+        may_go_on: see `upload_stream`.
 
     Raises:
         SourceError: the source does not match its format, or its compression is damaged.
@@ -155,11 +150,10 @@ def upload_stream(
 
     Args:
         total: how many bytes the whole source has; None if unknown until the end of the stream is read.
-        layout: the record format of the stream, and the header to publish before the stream.
         start: the offset of the header in the source, or of the stream's first byte if there is no header to publish.
         record: the number of the stream's first entry.
-        ends: a function that is called at the end of the stream, and returns whether the source ends there too. The
-            function is used only if `total` is None.
+        ends: a function that is called at the end of the stream if `total` is None, and returns whether the source
+            ends there too.
         may_go_on: a function that is called before each parcel except the first. If the function returns False, the
             upload stops, and `rest` of the result says where it must continue.
 
@@ -223,7 +217,7 @@ def parcel_messages(
     Args:
         total: how many bytes the source has; if None, the last message carries this number, provided that the source
             ends there.
-        empty: whether the source is empty if there are no parcels. An empty source gives one message without bytes.
+        empty: whether no parcels mean an empty source, which gives one message without bytes.
         ends: a function that is called after the last parcel, and returns whether the source ends there.
     """
     named = {SOURCE: str(source), **layout.attributes}
