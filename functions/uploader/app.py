@@ -113,7 +113,7 @@ def record_format(config: Config) -> Format | None:
     invalid.
     """
     try:
-        return parse(config.record_format) if config.record_format else None
+        return parse(config.format) if config.format else None
     except InvalidValueError as error:
         raise SettingsError("the function's environment", [f"PARCELQ_FORMAT: {error}"]) from None
 

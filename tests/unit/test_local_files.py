@@ -140,7 +140,7 @@ class TestTargets:
         one, other = Path("results/r"), Path("results/r.report.json")
         one.write_bytes(b"a\n")
         other.write_bytes(b"{}\n")
-        targets = [Path("results") / name for path in (one, other) for name in result_names(path.name).all]
+        targets = [Path("results") / name for path in (one, other) for name in result_names(path.name)]
         with pytest.raises(ParcelqError, match="would be overwritten"):
             check_targets([one, other], targets)
         with pytest.raises(ParcelqError, match=r"'results/r\.report\.json' is a source"):

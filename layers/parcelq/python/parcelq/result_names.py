@@ -56,34 +56,13 @@ _DIGEST_BYTES: Final = 12
 
 
 class ResultNames(NamedTuple):
-    """The names of the result of a source and of the files beside it. `result` is a path below a folder, or a key."""
+    """The names of the result of a source and of the files beside it: paths below a folder, or keys in a bucket."""
 
     result: str
-
-    @property
-    def report(self) -> str:
-        """The path of the report as JSON."""
-        return self.result + REPORT
-
-    @property
-    def page(self) -> str:
-        """The path of the report as a web page."""
-        return self.result + PAGE
-
-    @property
-    def dead(self) -> str:
-        """The path of the list of dead entries."""
-        return self.result + DEAD
-
-    @property
-    def printed(self) -> str:
-        """The path of the log of the output that the steps printed."""
-        return self.result + PRINTED
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """The names of the result and of all files beside it, with the result first."""
-        return self.result, self.report, self.page, self.dead, self.printed
+    report: str
+    page: str
+    dead: str
+    printed: str
 
 
 def result_names(name: str, prefix: str = "") -> ResultNames:
@@ -105,7 +84,8 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     parts = [_part(part, (), reserved=number == 0) for number, part in enumerate(folders)]
     parts.append(_part(file, ENDINGS, reserved=not folders))
     whole = "/".join(parts)
-    return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
+    result = prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room))
+    return ResultNames(*(result + ending for ending in ("", REPORT, PAGE, DEAD, PRINTED)))
 
 
 def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:

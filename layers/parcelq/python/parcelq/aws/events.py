@@ -6,20 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-import boto3
-from botocore.config import Config
-
 from parcelq.aws.clients import translated
 from parcelq.aws.replies import incomplete
 from parcelq.errors import AwsError
 
 SOURCE: Final = "parcelq"
-
-
-def events_client() -> Any:
-    """Return an EventBridge client with boto3's standard configuration."""
-    with translated():
-        return boto3.client("events", config=Config(retries={"mode": "standard"}))
 
 
 def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) -> None:

@@ -89,7 +89,7 @@ def sources_of(
     else:
         check_distinct([one.given for one in found], [name or one.name for one in found])
         sources = [LocalSource.of_file(put(one), name or one.name) for one in found]
-    targets = [results / target for one in sources for target in one.names.all]
+    targets = [results / target for one in sources for target in one.names]
     check_targets([one.path for one in found if not one.is_pipe], targets)
     for one in sources:
         check_free(results, one.names.result)

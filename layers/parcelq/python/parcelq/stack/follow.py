@@ -225,11 +225,11 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
         later = "the result of a later put of the same file, or of another job, has replaced its result"
         problem = record.why_no_result or later
         if report is not None:
-            for one, name in zip(remote.all, local.all, strict=True):
+            for one, name in zip(remote, local, strict=True):
                 if one != remote.result:
                     _fetch(store, one, folder / name, needed=False)
         return FileResult(put.file, record.id, local, state, record.healings, problem)
-    for one, name in zip(remote.all, local.all, strict=True):
+    for one, name in zip(remote, local, strict=True):
         _fetch(store, one, folder / name, needed=one == remote.result)
     dead = record.dead or int(not report["complete"] and not report["doubts"])
     state = SourceState(

@@ -101,9 +101,9 @@ def look_up(name: str) -> Stack:
         ParcelqError: the stack does not exist, or another version of Parcelq deployed the stack.
         AwsError: CloudFormation refused the request.
     """
-    from parcelq.aws.clients import cloudformation_client, translated
+    from parcelq.aws.clients import other_client, translated
 
-    client = cloudformation_client()
+    client = other_client("cloudformation")
     try:
         with translated():
             (found,) = client.describe_stacks(StackName=name)["Stacks"]

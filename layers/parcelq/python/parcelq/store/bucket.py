@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
 from parcelq.aws.batching import batches
@@ -17,6 +19,7 @@ from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed, size_of_part
 from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MAX_MULTIPART_PARTS
+from parcelq.local_files import naming
 from parcelq.readable import Readable
 from parcelq.store.joined import JoinedParts
 from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, part_bytes
@@ -92,6 +95,14 @@ class BucketStore:
         etag, modified = needed(reply, "HeadObject", "ETag"), needed(reply, "HeadObject", "LastModified")
         size = needed(reply, "HeadObject", "ContentLength")
         return Stored(key, etag, size, reply.get("Metadata", {}), modified.timestamp())
+
+    def put_file(self, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:
+        """Put a file as an object, in parallel parts. Threads call `on_bytes` with the size of each block they sent."""
+        try:
+            with translated(), naming(path):
+                self.s3.upload_file(str(path), self.bucket, key, Callback=on_bytes)
+        except S3UploadFailedError as error:
+            raise ParcelqError(str(error)) from None
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (one.key for one in self.listing(prefix))

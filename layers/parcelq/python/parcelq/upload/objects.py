@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from parcelq.errors import PublishError, SourceError
 from parcelq.lineage.source import Source
@@ -22,9 +22,12 @@ from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.notes import note_problem, note_upload, notes_of
 from parcelq.upload.parcels import Layout
-from parcelq.upload.puts import Puts, is_coded, opened_put
+from parcelq.upload.puts import is_coded, opened_put
 from parcelq.upload.ranges import RangeTask, StreamTask, note_scan, tasks_after_scan, tasks_for
 from parcelq.upload.sources import Uploaded, upload_source, upload_stream
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 _log = logging.getLogger(__name__)
 _GONE: Final = "it was deleted or replaced after it was put"
@@ -46,7 +49,7 @@ class ObjectUploader:
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
 
-    objects: Puts
+    objects: BucketStore
     store: Store
     parcel_size: int
     outputs: Mapping[str, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from parcelq.errors import InvalidValueError
@@ -14,6 +14,9 @@ from parcelq.readable import Readable
 from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 """Content codings that Parcelq decompresses: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
@@ -36,20 +39,8 @@ class Object(NamedTuple):
         return first if slash and rest else default
 
 
-class Puts(Protocol):
-    """Reads sources from buckets, or from the files on one machine."""
-
-    def in_bucket(self, bucket: str) -> Puts:
-        """Return a reader for the objects of a bucket. The bucket's name is empty if the sources are files."""
-
-    def opened_put(
-        self, key: str, *, version: str = "", etag: str = "", start: int = 0
-    ) -> AbstractContextManager[OpenedPut | None]:
-        """Open a version of an object at byte `start`; yield None if the version was deleted or replaced."""
-
-
 @contextmanager
-def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
+def opened(objects: BucketStore, source: Source) -> Iterator[Readable | None]:
     """Yield the decompressed bytes of an object; None if the object was deleted or replaced.
 
     Raises:
@@ -68,8 +59,8 @@ def is_coded(encoding: str) -> bool:
     return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
-def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
-    """Open the stored bytes of a source; yield None if the object was deleted or replaced."""
+def opened_put(objects: BucketStore, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
+    """Open the stored bytes of a source in any bucket; yield None if the object was deleted or replaced."""
     bucket = objects.in_bucket(source.bucket)
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 
