@@ -99,30 +99,29 @@ class TopicError(ParcelqError):
         topic: the topic's name or URL, if known.
     """
 
-    def __init__(self, topic: str, reason: str) -> None:
-        super().__init__(f"topic {topic!r}: {reason}")
+    usual_reason = ""
+
+    def __init__(self, topic: str, reason: str = "") -> None:
+        super().__init__(f"topic {topic!r}: {reason or self.usual_reason}")
         self.topic = topic
 
 
 class TopicNotFoundError(TopicError):
     """The topic does not exist."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic, "there is no topic of that name in this account and region")
+    usual_reason = "there is no topic of that name in this account and region"
 
 
 class TopicExistsError(TopicError):
     """A topic cannot be created, because a topic of that name already exists with other attributes."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic, "it already exists, with other attributes")
+    usual_reason = "it already exists, with other attributes"
 
 
 class TopicBlockedError(TopicError):
     """The topic was deleted less than 60 s ago; SQS refuses to create the topic again within that time."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic, "it was deleted less than 60 seconds ago; until then SQS refuses the name")
+    usual_reason = "it was deleted less than 60 seconds ago; until then SQS refuses the name"
 
 
 class AwsError(ParcelqError):
@@ -167,23 +166,23 @@ class StoreError(ParcelqError):
         key: the object's key.
     """
 
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"object {key!r}: {reason}")
+    usual_reason = ""
+
+    def __init__(self, key: str, reason: str = "") -> None:
+        super().__init__(f"object {key!r}: {reason or self.usual_reason}")
         self.key = key
 
 
 class NotFoundError(StoreError):
     """An object of a store, or the object's unfinished multipart upload, does not exist."""
 
-    def __init__(self, key: str, reason: str = "it does not exist") -> None:
-        super().__init__(key, reason)
+    usual_reason = "it does not exist"
 
 
 class ConflictError(StoreError):
     """An object was not written because another process created, replaced or deleted it first."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key, "another process wrote or deleted it in the meantime")
+    usual_reason = "another process wrote or deleted it in the meantime"
 
 
 class PublishError(ParcelqError):

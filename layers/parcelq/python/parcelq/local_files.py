@@ -45,7 +45,7 @@ def check_readable(path: Path) -> os.stat_result:
     Raises:
         ParcelqError: if the path leads to a folder or a device, for example; the error message says to what.
     """
-    with _named(path):
+    with reading(path):
         found = os.stat(path)
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode) and not (stat.S_ISCHR(found.st_mode) and _is_terminal(path)):
@@ -61,7 +61,7 @@ def opened(path: Path) -> Iterator[Input]:
         ParcelqError: if the file cannot be read. Reading from the stream may raise this error too.
     """
     check_readable(path)
-    with _named(path):
+    with reading(path):
         file = path.open("rb")
     with file:
         yield _input(path, file)
@@ -145,7 +145,7 @@ def _input(path: Path, file: IO[bytes]) -> Input:
     resolved = os.path.realpath(path)
     if found.st_size > _READ_AT_ONCE:
         return Input(_Stream(file, path, before=found), found.st_size, resolved)
-    with _named(path):
+    with reading(path):
         head = file.read(_READ_AT_ONCE + 1)
     if len(head) > _READ_AT_ONCE:  # the reported size is wrong; the file may be long, so it is not read to its end
         return Input(_Stream(file, path, head), None, resolved)
@@ -172,7 +172,7 @@ class _Stream:
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
-        with _named(self._path):
+        with reading(self._path):
             data = self._file.read(size if self._before is None else min(size, self._left))
         if self._before is not None:
             self._left -= len(data)
@@ -214,13 +214,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Convert an OSError to a ParcelqError that says in a sentence why the file cannot be read."""
+def reading(path: Path | str) -> Iterator[None]:
+    """Convert errors of the operating system to a ParcelqError that says in a sentence why the file cannot be read."""
     try:
         yield
     except FileNotFoundError:
         raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # before Python 3.13, a loop of links is a RuntimeError
         if isinstance(error, ParcelqError):
             raise
         reason = getattr(error, "strerror", None) or error

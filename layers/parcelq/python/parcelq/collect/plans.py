@@ -17,11 +17,14 @@ import uuid
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.collect.assembly import Extent, extents_of_parts
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
-from parcelq.store.store import Multipart, Store, part_bytes
+from parcelq.store.store import Store, part_bytes
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 PLAN: Final = ".plan"
 ASKED: Final = ".asked"
@@ -140,7 +143,7 @@ def read_plan(store: Store, key: str) -> Plan | None:
         raise ParcelqError(f"{key!r} is not a plan: {error}") from None
 
 
-def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
+def freeze(store: Store, results: BucketStore, wanted: Wanted, key: str) -> Plan:
     """Write the plan of a result, or return the plan that another process wrote first.
 
     Raises:

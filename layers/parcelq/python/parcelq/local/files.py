@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NamedTuple, Self
 
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
+from parcelq.local_files import reading
 from parcelq.result_names import ResultNames, result_names
 
 STDIN: Final = "stdin"
@@ -31,12 +32,9 @@ class FileState(NamedTuple):
     @classmethod
     def of(cls, path: Path) -> Self:
         """Read the state of a file. Raises ParcelqError if it is not a regular file or cannot be read."""
-        try:
+        with reading(path):
             real = path.resolve(strict=True)
             found = real.stat()
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
-            reason = getattr(error, "strerror", None) or error
-            raise ParcelqError(f"file {str(path)!r} cannot be read: {reason}") from None
         if not stat.S_ISREG(found.st_mode):
             raise ParcelqError(f"file {str(path)!r} cannot be read: it is not a regular file")
         if not os.access(real, os.R_OK):
@@ -86,10 +84,8 @@ class LocalFile(NamedTuple):
 
     def check_unchanged(self) -> None:
         """Raise ParcelqError if the file changed since its job began, or cannot be read."""
-        try:
+        with reading(self.name):
             found = self.state.path.stat()
-        except OSError as error:
-            raise ParcelqError(f"file {self.name!r} cannot be read: {error.strerror or error}") from None
         if FileState.at(self.state.path, found) != self.state:
             raise ParcelqError(f"file {self.name!r} changed since the job began; run the command again")
 

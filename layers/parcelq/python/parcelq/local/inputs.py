@@ -14,7 +14,7 @@ from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import KIB
 from parcelq.local.files import PIPE, STDIN, FileState, LocalFile, LocalSource, is_nameless
 from parcelq.local.spool import spooled
-from parcelq.local_files import check_free, check_readable, check_targets
+from parcelq.local_files import check_free, check_readable, check_targets, reading
 from parcelq.records import Format, by_name
 from parcelq.result_names import check_distinct
 
@@ -104,11 +104,11 @@ def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
     """
     if not one.is_pipe:
         return LocalFile(one.given, FileState.of(one.path))
-    try:
-        with open(0, "rb", closefd=False) if one.given == _STDIN else one.path.open("rb") as pipe:
-            return spooled(pipe, one.name, spool, command)
-    except OSError as error:
-        raise ParcelqError(f"file {one.given!r} cannot be read: {error.strerror or error}") from None
+    with (
+        reading(one.given),
+        open(0, "rb", closefd=False) if one.given == _STDIN else one.path.open("rb") as pipe,
+    ):
+        return spooled(pipe, one.name, spool, command)
 
 
 def _found(text: str, results: Path) -> Iterator[FoundFile]:
@@ -145,7 +145,9 @@ def _below(folder: Path, given: str, results: Path) -> Iterator[FoundFile]:
         folders[:] = sorted(one for one in folders if not one.startswith(".") and not _is_same(inside / one, results))
         for name in sorted(names):
             path = inside / name
-            if not name.startswith(".") and stat.S_ISREG(_stat(path).st_mode):
+            with reading(path):
+                is_file = not name.startswith(".") and stat.S_ISREG(path.stat().st_mode)
+            if is_file:
                 is_empty = False
                 yield FoundFile(path, os.fspath(path), path.relative_to(folder).as_posix())
     if is_empty:
@@ -169,18 +171,8 @@ def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
     """Return whether the reported size of a file is wrong, as in /proc and /sys. Such a file is read like a pipe."""
     if found.st_blocks or found.st_size > _READ_AT_ONCE:
         return False
-    try:
-        with path.open("rb") as file:
-            return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror}") from None
-
-
-def _stat(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror}") from None
+    with reading(path), path.open("rb") as file:
+        return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parcelq.collect.segments import JobKey
@@ -88,13 +87,6 @@ def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any],
         combined=source.combined,
         name=source.name,
     )
-
-
-def source_of(record: LocalRecord, results: Path) -> LocalSource:
-    """Return the source that a stored job record describes."""
-    if record.combined:
-        return LocalSource.of_files(record.files, record.name, results)
-    return LocalSource.of_file(record.files[0], record.name)
 
 
 def take_up(

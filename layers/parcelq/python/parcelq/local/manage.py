@@ -13,7 +13,7 @@ from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.lineage.source import is_job_id
 from parcelq.local.finish import FileResult
-from parcelq.local.jobs import source_of, take_up
+from parcelq.local.jobs import take_up
 from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
@@ -171,7 +171,7 @@ class LocalJobs(NamedTuple):
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
             raise JobError(record.id, "the chosen entries are no longer dead")
-        source = source_of(record, self.results)
+        source = record.local
         try:
             source.check_unchanged()
         except ParcelqError as error:
@@ -193,15 +193,15 @@ def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> 
             resolution = collected.resolve() if collected else Resolution(None)
         except NotFoundError:  # the command that runs the job is merging the segments
             continue
-        total = resolution.total if resolution.total is not None else _size(record, kept)
+        total = resolution.total if resolution.total is not None else _size(record)
         return JobStatus(record, running, keys, collected, resolution.up_to(total))
     return None
 
 
-def _size(record: LocalRecord, kept: Kept) -> int | None:
+def _size(record: LocalRecord) -> int | None:
     """Return how many bytes a job's files have; None if a file is missing or compressed."""
     try:
         is_known = all(one.is_unchanged() and not begins_compressed(one.state.path) for one in record.files)
     except OSError:
         return None
-    return source_of(record, kept.state.results).size if is_known else None
+    return record.local.size if is_known else None

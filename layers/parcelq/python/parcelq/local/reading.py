@@ -133,7 +133,7 @@ class Reading:
                     start, record, line = one.start + origin.start, one.record + origin.record, one.line + origin.line
                     parcel = Parcel(start, one.data, one.entries, record, line)
                 self.end, self.entries = parcel.end, self.entries + one.entries
-                self.lines += self.format.line_ends(one.data, one.entries)
+                self.lines += self.format.lines(one.data, one.entries)
                 self.parts.add(len(one.data), one.entries)
                 self.on_read(before + raw.tell(), self.end)
                 if is_missing:

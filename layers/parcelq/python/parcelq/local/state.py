@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from parcelq.errors import JobError
-from parcelq.local.files import LocalFile
+from parcelq.lineage.source import Source
+from parcelq.local.files import LocalFile, LocalSource
 from parcelq.result_names import STATE
 
 _log = logging.getLogger(__name__)
@@ -78,6 +79,11 @@ class LocalRecord:
         """Return the job record as the content of its file."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
+
+    @property
+    def local(self) -> LocalSource:
+        """The source that the job reads."""
+        return LocalSource(self.files, self.name, Source.parse(self.source), self.combined)
 
     @property
     def paths(self) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, compress
-from typing import Final
+from typing import ClassVar, Final
 
 from parcelq.limits import MIB
 from parcelq.records.format import Flaw, Format
@@ -38,12 +38,8 @@ class Delimited(Format):
     name: str = "csv"
     header: int = 1
 
-    @property
-    def two_phases(self) -> bool:
-        return True
-
-    def usual_header(self) -> int:
-        return 1
+    usual_header: ClassVar[int] = 1
+    two_phases: ClassVar[bool] = True
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         return self.scan(data, at, stop, wanted, mean)[:2]
@@ -86,7 +82,7 @@ class Delimited(Format):
         return inside ^ (data.count(_QUOTE) % 2 == 1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        return data.count(b"\n") if _QUOTE in data else entries
+        return data.count(b"\n") if _QUOTE in data else entries - (not data.endswith(b"\n"))
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
         if lines <= entries or not (_is_stray_in(data) and _has_stray(data)):

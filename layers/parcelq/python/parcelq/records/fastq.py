@@ -30,9 +30,6 @@ class Fastq(Format):
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         return _LINES.advance(data, at, stop, wanted, mean)
 
-    def lines(self, data: bytes, entries: int) -> int:
-        return 4 * entries
-
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
         """Find an entry whose first three lines begin with `@`, with neither `@` nor `+`, and with `+`."""
         place = data.find(b"\n", at - 1) + 1

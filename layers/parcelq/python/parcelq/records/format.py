@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, RecordError
 
@@ -85,16 +85,15 @@ class Format(ABC):
     """The name of the format: `csv`, `fasta`, …; empty for a user-defined format with `starts`, `ends` or `lines`."""
     header: int
     """How many lines (CSV and TSV: records) at the beginning of a source are the header."""
+    usual_header: ClassVar[int] = 0
+    """The value of `header` that the short text omits."""
+    two_phases: ClassVar[bool] = False
+    """Whether ranges must first be scanned with `flips`, because all bytes before an entry determine its start."""
 
     @property
     def ranges(self) -> bool:
         """Whether entries can be found from the middle of a source (see `parcelq.records.ranges`)."""
         return True
-
-    @property
-    def two_phases(self) -> bool:
-        """Whether ranges must first be scanned with `flips`, because all bytes before an entry determine its start."""
-        return False
 
     @property
     def keeps_blank_end(self) -> bool:
@@ -104,10 +103,6 @@ class Format(ABC):
     def own_text(self) -> str:
         """Return the short text without the header: `csv`, `starts=">"`, …"""
         return self.name
-
-    def usual_header(self) -> int:
-        """The value of `header` that the short text omits."""
-        return 0
 
     @property
     def lookahead(self) -> int:
@@ -154,10 +149,6 @@ class Format(ABC):
         return False
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return how many line ends some whole entries have."""
-        return data.count(b"\n")
-
-    def line_ends(self, data: bytes, entries: int) -> int:
         """Return how many line ends some entries have. The last entry may lack its end."""
         return data.count(b"\n")
 
@@ -170,7 +161,7 @@ class Format(ABC):
         return None
 
     def __str__(self) -> str:
-        header = "" if self.header == self.usual_header() else f" header={self.header}"
+        header = "" if self.header == self.usual_header else f" header={self.header}"
         return self.own_text() + header
 
     def header_end(self, data: bytes, last: bool) -> int | None:

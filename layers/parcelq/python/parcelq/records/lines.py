@@ -47,9 +47,6 @@ class Lines(Format):
         return (found + 1, found + 1) if found >= 0 else (len(data), -1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        return entries * self.size
-
-    def line_ends(self, data: bytes, entries: int) -> int:
         return entries - (not data.endswith(_END)) if self.size == 1 else data.count(_END)
 
     def unended(self, tail: bytes) -> str | None:

@@ -46,7 +46,7 @@ _PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
 
 @dataclass(frozen=True, slots=True)
 class BucketStore:
-    """The objects of a bucket; a `Store`."""
+    """The objects of a bucket; a `Store` in which several invocations can write the parts of one object."""
 
     s3: S3Client
     bucket: str
@@ -194,11 +194,16 @@ class BucketStore:
         return True
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
+        """Begin the upload of an object with this metadata, and return the id of the upload."""
         with self._refusals(key, writing=True):
             reply = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
         return str(needed(reply, "CreateMultipartUpload", "UploadId"))
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
+        """Write a part, numbered from 1 and perhaps for the second time, and return its etag.
+
+        Raises NotFoundError if the upload was completed or aborted.
+        """
         with self._refusals(key, writing=True):
             reply = self.s3.upload_part(
                 Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=cast(Any, body)
@@ -206,6 +211,7 @@ class BucketStore:
         return str(needed(reply, "UploadPart", "ETag"))
 
     def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
+        """Return the written parts with numbers from `first` to `last`; raises as `put_part` does."""
         found: dict[int, Part] = {}
         marker = first - 1
         while marker < last:
@@ -226,6 +232,12 @@ class BucketStore:
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
+        """Complete an object from all parts, if it still has the etag `seen`, or if None does not exist.
+
+        Raises:
+            ConflictError: the object was created or changed meanwhile.
+            NotFoundError: the upload was completed or aborted.
+        """
         # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
         # meantime
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
@@ -237,6 +249,7 @@ class BucketStore:
         needed(reply, "CompleteMultipartUpload", "ETag")
 
     def abort_upload(self, key: str, upload: str) -> None:
+        """Delete the parts of an unfinished upload; it is no error if the upload does not exist."""
         with suppress(NotFoundError), self._refusals(key, writing=True):
             self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 

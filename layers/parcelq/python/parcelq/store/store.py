@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from parcelq.limits import MAX_MULTIPART_PARTS, MIB
 from parcelq.readable import Readable
@@ -98,40 +98,6 @@ class Store(Protocol):
         Few parts are in memory at a time; all but the last have at least `part_bytes` bytes. Return False if another
         process wrote or deleted the object meanwhile.
         """
-
-
-class Multipart(Store, Protocol):
-    """A store in which several invocations can write the parts of one object. Part numbers begin at 1."""
-
-    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begin the upload of an object with this metadata, and return the id of the upload."""
-
-    def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part, replacing the part if it already exists, and return the part's etag.
-
-        Raises:
-            NotFoundError: the upload was completed or aborted.
-        """
-
-    def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
-        """Return the written parts of an upload that have numbers from `first` to `last`.
-
-        Raises:
-            NotFoundError: the upload was completed or aborted.
-        """
-
-    def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
-        """Complete an object from its parts, whose etags are given in order.
-
-        `seen` is the etag of the object to replace; None if no object may exist.
-
-        Raises:
-            ConflictError: the object was created or changed meanwhile.
-            NotFoundError: the upload was completed or aborted.
-        """
-
-    def abort_upload(self, key: str, upload: str) -> None:
-        """Delete the parts of an unfinished upload; it is no error if the upload does not exist."""
 
 
 def part_bytes(size: int) -> int:
