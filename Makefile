@@ -103,6 +103,7 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	for function in functions/*/app.py; do $(BIN)/mypy $$function || exit; done
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint

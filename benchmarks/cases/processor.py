@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -64,7 +63,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 def filter_processor(url: str, program: str, entries: int) -> Processor:
     """Return a processor that runs a filter over one message after another, and publishes to the stub at `url`."""
-    step = replace(local_step(program), settings=StepSettings(filter=True))
+    step = local_step(program)._replace(settings=StepSettings(filter=True))
     return Processor(route_of(url), step, Rules(batch_size=entries, parcel_size=entries), workers=1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,7 +44,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 def _process(url: str, pulled: list[Pulled], *, warm: bool) -> float:
     """Process messages with a new processor, whose first runs start the processes of the step."""
-    step = replace(local_step(str(_STEP)), settings=StepSettings(warm=warm))
+    step = local_step(str(_STEP))._replace(settings=StepSettings(warm=warm))
     with closing(Processor(route_of(url), step, Rules(batch_size=_LINES, parcel_size=_LINES))) as processor:
         for at in range(0, len(pulled), _INVOCATION):
             handle(processor, pulled[at : at + _INVOCATION])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
@@ -48,7 +48,7 @@ class Collector:
     is_uploaded: Callable[[], bool]
     mixed: Callable[[], float]
     indexes: Indexes = field(init=False)
-    record: JobRecord = field(default_factory=lambda: replace(new_record(_SOURCE, "", 0.0), due=1.0))
+    record: JobRecord = field(default_factory=lambda: new_record(_SOURCE, "", 0.0)._replace(due=1.0))
     collected: int = 0
     parts_left: int | None = None
     writers: int = 0
@@ -150,7 +150,7 @@ class Collector:
             if is_done:
                 new = ended(new, State.FINISHED, now + seconds, result="results/lines.txt")
             else:
-                new = replace(new, due=now + seconds + PARTS_SECONDS)
+                new = new._replace(due=now + seconds + PARTS_SECONDS)
         if now - began + seconds > self.case.collecting:
             self._note(f"a look takes {now - began + seconds:,.0f} s ({following.name.lower()})")
 

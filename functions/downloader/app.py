@@ -236,7 +236,7 @@ def count_drained(found: Drained) -> None:
 
 def log_state(state: SourceState) -> None:
     """Log the progress of the job of a source."""
-    logger.info("source", **asdict(state))
+    logger.info("source", **state._asdict())
     if state.result:
         metrics.add_metric("SourcesFinished", MetricUnit.Count, 1)
 
@@ -279,8 +279,8 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     del summary["jobs"]
     return {
         "drained": summary,
-        "finished": [asdict(state) for state in finished[:MOST_LISTED]],
-        "waiting": [asdict(state) for state in waiting[:MOST_LISTED]],
+        "finished": [state._asdict() for state in finished[:MOST_LISTED]],
+        "waiting": [state._asdict() for state in waiting[:MOST_LISTED]],
         "finished_count": len(finished),
         "waiting_count": len(waiting),
     }

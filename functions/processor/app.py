@@ -141,7 +141,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         put_off(event)
         raise error.with_traceback(None) from None
     with METER.invocation(int(context.memory_limit_in_mb)):
-        return process(messages, context)
+        answer: dict[str, Any] = process(messages, context)
+        return answer
 
 
 def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -252,8 +251,7 @@ def way_of_version(attribute: str) -> Way:
     config, whole = app().config, app().uploader
     workflow = versions().read(attribute).workflow
     batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
-    uploader = replace(
-        whole,
+    uploader = whole._replace(
         parcel_size=parcel_size_for(batch_size, workflow.parcel_size or config.parcel_size),
         format=workflow.format or whole.format,
         chosen_by="workflow" if workflow.format else whole.chosen_by,

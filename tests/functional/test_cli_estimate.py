@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ def test_the_start_of_a_warm_step_is_measured_by_itself(lines: Path, clock: Any)
         fresh = len(told.sizes) == 1 or told.closed == [len(told.sizes) - 1]
         return 3.0 * fresh + 0.01 + 0.002 * count
 
-    step = replace(local_step("cat"), settings=StepSettings(warm=True))
+    step = local_step("cat")._replace(settings=StepSettings(warm=True))
     told = Told(takes, lambda _: 0.0, clock, lines, step)
     known = told.measure(read_sample(lines, 200))
     assert known.start == pytest.approx(3.0)

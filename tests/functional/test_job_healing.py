@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
 from parcelq.collect.segments import JobKey, segments_among
@@ -94,7 +92,7 @@ class TestHealing:
         cloud.look()
         found = read_job(cloud.store, cloud.record().id)
         assert found
-        write_job(cloud.store, replace(found[0], state=State.CANCELLED), found[1])
+        write_job(cloud.store, found[0]._replace(state=State.CANCELLED), found[1])
         cloud.run()
         assert cloud.record().state is State.CANCELLED
         assert cloud.tasks() == []
@@ -171,7 +169,7 @@ class TestTheDead:
         cloud.run()
         record, etag = read_job(cloud.store, cloud.record().id) or (cloud.record(), "")
         newest = max(segments_among(cloud.finisher.keys_of(JobKey(record.source))))
-        changed = replace(woken(record, cloud.now), redriven_after=newest, left_dead=left)
+        changed = woken(record, cloud.now)._replace(redriven_after=newest, left_dead=left)
         write_job(cloud.store, changed, etag)
         cloud.jobs.publish(changed)
         cloud.look()

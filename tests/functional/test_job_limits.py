@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from job_world import DATA, EDGES, LINES, Cloud, output
 from parcelq.jobs.changes import Found, Next, after, halted
 from parcelq.jobs.limits import Limits
@@ -17,7 +15,7 @@ def begun(cloud: Cloud, limits: Limits) -> str:
     job = cloud.begin()
     found = read_job(cloud.store, job)
     assert found
-    write_job(cloud.store, replace(found[0], limits=limits), found[1])
+    write_job(cloud.store, found[0]._replace(limits=limits), found[1])
     return job
 
 
@@ -82,4 +80,4 @@ def test_a_share_counts_entries_that_a_step_filters_out() -> None:
     record = JobRecord("id", "s", dead=20, dead_bytes=200, covered=19_800, entries=100, limits=Limits(None, 0.02))
     found = Found(0.0, total=20_000, covered=19_800, dead=20, dead_bytes=200, missing=1, entries=100)
     assert after(record, found)[1] is Next.LOOK
-    assert after(replace(record, limits=Limits(None, 0.005)), found)[1] is Next.STOP
+    assert after(record._replace(limits=Limits(None, 0.005)), found)[1] is Next.STOP

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,9 +105,9 @@ class TestAtOnce:
         found = read_job(cloud.store, cloud.begin())
         assert found
         record, etag = found
-        write_job(cloud.store, replace(record, look=2), etag)
+        write_job(cloud.store, record._replace(look=2), etag)
         with pytest.raises(ConflictError):
-            write_job(cloud.store, replace(record, look=3), etag)
+            write_job(cloud.store, record._replace(look=3), etag)
         assert cloud.record().look == 2
 
     def test_a_result_is_written_only_while_the_record_says_that_the_job_is_finishing(self, cloud: Cloud) -> None:

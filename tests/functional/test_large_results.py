@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -42,7 +41,7 @@ class LargeWorld(Cloud):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.large = LargeResults(self.store, self.store, self.looks, lambda: self.now)
-        self.finisher = replace(self.finisher, large=self.large)
+        self.finisher = self.finisher._replace(large=self.large)
         topics = (self.step, self.ranges, self.output)
         self.looker = Looker(self.jobs, self.finisher, topics, self.ranges, "bucket", "step", self.tell)
         self.wrote: list[PartTask] = []

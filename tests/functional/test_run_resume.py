@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -296,7 +295,7 @@ class TestChanges:
         now = world.jobs.all()
         commands = [one.record.command for one in now]
         assert now == [
-            one._replace(record=replace(one.record, command=command))
+            one._replace(record=one.record._replace(command=command))
             for one, command in zip(before, commands, strict=True)
         ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -165,7 +164,7 @@ class TestReports:
         assert (counts[0], counts[-1], sum(counts)) == (1, 1, 2)
 
     def test_the_page_of_a_report_shows_durations_and_cost(self) -> None:
-        report = replace(report_of(100, read=10), cost=self.bill().document())
+        report = report_of(100, read=10)._replace(cost=self.bill().document())
         page = report_page(report, figures_from(100, [])).decode()
         assert "3 runs took 30 s on average" in page
         assert "About $0.0" in page
@@ -180,7 +179,7 @@ class TestReports:
 
         store = FolderStore(tmp_path)
         cost = JobCost().with_more(Cost(1, 1500, requests=7), 0).with_more(Cost(1, 500, requests=1), 80)
-        record = replace(new_record("s3://bucket/inbox/a?put=1", "", 0), cost=cost)
+        record = new_record("s3://bucket/inbox/a?put=1", "", 0)._replace(cost=cost)
         write_job(store, record, None)
         found = read_job(store, record.id)
         assert found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -253,7 +252,7 @@ class TestPage:
         assert "20,000 of 1,000,000,000 records failed" in Reader(page).text
 
     def test_a_source_whose_size_is_not_known_yet_is_not_called_empty(self):
-        report = replace(report_of(0, read=None, complete=False), bytes_read=None)
+        report = report_of(0, read=None, complete=False)._replace(bytes_read=None)
         shown = Reader(report_page(report, figures_from(0, []))).text
         assert "empty" not in shown
         assert "needs the size of the source" in shown

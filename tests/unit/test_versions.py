@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -28,7 +27,7 @@ CODE, PACKAGES = b"code", b"packages"
 
 
 def version(name: str = "score", code: bytes = CODE, lock: str = "six==1", **changes: object) -> Version:
-    workflow = dataclasses.replace(Workflow((WorkflowStep("score.py"), WorkflowStep("cat"))), **changes)
+    workflow = Workflow((WorkflowStep("score.py"), WorkflowStep("cat")))._replace(**changes)
     return version_of(name, workflow, bundle_of(code), [(bundle_of(PACKAGES), lock), None], "3.13")
 
 

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -86,7 +86,7 @@ class LocalConsole:
         about = (record.source, status.collected, resolution, notes, record.result)
         report = report_of(*about, written=resolution.size, dead_list=listed, listed=0)
         recipe = {name: value for name, value in record.recipe.items() if value}
-        report = replace(report, workflows=record.versions, recipe=recipe)
+        report = report._replace(workflows=record.versions, recipe=recipe)
         return report, figures_of(status.collected, resolution, notes)
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:

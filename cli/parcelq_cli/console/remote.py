@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from parcelq.collect.deaths import Dead
@@ -64,7 +64,7 @@ class StackConsole:
                 return None
             resolution = collected.resolve().up_to(record.total)
             report = stopped_report(record, collected, resolution, notes, names)
-            return replace(report, bytes_written=resolution.size), figures_of(collected, resolution, notes)
+            return report._replace(bytes_written=resolution.size), figures_of(collected, resolution, notes)
 
         return self.jobs.read(record, draw)
 

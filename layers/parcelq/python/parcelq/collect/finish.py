@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
@@ -37,8 +36,7 @@ _log = logging.getLogger(__name__)
 _FINISHED: Final = "finished-"
 
 
-@dataclass(frozen=True, slots=True)
-class Finisher:
+class Finisher(NamedTuple):
     """Writes results of the jobs of a topic.
 
     Attributes:
@@ -62,7 +60,7 @@ class Finisher:
     replaces: bool = False
     names: Callable[[Source], ResultNames] | None = None
     versions: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = {}
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     large: LargeResults | None = None
 
@@ -155,12 +153,12 @@ class Finisher:
         present = self.out.stat(key)
         # guard[False]: the result of an older put never replaces that of a newer one
         if present and not self.replaces and is_newer(present, source):
-            return replace(seen.state, superseded=True)
+            return seen.state._replace(superseded=True)
         state = state_in(present, name)
         # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
         if self._is_to_stay(state, resolution) and (report := self.reporter.of_state(name, key, state)):
             # These segments arrived late, or were not deleted when the result was written.
-            return replace(seen.state, result=key, whole=True, report=report)
+            return seen.state._replace(result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
         written: int | None = None
@@ -172,7 +170,7 @@ class Finisher:
             notes = notes_of(self.store, name)
         created = written if present is None else None
         report = self.reporter.write(collected, resolution, key, healings, notes, looks, created)
-        return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
+        return seen.state._replace(result=key, whole=report is not None and resolution.whole, report=report)
 
     def delete_unneeded(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
         """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist.

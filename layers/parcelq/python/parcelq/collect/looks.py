@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
@@ -101,7 +100,7 @@ class Looker(NamedTuple):
                     return Taken()
                 case LookVerdict.TAKE:
                     if not record.is_looked_at:
-                        record = replace(woken(record, now), look=record.look)
+                        record = woken(record, now)._replace(look=record.look)
                     return Taken(state=self._look(record, etag))
         except ConflictError:
             _log.info("another process takes a look at job %s at the same time", look.job)
@@ -155,19 +154,19 @@ class Looker(NamedTuple):
         if following is Next.FINISH and seen is not None:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
-                etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
-            new = replace(new, cost=record.cost.with_more(self.spent(), record.cost.bytes))
+                etag = write_job(self.jobs.store, new._replace(look=record.look), etag)
+            new = new._replace(cost=record.cost.with_more(self.spent(), record.cost.bytes))
             state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost.whole)
             if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
             else:
-                new = replace(new, due=self.jobs.now() + PARTS_SECONDS)
+                new = new._replace(due=self.jobs.now() + PARTS_SECONDS)
         elif following is Next.HEAL:
             self._heal(new)
         elif following is Next.STOP:
             self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
         size = (new.total or 0) + state.report["bytes_written"] if state.report else new.cost.bytes
-        new = replace(new, cost=new.cost.with_more(self.spent(), size))
+        new = new._replace(cost=new.cost.with_more(self.spent(), size))
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new, state.report))
         # guard[pass]: the record names the next look before that is published
@@ -180,7 +179,7 @@ class Looker(NamedTuple):
         else:
             # guard[pass]: a look is acknowledged only after the next one is published
             self.jobs.publish(new)
-        return replace(state, problem=new.problem)
+        return state._replace(problem=new.problem)
 
     def _found(
         self, record: JobRecord, keys: Sequence[str], now: float, *, whole: bool = False
@@ -197,7 +196,7 @@ class Looker(NamedTuple):
 
     def _wait(self, record: JobRecord, etag: str, now: float) -> SourceState:
         """Only publish the next look, due soon, because other invocations still write parts of the job's result."""
-        new = replace(record, look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
+        new = record._replace(look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
         write_job(self.jobs.store, new, etag)
         self.jobs.publish(new)
         return SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)

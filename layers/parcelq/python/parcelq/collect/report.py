@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -39,8 +38,7 @@ class FilePart(NamedTuple):
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """The report about a source's result.
 
     Attributes:
@@ -90,13 +88,13 @@ class Report:
     last: str
     complete: bool
     files: tuple[FilePart, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = {}
+    cost: Mapping[str, Any] = {}
     problem: str = ""
 
     def to_json(self) -> bytes:
         """Return the JSON that is stored beside the result."""
-        members = asdict(self)
+        members = self._asdict()
         members["entries"] = self.entries._asdict()
         members["files"] = [one._asdict() for one in self.files]
         members["dead"] = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from parcelq.collect.deaths import dead_lines, dead_of
 from parcelq.collect.report import Report, report_of
@@ -32,8 +31,7 @@ _STATE: Final = "parcelq-state"
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
 
-@dataclass(frozen=True, slots=True)
-class Reporter:
+class Reporter(NamedTuple):
     """Writes reports.
 
     Attributes:
@@ -44,7 +42,7 @@ class Reporter:
 
     out: Store
     versions: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = {}
 
     def read(self, result: str) -> bytes:
         """Read the report beside a result. Raises NotFoundError if the report does not exist."""
@@ -104,7 +102,7 @@ class Reporter:
                 healings=healings,
                 looks=looks,
             )
-            report = replace(report, workflows=(*report.workflows, *self.versions), recipe=self.recipe)
+            report = report._replace(workflows=(*report.workflows, *self.versions), recipe=self.recipe)
             # Each file is written only if it has not changed since the result was read; otherwise all is read again.
             if self._put(report, collected, resolution, notes, seen):
                 if not listed and (seen[DEAD] or seen is _NOTHING_SEEN):  # a list may be left of an earlier result
@@ -168,7 +166,7 @@ def stopped_report(
         record.source, collected, resolution, notes, names.result, dead_list=listed, healings=record.healings
     )
     versions = tuple(sorted({*report.workflows, *record.versions}))
-    return replace(report, complete=False, workflows=versions, problem=record.why_no_result)
+    return report._replace(complete=False, workflows=versions, problem=record.why_no_result)
 
 
 def metadata_of(name: str, state: str) -> dict[str, str]:

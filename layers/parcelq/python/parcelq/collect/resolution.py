@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, chain
 from typing import Final, NamedTuple
@@ -59,8 +59,7 @@ class DeadRow(NamedTuple):
     extent: Extent
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """The state of a job, calculated from the collected messages.
 
     Attributes:
@@ -89,7 +88,7 @@ class Resolution:
     duplicates: int = 0
     ran: int = 0
     doubts: tuple[str, ...] = ()
-    state: str = field(default="", compare=False)
+    state: str = ""
 
     @property
     def finished(self) -> bool:
@@ -112,7 +111,7 @@ class Resolution:
             return self
         at = self.covered + self.dead_bytes + self.missing
         holes, missing = (*self.holes, (at, total)), self.missing + total - at
-        return replace(self, total=total, holes=holes, hole_count=self.hole_count + 1, missing=missing)
+        return self._replace(total=total, holes=holes, hole_count=self.hole_count + 1, missing=missing)
 
 
 @dataclass(frozen=True, slots=True)

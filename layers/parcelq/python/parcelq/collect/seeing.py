@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,8 +17,7 @@ from parcelq.store.store import Store
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceState:
+class SourceState(NamedTuple):
     """The progress of a source.
 
     Attributes:
@@ -46,7 +44,7 @@ class SourceState:
     superseded: bool = False
     problem: str = ""
     looked_at: bool = True
-    report: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    report: Mapping[str, Any] | None = None
     whole: bool = False
 
 

@@ -152,7 +152,7 @@ def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
 def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assembled:
     """Return the workflow with additional environment variables for its steps."""
     steps = (
-        replace(step, settings=replace(step.settings, environment={**step.settings.environment, **variables}))
+        step._replace(settings=replace(step.settings, environment={**step.settings.environment, **variables}))
         for step in assembled.steps
     )
     return assembled._replace(steps=tuple(steps)) if variables else assembled
@@ -160,4 +160,4 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
 
 def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
     """Return the workflow with the value of `--workflow-id` that its steps get."""
-    return assembled._replace(steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))
+    return assembled._replace(steps=tuple(step._replace(workflow_id=workflow_id) for step in assembled.steps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -86,20 +85,20 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
     new = _seen(record, found)
     # guard[False]: a job that was cancelled or stopped is neither healed nor finished
     if record.halted:
-        kept = replace(new, state=record.state, look=record.look, due=record.due, time_left=None)
-        return replace(kept, reported=True), Next.STOP
+        kept = new._replace(state=record.state, look=record.look, due=record.due, time_left=None)
+        return kept._replace(reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
     # The report needs the uploader's notes, which are written after publishing. A redriven job may get more messages.
     is_redriven = found.dead and new.redriven and not found.died_again
     may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
-    if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
-        return replace(new, state=State.FINISHING), Next.FINISH
+    if found.complete and may_finish and not _exceeded(new._replace(started=found.now, resumed=0.0), found.now):
+        return new._replace(state=State.FINISHING), Next.FINISH
     exceeded = _exceeded(new, found.now)
     if problem := exceeded or found.problem or _stuck(new, found.now, is_still=is_still):
         return ended(new, State.STOPPED, found.now, problem=problem, halted=bool(exceeded)), Next.STOP
     if is_still and new.uploaded:
-        new = replace(new, healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
-        return replace(new, due=found.now + SHORTEST_SECONDS), Next.HEAL
+        new = new._replace(healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
+        return new._replace(due=found.now + SHORTEST_SECONDS), Next.HEAL
     return new, Next.LOOK
 
 
@@ -107,15 +106,15 @@ def ended(
     record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "", halted: bool = False
 ) -> JobRecord:
     """Return a job's record after the job ended. `halted` says whether the job's remaining messages must not run."""
-    new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
+    new = record._replace(state=state, ended=now, changed=now, problem=problem, time_left=None)
     redriven = record.redriven and state is not State.FINISHED
     result = result or record.result
-    return replace(new, result=result, halted=halted, reported=state is State.STOPPED, redriven=redriven)
+    return new._replace(result=result, halted=halted, reported=state is State.STOPPED, redriven=redriven)
 
 
 def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
     """Return a job's record after a user halts the job. The next check of the job writes the report."""
-    return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
+    return ended(record, state, now, problem=problem, halted=True)._replace(reported=False)
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
@@ -123,8 +122,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
 
     The messages may be dead entries that run again. So the job ends only when no more messages arrive.
     """
-    return replace(
-        record,
+    return record._replace(
         state=State.RUNNING,
         generation=record.generation + 1,
         look=record.look + 1,
@@ -159,8 +157,7 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
     rate = (record.rate + lately) / 2 if record.rate else lately
     left = max(0, found.total - done) / rate if found.total is not None and rate else None
     delay = _delay(found.now - moved, left if has_moved else None, found.now - record.started)
-    return replace(
-        record,
+    return record._replace(
         state=State.RUNNING if uploaded or record.state is State.FINISHING else record.state,
         look=record.look + 1,
         due=min(found.now + delay, _limit(record)),

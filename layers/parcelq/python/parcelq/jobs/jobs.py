@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, ParcelqError
@@ -90,7 +89,7 @@ class Jobs(NamedTuple):
         """Return a job's record and the record's etag. If the record is missing, create it but publish no look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
-        record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
+        record = record._replace(due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
         try:
             return record, write_job(self.store, record, None)
         except ConflictError:

@@ -9,7 +9,6 @@ segments are deleted together.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -72,8 +71,7 @@ class Cost(NamedTuple):
         return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
+class JobRecord(NamedTuple):
     """The record of a job. Times are seconds since the epoch; a time is 0 if the event has not happened yet.
 
     Attributes:
@@ -149,7 +147,7 @@ class JobRecord:
     time_left: float | None = None
     result: str = ""
     problem: str = ""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
     halted: bool = False
     reported: bool = False
     resumed: float = 0.0
@@ -157,7 +155,7 @@ class JobRecord:
     reason: str = ""
     map: str = ""
     healings: int = 0
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost = Cost()
 
     @property
     def is_whole(self) -> bool:
@@ -198,7 +196,7 @@ class JobRecord:
 
     def document(self) -> dict[str, Any]:
         """The job's record as JSON values."""
-        return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
+        return {"schema": SCHEMA, **self._asdict(), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
@@ -264,4 +262,4 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
     return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
 
 
-_FIELDS: Final = tuple(one.name for one in fields(JobRecord))
+_FIELDS: Final = JobRecord._fields

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from parcelq.errors import SettingsError
@@ -35,8 +34,7 @@ class WorkflowStep(NamedTuple):
     output: Format | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Workflow:
+class Workflow(NamedTuple):
     """An ordered list of steps, and the options with which the steps run.
 
     Attributes:
@@ -51,7 +49,7 @@ class Workflow:
     format: Format | None = None
     parcel_size: int | None = None
     batch_size: int | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
 
     def batch_size_of(self, step: WorkflowStep, default: int) -> int:
         """How many entries one run of a step gets at most."""

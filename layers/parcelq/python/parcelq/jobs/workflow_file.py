@@ -81,7 +81,7 @@ def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[St
             problems.append(f"steps[{number}]: {error}")
         else:
             settings = replace(step.settings, output=one.output) if one.output else step.settings
-            steps.append(replace(step, settings=settings))
+            steps.append(step._replace(settings=settings))
     if problems:
         raise SettingsError(f"workflow {folder}", problems)
     return steps

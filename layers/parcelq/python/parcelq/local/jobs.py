@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from parcelq.collect.segments import JobKey
@@ -116,7 +116,7 @@ def take_up(
     records = [_record_of(source, options, recipe, kept) for source in sources]
     present, others = kept.state.claim(command, records)
     jobs = [
-        LocalJob(source, replace(present.get(record.id, record), command=command))
+        LocalJob(source, present.get(record.id, record)._replace(command=command))
         for source, record in zip(sources, records, strict=True)
     ]
     try:
@@ -143,9 +143,9 @@ def take_up(
     for job, record in known:
         if not (job.stored or job.is_whole):
             kept.drop_stored(record)  # the state of an earlier run before --fresh, or of a killed command
-            job.record = replace(record, command=command)
+            job.record = record._replace(command=command)
         versions = tuple(dict.fromkeys([*job.record.versions, options.version]))
-        job.record = replace(job.record, versions=versions, recipe=record.recipe)
+        job.record = job.record._replace(versions=versions, recipe=record.recipe)
     kept.state.write([job.record for job, _ in known])
     return jobs
 

@@ -192,6 +192,7 @@ class Pipeline:
         return thread
 
     def _work(self, stage: _Stage) -> None:
+        stage.processor.prepare()
         while not self._stopping.is_set():
             is_first = stage.first is not None and not stage.first.is_over
             if pulled := stage.topic.pull(1, 1 if is_first else stage.processor.wanted, _PULL_SECONDS):

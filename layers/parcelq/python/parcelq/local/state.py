@@ -10,7 +10,6 @@ The kernel releases the locks of a command however the command ends, so a killed
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
 import logging
@@ -19,9 +18,8 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from parcelq.errors import JobError
 from parcelq.lineage.source import Source
@@ -39,8 +37,7 @@ _UNFINISHED: Final = (".store/unfinished", "results/unfinished")
 """Folders with unfinished files of a store. Killed commands may leave such files."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalRecord:
+class LocalRecord(NamedTuple):
     """The job record of a job on one machine.
 
     Attributes:
@@ -62,7 +59,7 @@ class LocalRecord:
     result: str
     files: tuple[LocalFile, ...] = ()
     versions: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = {}
     command: str = ""
     before: str = ""
     combined: bool = False
@@ -77,7 +74,7 @@ class LocalRecord:
 
     def to_json(self) -> str:
         """Return the job record as the content of its file."""
-        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        fields = self._asdict()
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
 
     @property
@@ -142,7 +139,7 @@ class StateFolder:
                 if one.command != command and self.is_running(one):
                     raise JobError(one.id, f"another command runs {one.paths!r} now; wait until it has ended")
             kept = {one.id: one for one in same if one.id in named}
-            self.write([replace(kept.get(name, one), command=command) for name, one in named.items()])
+            self.write([kept.get(name, one)._replace(command=command) for name, one in named.items()])
         return kept, [one for one in same if one.id not in named]
 
     def is_running(self, record: LocalRecord) -> bool:

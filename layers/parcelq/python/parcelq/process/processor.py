@@ -171,6 +171,10 @@ class Processor:
         """Return how many messages `handle` should get at a time, estimated from the durations of the latest runs."""
         return min(self.together, self._runner.together)
 
+    def prepare(self) -> None:
+        """Start the processes for a run on this thread before messages arrive."""
+        self._runner.prepare()
+
     def back_off(self, failed: Sequence[Pulled]) -> None:
         """Set the time after which messages that are not done are delivered again; see the function `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)

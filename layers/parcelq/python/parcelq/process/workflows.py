@@ -12,7 +12,6 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
@@ -29,7 +28,7 @@ from parcelq.steps.grants import Grants
 from parcelq.store.store import Store
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Publisher, Topic
 
 _log = logging.getLogger(__name__)
 _MOST_CHAINS: Final = 2
@@ -53,7 +52,7 @@ class Stage(NamedTuple):
     name: str
     names: Sequence[str]
     topic: Callable[[str], Topic]
-    dead_letters: Topic
+    dead_letters: Publisher
     output: Topic
     rules: Rules
     store: Store
@@ -141,7 +140,7 @@ class Workflows:
         except NotFoundError:
             raise WorkflowError(version.attribute, "its files were deleted; put the workflow again") from None
         steps = steps_of(version.workflow, folder, version.attribute)
-        found = (replace(step, packages=one) for step, one in zip(steps, packages, strict=True))
+        found = (step._replace(packages=one) for step, one in zip(steps, packages, strict=True))
         return [self._stage.grants.to(step, version.name) for step in found]
 
     def _chain(self, version: Version, steps: Sequence[Step], stages: Sequence[str]) -> Chain:

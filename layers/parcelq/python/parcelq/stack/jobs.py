@@ -7,7 +7,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.aws.clients import CONNECTIONS
@@ -127,7 +126,7 @@ class StackJobs(NamedTuple):
             return halted(record, State.CANCELLED, self.now(), "")
 
         record = self._change(self.find(job).id, cancelled)
-        self._jobs.publish(replace(record, due=0))  # the look writes the report at once
+        self._jobs.publish(record._replace(due=0))  # the look writes the report at once
         return record
 
     def resume(self, job: str) -> int:
@@ -230,11 +229,11 @@ class StackJobs(NamedTuple):
             if version:  # missing records of the source are published again with the last version
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
-            changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
+            changed = woken(now, self.now())._replace(versions=versions, limits=limits, total=total, reason="")
             # If entries of an earlier redrive may still run, the job ends only after no messages arrived for a while.
             after = "" if now.redriven else newest
-            changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=after, left_dead=left_dead)
-            return replace(changed, uploaded=True, topic=topic or now.topic)
+            changed = changed._replace(redriven=now.redriven or bool(dead), redriven_after=after, left_dead=left_dead)
+            return changed._replace(uploaded=True, topic=topic or now.topic)
 
         changed = self._change(record.id, going_on)
         self._jobs.publish(changed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -128,7 +127,7 @@ def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
         )
     sizes = Workflow((), before.format, before.parcel_size, before.batch_size, NO_LIMITS)
     kept = with_options(changed, sizes)
-    return kept._replace(workflow=replace(kept.workflow, steps=steps))
+    return kept._replace(workflow=kept.workflow._replace(steps=steps))
 
 
 def _file_name(file: str) -> str:

@@ -225,7 +225,6 @@ class _Fork:
         os.environ.clear()
         os.environ.update(environment)
         supervisor.main(words)
-        os._exit(0)
 
     def poll(self) -> int | None:
         """Return the exit code of the process; None if the process is still running."""

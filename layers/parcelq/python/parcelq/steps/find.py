@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.steps.executable import Command, command_of, uses_step, why_not_executable
@@ -18,8 +17,7 @@ SETTINGS_NAMES: Final = ("settings.yaml", "settings.yml")
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A program that turns a file of entries into a file of entries.
 
     Attributes:
@@ -38,14 +36,14 @@ class Step:
     """
 
     path: Path
-    settings: StepSettings = field(default_factory=StepSettings)
+    settings: StepSettings = StepSettings()
     workflow_id: str = ""
     python: Path | None = None
     lock: str = ""
-    copied: bool = field(default=False, compare=False)
+    copied: bool = False
     whole: Path | None = None
-    packages: Path | None = field(default=None, compare=False)
-    granted: Callable[[], Mapping[str, str]] | None = field(default=None, compare=False)
+    packages: Path | None = None
+    granted: Callable[[], Mapping[str, str]] | None = None
 
     @property
     def name(self) -> str:
@@ -166,7 +164,7 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     if not wanted:
         return step
     python, lock = environment_for(wanted, progress or (lambda _: None))
-    return replace(step, python=python, lock=lock)
+    return step._replace(python=python, lock=lock)
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:

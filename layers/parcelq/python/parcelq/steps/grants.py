@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -95,7 +94,7 @@ class Grants:
         if step.settings.aws_credentials and not self._role:
             reason = "its settings have aws_credentials: true, but the stack has no StepRole"
             raise SettingsError(f"step {step.name}", [reason])
-        return replace(step, granted=partial(self._granted, workflow, credentials=step.settings.aws_credentials))
+        return step._replace(granted=partial(self._granted, workflow, credentials=step.settings.aws_credentials))
 
     def _granted(self, workflow: str, *, credentials: bool) -> Mapping[str, str]:
         with self._lock:

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -121,6 +120,11 @@ class Runner:
         self._seconds = max(_LEAST_SECONDS, (time.monotonic() - began) / len(ran))
         return ran
 
+    def prepare(self) -> None:
+        """Start the processes of a run before its input is there. If this fails, the run says why."""
+        with contextlib.suppress(StepError), self._slot():
+            pass
+
     def abort(self) -> None:
         """End the current runs on other threads at once, and begin no other runs. The runs do not count as failures."""
         self._aborted = True
@@ -203,7 +207,7 @@ class Runner:
             step = self.step
             if step.copied:
                 home = self._opened.enter_context(locked_folder())
-                step = replace(step, path=Path(shutil.copy(step.path, home / step.path.name)))
+                step = step._replace(path=Path(shutil.copy(step.path, home / step.path.name)))
             self._ready = step
         return self._ready
 
@@ -229,6 +233,8 @@ def run_step(
 
 
 def _close(idle: list[Slot], folders: RunFolders, opened: ExitStack) -> None:
+    for slot in idle:
+        slot.abort()  # so that all processes end at the same time
     while idle:
         idle.pop().end()
     folders.close()

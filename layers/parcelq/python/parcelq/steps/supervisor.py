@@ -272,7 +272,7 @@ class Supervisor:
 
 def main(words: list[str]) -> None:
     """Serve requests until the process that started this process has ended. Then end all processes that were started
-    here.
+    here, and this process.
 
     Args:
         words: the arguments of the process: descriptors of the socket to the process that started this process, and of
@@ -290,3 +290,4 @@ def main(words: list[str]) -> None:
         pass
     finally:
         one.end()
+    os._exit(0)  # faster than an exit that takes the interpreter apart

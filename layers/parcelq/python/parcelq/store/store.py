@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -15,8 +14,7 @@ NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
 _PART_BYTES: Final = 16 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A description of an object in a store.
 
     Attributes:
@@ -28,7 +26,7 @@ class Stored:
     key: str
     etag: str
     size: int
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     modified: float = 0.0
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import PublishError, SourceError
 from parcelq.lineage.source import Source
@@ -36,8 +35,7 @@ _TOO_LONG: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectUploader:
+class ObjectUploader(NamedTuple):
     """Publishes the records of S3 objects.
 
     Attributes:
@@ -52,7 +50,7 @@ class ObjectUploader:
     objects: BucketStore
     store: Store
     parcel_size: int
-    outputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = {}
     format: Format | None = None
     chosen_by: str = "option"
     workflow: str = ""
