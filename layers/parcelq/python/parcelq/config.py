@@ -29,11 +29,9 @@ class Config(NamedTuple):
         step_folders: the folders that may contain a step and its settings.
         stage: the name of this function's stage; empty if the function has no stage.
         format: the record format of all sources; empty if each source's name decides.
-        step_path: the path of the step; empty if the step is in the stage's folder.
-        settings_file: the path of the step's settings file; empty for the one in the stage's folder, if any.
+        step_path, settings_file: empty for the ones in the stage's folder.
         max_failures: how many runs over a message may fail before the message is halved or dead.
-        back_off_seconds: how many seconds a message is delayed after its first failure; each further failure doubles
-            the delay.
+        back_off_seconds: the delay of a message after its first failure; each further failure doubles the delay.
         range_bytes: the size in bytes above which an object is uploaded in ranges, by several invocations.
         halving: whether a message that fails for the last time is split instead of dead-lettered as a whole.
         storage_mib: the size of a processor's disk in MiB; half of the disk may be filled with bundles of workflows.

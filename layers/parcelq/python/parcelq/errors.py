@@ -17,13 +17,7 @@ class ParcelqError(Exception):
 
 
 class InvalidValueError(ParcelqError, ValueError):
-    """A value from a caller or a file is invalid.
-
-    Attributes:
-        name: the name of the value.
-        value: the value itself.
-        wanted: what the value must be.
-    """
+    """A value from a caller or a file is invalid; `wanted` says what it must be."""
 
     def __init__(self, name: str, value: object, wanted: str) -> None:
         super().__init__(f"{name} is {value!r}, but must be {wanted}")
@@ -36,7 +30,6 @@ class RecordError(ParcelqError, ValueError):
     """Bytes do not match their record format, so the boundaries of their records are unknown.
 
     Attributes:
-        format: the short name of the record format, such as `csv`.
         reason: what is wrong; the position is not part of this text.
         record: the number of the invalid record, from 1; 0 is the header.
         line: the number of the record's first line, from 1.
@@ -57,12 +50,7 @@ class RecordError(ParcelqError, ValueError):
 
 
 class CompressionError(ParcelqError, ValueError):
-    """A compressed source cannot be decompressed.
-
-    Attributes:
-        name: the source's name.
-        reason: what is wrong with the source.
-    """
+    """A compressed source cannot be decompressed."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name!r} {reason}")
@@ -71,12 +59,7 @@ class CompressionError(ParcelqError, ValueError):
 
 
 class SourceError(ParcelqError):
-    """A source can never be uploaded: it does not match its record format or is damaged.
-
-    Attributes:
-        source: the name, path or address of the source.
-        reason: what is wrong with the source.
-    """
+    """A source (a name, path or address) can never be uploaded: it does not match its record format or is damaged."""
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source} cannot be uploaded: {reason}")
@@ -93,11 +76,7 @@ class MessageError(ParcelqError, ValueError):
 
 
 class TopicError(ParcelqError):
-    """An operation on a topic (an SQS queue) failed.
-
-    Attributes:
-        topic: the topic's name or URL, if known.
-    """
+    """An operation on a topic (an SQS queue), given by its name or URL, failed."""
 
     usual_reason = ""
 
@@ -160,11 +139,7 @@ class AwsError(ParcelqError):
 
 
 class StoreError(ParcelqError):
-    """An operation on an object of a store failed.
-
-    Attributes:
-        key: the object's key.
-    """
+    """An operation on an object of a store failed."""
 
     usual_reason = ""
 
@@ -188,8 +163,7 @@ class ConflictError(StoreError):
 class PublishError(ParcelqError):
     """Messages could not be published, so the messages from which they were made must not be acknowledged.
 
-    Attributes:
-        reasons: one text for each message that failed.
+    `reasons` has one text for each message that failed.
     """
 
     def __init__(self, topic: str, reasons: Sequence[str]) -> None:
@@ -201,11 +175,7 @@ class PublishError(ParcelqError):
 
 
 class SettingsError(ParcelqError, ValueError):
-    """A settings file, an environment or the path of a step is wrong; the text names every mistake.
-
-    Attributes:
-        problems: the sentences that describe the mistakes.
-    """
+    """A settings file, an environment or the path of a step is wrong; `problems` has a sentence for every mistake."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         super().__init__(f"{where}: {'; '.join(problems)}")
@@ -214,12 +184,7 @@ class SettingsError(ParcelqError, ValueError):
 
 
 class WorkflowError(ParcelqError):
-    """A workflow or a version of it does not exist or cannot be used.
-
-    Attributes:
-        workflow: the workflow's name; `@` and a version may follow.
-        reason: why the workflow does not exist or cannot be used.
-    """
+    """A workflow or a version of it (`name@version`) does not exist or cannot be used."""
 
     def __init__(self, workflow: str, reason: str) -> None:
         super().__init__(f"workflow {workflow!r}: {reason}")
@@ -228,12 +193,7 @@ class WorkflowError(ParcelqError):
 
 
 class BundleError(ParcelqError):
-    """A bundle of files is damaged, or cannot be made or unpacked.
-
-    Attributes:
-        bundle: the bundle's SHA-256, or the name of the bundle's file.
-        reason: what is wrong with the bundle.
-    """
+    """A bundle of files (its SHA-256, or its file's name) is damaged, or cannot be made or unpacked."""
 
     def __init__(self, bundle: str, reason: str) -> None:
         super().__init__(f"bundle {bundle[:16]}: {reason}")
@@ -245,7 +205,6 @@ class StepError(ParcelqError):
     """A run of a step failed.
 
     Attributes:
-        step: the step's name.
         exit_code: the step's exit code; minus the number of the signal that ended the step; None if the step never
             started or timed out.
         timed_out: whether the step took too long and was killed.
@@ -274,12 +233,7 @@ class StepError(ParcelqError):
 
 
 class JobError(ParcelqError):
-    """A job cannot continue.
-
-    Attributes:
-        job: the job's id.
-        reason: why the job cannot continue.
-    """
+    """A job cannot continue."""
 
     def __init__(self, job: str, reason: str) -> None:
         super().__init__(f"job {job}: {reason}")

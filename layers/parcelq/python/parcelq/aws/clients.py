@@ -27,9 +27,11 @@ CONNECTIONS: Final = 32
 
 _REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
 """The end of botocore's error for an invalid bucket name: a regular expression, which does not help a user."""
-_NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
-_BLOCKED: Final = frozenset({"QueueDeletedRecently"})
-_EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
+_TOPIC_ERRORS: Final = {
+    **dict.fromkeys(("QueueDoesNotExist", "NonExistentQueue"), TopicNotFoundError),
+    **dict.fromkeys(("QueueNameExists", "QueueAlreadyExists"), TopicExistsError),
+    "QueueDeletedRecently": TopicBlockedError,
+}
 
 
 def sqs_client() -> SQSClient:
@@ -89,11 +91,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")
     name = code.rpartition(".")[2]  # SQS's codes look like AWS.SimpleQueueService.NonExistentQueue
-    if name in _NOT_FOUND:
-        return TopicNotFoundError(topic)
-    if name in _BLOCKED:
-        return TopicBlockedError(topic)
-    if name in _EXISTS:
-        return TopicExistsError(topic)
+    if name in _TOPIC_ERRORS:
+        return _TOPIC_ERRORS[name](topic)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return AwsError(error.operation_name, name, answer.get("Message", ""), status)

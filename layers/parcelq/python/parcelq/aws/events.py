@@ -16,13 +16,8 @@ SOURCE: Final = "parcelq"
 def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) -> None:
     """Put an event on the account's default bus, and check that the reply confirms the event.
 
-    Args:
-        kind: the event's `detail-type`, which says what happened.
-        detail: the event's content, at most 256 KiB of JSON.
-        resource: the resource that the event is about.
-
-    Raises:
-        AwsError: if EventBridge did not accept the event.
+    `kind` is the event's `detail-type`; `detail` has at most 256 KiB as JSON; the event is about `resource`. Raises
+    AwsError if EventBridge did not accept the event.
     """
     entry = {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
     with translated():

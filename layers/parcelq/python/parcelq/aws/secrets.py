@@ -17,8 +17,7 @@ _PARAMETER: Final = ":parameter/"
 def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
     """Assume an IAM role and return credentials.
 
-    Args:
-        session: the session's name in CloudTrail; 2 to 64 letters, digits and hyphens.
+    The session's name, which CloudTrail shows, has 2 to 64 letters, digits and hyphens.
 
     Returns:
         The credentials as the environment variables that AWS clients read, and the time when the credentials expire, in

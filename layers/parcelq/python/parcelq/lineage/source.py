@@ -129,8 +129,9 @@ class Source(NamedTuple):
 
     @property
     def order(self) -> str:
-        """A sort key that orders the uploads of one object by time. Sequencers are hexadecimal numbers of different
-        lengths, so sequencers are padded on the right and compared from the left:
+        """A sort key that orders the uploads of one object by time.
+
+        Sequencers are hexadecimal numbers of different lengths, which are padded on the right to be compared:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         """
         return self.put.upper().ljust(64, "0")

@@ -73,9 +73,7 @@ class LocalFile(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """The file as JSON values for the job record."""
-        state = self.state
-        numbers = state.device, state.inode, state.size, state.modified_ns
-        return {"name": self.name, "state": [os.fspath(state.path), *numbers], "content": self.content}
+        return {"name": self.name, "state": [os.fspath(self.state.path), *self.state[1:]], "content": self.content}
 
     @property
     def identity(self) -> str:

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from parcelq.collect.finish import Finisher
 from parcelq.collect.seeing import SourceState
 from parcelq.errors import ParcelqError
-from parcelq.lineage.source import Source
 from parcelq.local.jobs import LocalJob, missing_of
 from parcelq.local.kept import Kept
 from parcelq.names import OUTPUT
@@ -63,12 +62,15 @@ def finish(job: LocalJob, kept: Kept) -> FileResult | None:
 
 
 def _finisher(job: LocalJob, kept: Kept) -> Finisher:
-    def names(_: Source) -> ResultNames:
-        return job.source.names
-
-    recipe = {name: value for name, value in job.record.recipe.items() if value}
     return Finisher(
-        kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions, recipe=recipe
+        kept.store,
+        OUTPUT,
+        "",
+        kept.results,
+        replaces=True,
+        names=lambda _: job.source.names,
+        versions=job.record.versions,
+        recipe={name: value for name, value in job.record.recipe.items() if value},
     )
 
 

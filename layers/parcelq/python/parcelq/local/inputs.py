@@ -39,9 +39,6 @@ class FoundFile(NamedTuple):
     is_pipe: bool = False
 
 
-Put = Callable[[FoundFile], LocalFile]
-
-
 def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
     """Find the inputs that a user names; none is read yet.
 
@@ -61,7 +58,13 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 
 
 def sources_of(
-    found: Sequence[FoundFile], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
+    found: Sequence[FoundFile],
+    results: Path,
+    put: Callable[[FoundFile], LocalFile],
+    *,
+    name: str = "",
+    combine: str = "",
+    fmt: str = "",
 ) -> list[LocalSource]:
     """Create the sources of a run from the inputs that `find_inputs` returned.
 

@@ -37,8 +37,7 @@ class LocalJob:
         is_noted: whether the number of the source's records has been stored.
         report: the report of the job if its result is complete and only cleaning up is left; else None.
         uploaded: whether the whole source was published.
-        problem: why the job cannot continue; empty if it can.
-        is_hopeless: whether running the job again cannot solve the problem.
+        problem: why the job cannot continue; empty if it can. If `is_hopeless`, another run cannot solve it.
         healings: how often the job's missing records were published again.
         is_closed: whether the job's state was deleted.
     """
@@ -72,7 +71,7 @@ class LocalJob:
 
 def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> LocalRecord:
     """Return the job record of a new job."""
-    workflow = workflow_name(options.workflow)
+    workflow = workflow_name(options.recipe.workflow_id)
     job = JobKey(str(source.source), workflow)
     present = kept.results.stat(source.names.result)
     return LocalRecord(

@@ -75,11 +75,6 @@ class Meter:
             self._total += total - self._totals[source]
             self._totals[source] = total
 
-    @property
-    def dead(self) -> int:
-        """How many entries are dead so far."""
-        return self._dead
-
     def now(self) -> Progress:
         """Return the progress of the job."""
         with self._lock:

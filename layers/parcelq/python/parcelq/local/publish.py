@@ -33,9 +33,8 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
     Raises:
         PipelineStopped: if the pipeline was stopped. Only some of the missing records are published in this case.
-        SourceError: if the source does not match its format, or its compression is damaged.
-        ParcelqError: if a file cannot be read or has changed; the last message is not published in this case.
-        PublishError: if some messages were refused.
+        ParcelqError: if the source is damaged, cannot be read, has changed, or does not match its format, or if
+            messages were refused. The last message is not published in this case.
     """
     reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
     attribute = header_of_source(reading.header, job.record.source, kept.store)

@@ -7,8 +7,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -29,16 +27,14 @@ checks whether SQS takes its characters.
 """
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options of a run, after its steps were found and their environments were created.
 
     Attributes:
         format: the record format of all files; None if each source's name decides.
-        rules: say how messages are processed, and how failures are handled.
         fresh: whether to start over if a job was stopped or has dead entries.
         go_on: whether to continue a job that began with another version of its steps.
-        recipe: the options in the form that is stored with the job.
+        version: a digest of the versions of all steps, and of the record format.
     """
 
     steps: Sequence[Step]
@@ -50,18 +46,7 @@ class Options:
     fresh: bool
     go_on: bool
     recipe: Recipe
-
-    @cached_property
-    def version(self) -> str:
-        """A digest of the versions of all steps, and of the record format."""
-        digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
-        digest.update(str(self.format or "").encode())
-        return digest.hexdigest()[:16]
-
-    @property
-    def workflow(self) -> str:
-        """The value that the steps get as `--workflow-id`."""
-        return self.recipe.workflow_id
+    version: str
 
 
 class Recipe(NamedTuple):
@@ -103,8 +88,8 @@ class Recipe(NamedTuple):
         """Return the workflow that the options describe.
 
         Raises:
-            InvalidValueError: if a value is invalid, if both steps and a workflow are given, or if neither is given.
-                The error names the option without its hyphens.
+            InvalidValueError: if a value is invalid, or if not either steps or a workflow are given. The error names an
+                option without its hyphens.
             SettingsError: if the workflow is invalid.
         """
         if bool(self.folder) == bool(self.steps):
@@ -146,7 +131,19 @@ class Recipe(NamedTuple):
         parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
         rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True, body_bytes=_BODY_BYTES) for size in sizes]
         steps = with_id(assembled, self.workflow_id).with_environments(note)
-        return Options(steps, results, workflow.format, rules, workflow.limits, self.keep_going, fresh, go_on, self)
+        version = hashlib.sha256(f"{' '.join(one.version for one in steps)}{workflow.format or ''}".encode())
+        return Options(
+            steps,
+            results,
+            workflow.format,
+            rules,
+            workflow.limits,
+            self.keep_going,
+            fresh,
+            go_on,
+            self,
+            version.hexdigest()[:16],
+        )
 
     def _limits(self) -> Limits:
         try:

@@ -44,13 +44,11 @@ class LocalRecord(NamedTuple):
         source: the attribute `Source` of the job's messages.
         workflow: the workflow's name; empty if there is none.
         result: the path of the result below the folder of results.
-        files: the files of the source, in the order in which they are read.
         versions: the digests of all versions of the steps that have run, with the newest last.
         recipe: the options of the run, from `Recipe.document`.
         command: the id of the last command that ran the job.
         before: the etag of the result that existed when the job began; empty if there was none.
-        combined: whether the user asked for one result for several files.
-        name: the source's name, from which the result's path is derived.
+        files, name, combined: as in `LocalSource`.
     """
 
     id: str

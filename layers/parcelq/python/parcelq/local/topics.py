@@ -81,8 +81,7 @@ class DeadLetters(NamedTuple):
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:  # noqa: ARG002
         """Pass messages to `on_dead`, and drop them."""
-        published = 0
-        for message in messages:
+        dead = list(messages)
+        for message in dead:
             self.on_dead(message)
-            published += 1
-        return Published(published, [])
+        return Published(len(dead), [])

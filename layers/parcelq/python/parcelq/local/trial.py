@@ -99,11 +99,7 @@ def first_records(stream: Readable, name: str, count: int, fmt: Format | None = 
 
 
 def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
-    """Run steps over records one by one, and yield the outcome of each. Nothing is stored.
-
-    Raises:
-        SourceError: as in `first_records`, because the records are read here.
-    """
+    """Run steps over records one by one, and yield the outcome of each; raises as `first_records` does."""
     with ExitStack() as opened:
         stages = [
             _TrialStage(step, opened.enter_context(closing(Runner(step))), StageHeaders(step.settings, f"step{number}"))

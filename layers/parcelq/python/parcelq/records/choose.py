@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
+from parcelq.checks import Check, Wrong, whole
 from parcelq.errors import InvalidValueError
 from parcelq.records.compression import without_suffix
 from parcelq.records.delimited import Delimited
@@ -116,33 +117,30 @@ def _made(given: object, kind: str, value: object, header: object) -> Format:
     if value is None:
         made = _NAMED.get(kind)
     elif kind == "lines":
-        if not _is_number(value, 1, MAX_LINES):
-            raise InvalidValueError("lines", value, f"a number from 1 to {MAX_LINES}")
-        made = LINES if value == 1 else Lines("", int(str(value)))
+        lines = _checked(kind, value, whole(1, MAX_LINES))
+        made = LINES if lines == 1 else Lines("", lines)
     elif kind in {"starts", "ends"}:
-        marker = _marker(kind, value)
+        marker = _checked(kind, value, _marker)
         made = Starts(marker) if kind == "starts" else Ends(marker)
     if made is None:
         raise InvalidValueError("format", given, _WANTED)
     if header is None:
         return made
-    if not _is_number(header, 0, MAX_HEADER_LINES):
-        raise InvalidValueError("header", header, f"a number from 0 to {MAX_HEADER_LINES}")
-    return replace(made, header=header)  # type: ignore[type-var]
+    return replace(made, header=_checked("header", header, whole(0, MAX_HEADER_LINES)))  # type: ignore[type-var]
 
 
-def _is_number(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _marker(kind: str, value: object) -> bytes:
-    wanted = f"a text of 1 to {MAX_MARKER_BYTES} bytes in UTF-8, without line ends and other control characters"
-    if not isinstance(value, str) or not value or any(ord(letter) < 32 and letter != "\t" for letter in value):
-        raise InvalidValueError(kind, value, wanted)
+def _checked(name: str, value: object, check: Check) -> Any:
     try:
-        marker = value.encode()
+        return check(value)
+    except Wrong as wrong:
+        raise InvalidValueError(name, value, str(wrong)) from None
+
+
+def _marker(value: object) -> bytes:
+    try:
+        marker = value.encode() if isinstance(value, str) else b""
     except UnicodeEncodeError:
-        raise InvalidValueError(kind, value, wanted) from None
-    if len(marker) > MAX_MARKER_BYTES:
-        raise InvalidValueError(kind, value, wanted)
+        marker = b""
+    if not 0 < len(marker) <= MAX_MARKER_BYTES or any(code < 32 and code != ord("\t") for code in marker):
+        raise Wrong(f"a text of 1 to {MAX_MARKER_BYTES} bytes in UTF-8, without line ends and other control characters")
     return marker

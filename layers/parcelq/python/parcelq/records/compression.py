@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import CompressionError
 from parcelq.limits import KIB, MIB
@@ -26,18 +26,6 @@ _MAX_MEMORY: Final = 256 * MIB
 _ZSTD_WINDOW_LOG: Final = 27
 """The binary logarithm of 128 MiB, the limit of the zstd command without `--long`."""
 _MAGIC_BYTES: Final = 10
-
-
-class _Decoder(Protocol):
-    """A decompressor of one member. Its methods are those of the classes in bz2, lzma and Python 3.14's zstd."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
 class _Coding(NamedTuple):
@@ -65,14 +53,12 @@ class Opened(NamedTuple):
     """A readable source, decompressed if necessary.
 
     Attributes:
-        name: the name of the source without the suffix of its compression.
         coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if the source is not compressed.
         warnings: the warnings that the format's own program would give. The list is complete when the stream was read
             to its end.
     """
 
     stream: Readable
-    name: str
     coding: str
     warnings: list[str]
 
@@ -109,14 +95,14 @@ def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Ope
     for coding in _CODINGS:
         if coding.magic.match(head):
             warnings: list[str] = []
-            return Opened(_Decompressed(rest, name, coding, warnings), without_suffix(name), coding.name, warnings)
+            return Opened(_Decompressed(rest, name, coding, warnings), coding.name, warnings)
     if compressed or is_compressed(name):
         named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
         what = named.name if named else "compressed"
         raise CompressionError(
             name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
         )
-    return Opened(rest, name, "", [])
+    return Opened(rest, "", [])
 
 
 class _Decompressed:
@@ -128,10 +114,8 @@ class _Decompressed:
         self._coding = coding
         self._warnings = warnings
         self._pending = b""
-        self._decoder: _Decoder | None = None
-        self._errors: tuple[type[Exception], ...] = ()
+        self._decoder, self._errors = _decoder(coding)
         self._ended = False
-        self._begin()
 
     def read(self, size: int, /) -> bytes:
         while not self._ended:
@@ -145,7 +129,7 @@ class _Decompressed:
                 if not data:
                     raise self._broken("ends too early; it was truncated")
             try:
-                block = decoder.decompress(data, size)
+                block: bytes = decoder.decompress(data, size)
             except self._errors as error:
                 raise self._broken(f"is broken: {error}") from None
             if decoder.eof:
@@ -153,9 +137,6 @@ class _Decompressed:
             if block:
                 return block
         return b""
-
-    def _begin(self) -> None:
-        self._decoder, self._errors = _decoder(self._coding)
 
     def _next_member(self) -> None:
         """Begin the next member, after padding with zeros. If other bytes follow, end with a warning or error."""
@@ -168,7 +149,7 @@ class _Decompressed:
             pending = block.lstrip(b"\0")
         self._pending = _read_at_least(self._stream, pending, _MAGIC_BYTES)
         if self._coding.magic.match(self._pending):
-            self._begin()
+            self._decoder, self._errors = _decoder(self._coding)
         elif self._coding.lenient:
             self._ended = True
             self._warnings.append(
@@ -182,7 +163,10 @@ class _Decompressed:
 
 
 class _Gzip:
-    """One gzip member; zlib checks the checksum and length of the member."""
+    """A decoder for one gzip member, with the methods of the classes in bz2, lzma and Python 3.14's zstd.
+
+    zlib checks the checksum and length of the member.
+    """
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -206,7 +190,7 @@ class _Gzip:
         return block
 
 
-def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
+def _decoder(coding: _Coding) -> tuple[Any, tuple[type[Exception], ...]]:
     """Return a decoder for one member, and the exceptions that the decoder raises."""
     if coding.suffix == ".gz":
         import zlib

@@ -55,13 +55,12 @@ class Entry(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """The end of a body or of a source.
+    r"""The end of a body or of a source.
 
     Attributes:
-        start: the start of the last entry if nothing but the end of the bytes ends this entry; otherwise the end of the
-            bytes.
+        start: the start of the last entry if only the end of the bytes ends this entry; otherwise the end of the bytes.
         entries: how many entries come before `start`.
-        unended: whether the last entry lacks the end that its format requires (the `\\n` of a line, an end line, …).
+        unended: whether the last entry lacks the end that its format requires (the `\n` of a line, an end line, …).
     """
 
     start: int
@@ -133,8 +132,7 @@ class Format(ABC):
         """Find the first entry that starts at or after `at`, without the bytes of the source before `data`.
 
         Args:
-            data: bytes of the source, including the byte before `at`.
-            at: the offset at which the search begins, at least 1.
+            data: bytes of the source, including the byte before `at`, which is at least 1.
             inside: the result of the method `inside` for all bytes of the source before `at`.
 
         Returns:

@@ -41,11 +41,10 @@ def flips(stream: Readable, fmt: Format) -> bool:
 
 
 class RangeReader:
-    """Reads the entries of the range `[start, end)`, up to the end of the last entry.
+    """Reads the entries of the range `[start, end)`, up to the end of the last entry. The format must have `ranges`.
 
     Args:
         stream: the bytes of the source from `max(0, start - 1)` to its end. The stream is read only as far as needed.
-        fmt: a record format with a true attribute `ranges`.
         origin: the offset of the source's first entry, which equals the length of the header. In a range that contains
             this offset, the entries begin there.
         inside: whether the range starts inside quotes, because `flips` was true for an odd number of the ranges before
@@ -53,9 +52,6 @@ class RangeReader:
 
     Attributes:
         start: the offset of the range's first entry; None if no entry belongs to the range.
-
-    Raises:
-        InvalidValueError: the format does not support ranges.
     """
 
     def __init__(

@@ -143,9 +143,7 @@ class BucketStore:
         return BucketStore(self.s3, bucket)
 
     @contextmanager
-    def opened_put(
-        self, key: str, *, version: str = "", etag: str = "", start: int = 0, end: int | None = None
-    ) -> Iterator[OpenedPut | None]:
+    def opened_put(self, key: str, *, version: str = "", etag: str = "", start: int = 0) -> Iterator[OpenedPut | None]:
         """Open the object that one upload stored under a key. Yield None if this object was deleted or replaced.
 
         Args:
@@ -154,16 +152,15 @@ class BucketStore:
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
         wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
-        part = bool(start) or end is not None
-        if part:
-            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        if start:
+            wanted["Range"] = f"bytes={start}-"
         try:
             with self._refusals(key):
                 reply = self.s3.get_object(Bucket=self.bucket, Key=key, **wanted)  # type: ignore[arg-type]
         except (NotFoundError, ConflictError):
             yield None
             return
-        size = size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
+        size = size_of_part(reply, start, key) if start else needed(reply, "GetObject", "ContentLength")
         with translated(), closing(reply["Body"]) as body:
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 

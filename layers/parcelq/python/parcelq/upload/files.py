@@ -34,8 +34,7 @@ def upload_files(
     Args:
         paths: files, pipes and terminals. All paths are checked first, so that a wrong name does not end an upload
             halfway.
-        fmt: the record format of all files; None if each file's name determines its format.
-        store: the store for a header that is too long for an attribute; None if there is no store.
+        fmt, store: as in `upload_source`.
 
     Raises:
         SourceError: some files do not match their format, or their compression is damaged. All other files are

@@ -120,13 +120,8 @@ class ObjectUploader(NamedTuple):
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and tasks by which other Lambda functions upload the ranges of its entries.
 
-        Returns:
-            The number of the object's ranges; None if the object cannot be cut from the middle and must be uploaded as
-            a whole.
-
-        Raises:
-            SourceError: the object has no valid header. The problem is noted in the store.
-            PublishError, AwsError, TopicNotFoundError: some messages or tasks were not published.
+        Return the number of ranges; None if the object cannot be cut from the middle and must be uploaded as a whole.
+        Raises as `upload` does.
         """
         with self._opened(source, topic) as found:
             if found is None:

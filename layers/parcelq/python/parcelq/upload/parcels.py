@@ -80,9 +80,4 @@ def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, m
         parcels = cut_bytes(entries, fmt, parcel_size, max_bytes)
     else:
         parcels = cut(entries, fmt, parcel_size, max_bytes, strict=False)
-    return fit_for_messages(parcels, fmt, max_bytes)
-
-
-def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
-    """Cut those parcels again that need base64 and therefore do not fit into a message of `max_bytes`."""
     return fit_messages(parcels, fmt, max_bytes, is_legal)

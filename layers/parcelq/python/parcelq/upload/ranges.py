@@ -9,8 +9,8 @@ upload.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple, get_type_hints
 
 from parcelq.errors import ConflictError, InvalidValueError, MessageError
 from parcelq.lineage.source import Source, source_id
@@ -57,11 +57,6 @@ class RangeTask(NamedTuple):
     inside: bool = False
     part: bool = False
     workflow: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> RangeTask:
-        """Read a task from its text. Raises MessageError if the text is not a valid task."""
-        return _read(text, cls, "not a range of an object")
 
     def __str__(self) -> str:
         return json.dumps(self._asdict())
@@ -114,27 +109,16 @@ class StreamTask(NamedTuple):
         parse(self.format)
 
 
-Task = TypeVar("Task", RangeTask, StreamTask)
-
-
 def task_of(text: str) -> RangeTask | StreamTask:
     """Read a message of the topic of ranges as a task. Raises MessageError if the text is not a valid task."""
-    if '"rest"' in text:
-        return _read(
-            text,
-            lambda **members: StreamTask(**{**members, "rest": Rest(**members["rest"])}),
-            "not the rest of an object",
-        )
-    return RangeTask.parse(text)
-
-
-def _read(text: str, make: Callable[..., Task], what: str) -> Task:
     try:
-        task = make(**json.loads(text))
+        read = json.loads(text)
+        rest = {"rest": Rest(**read["rest"])} if "rest" in read else None
+        task = StreamTask(**{**read, **rest}) if rest else RangeTask(**read)
         task.check()
         Source.parse(task.source)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise MessageError(f"{text[:200]!r} is {what}: {error}") from None
+        raise MessageError(f"{text[:200]!r} is not a range or the rest of an object: {error}") from None
     return task
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
+from parcelq.aws.text import is_legal
 from parcelq.errors import PublishError
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.readable import Readable
-from parcelq.records import Format, Parcel, by_name, cut, split_header
+from parcelq.records import Format, Parcel, by_name, cut, fit_messages, split_header
 from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.store.store import Store
@@ -18,7 +19,7 @@ from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.parcels import LINES_ONLY, Layout, fit_for_messages
+from parcelq.upload.parcels import LINES_ONLY, Layout
 
 _MOST_PARTS: Final = 2048
 """How many parts a note may have, at most; such a note has about 30 KB."""
@@ -107,14 +108,14 @@ def upload_source(
 
     Args:
         size: how many bytes the source has as stored; None if unknown until the end of the source is read.
+        fmt: the record format; None if the source's name determines it.
         store: the store for a header that is too long for an attribute; None if there is no store.
         compressed: whether the source must be compressed.
         may_go_on: see `upload_stream`.
 
     Raises:
         SourceError: the source does not match its format, or its compression is damaged.
-        PublishError: SQS refused some messages; all other messages are published.
-        AwsError, TopicNotFoundError: SQS refused a request.
+        PublishError, AwsError, TopicNotFoundError: SQS refused some messages or a request.
     """
     with naming_source(source.key):
         opened = open_source(stream, source.key, compressed=compressed)
@@ -158,10 +159,8 @@ def upload_stream(
             upload stops, and `rest` of the result says where it must continue.
 
     Raises:
-        RecordError: the stream does not match the format. Entries before the mistake may have been published.
-        CompressionError: the stream's compression is damaged.
-        PublishError: SQS refused some messages; all other messages are published.
-        AwsError, TopicNotFoundError: SQS refused a request.
+        RecordError, CompressionError: the stream is damaged. Entries before the mistake may have been published.
+        PublishError, AwsError, TopicNotFoundError: SQS refused some messages or a request.
     """
     entries, end = 0, start
     parts = Parts()
@@ -189,7 +188,7 @@ def upload_stream(
 
     def counted() -> Iterator[Parcel]:
         nonlocal entries, end
-        parcels = fit_for_messages(in_time(), layout.format, layout.room)
+        parcels = fit_messages(in_time(), layout.format, layout.room, is_legal)
         for parcel in chain(layout.header_parcel(start), parcels):
             entries, end = entries + parcel.entries, parcel.end
             parts.add(len(parcel.data), parcel.entries)
@@ -212,13 +211,10 @@ def parcel_messages(
     empty: bool,
     ends: Callable[[], bool] = lambda: True,
 ) -> Iterator[Message]:
-    """Turn parcels of a source into messages with lineage.
+    """Turn parcels of a source into messages with lineage. For `total` and `ends`, see `upload_stream`.
 
-    Args:
-        total: how many bytes the source has; if None, the last message carries this number, provided that the source
-            ends there.
-        empty: whether no parcels mean an empty source, which gives one message without bytes.
-        ends: a function that is called after the last parcel, and returns whether the source ends there.
+    If no size is known, the last message carries it, provided that the source ends there. If there are no parcels and
+    `empty`, the source is empty, and gives one message without bytes.
     """
     named = {SOURCE: str(source), **layout.attributes}
     header = {SOURCE: str(source), **layout.attributes_of_header}
