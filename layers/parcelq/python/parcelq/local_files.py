@@ -14,9 +14,7 @@ from parcelq.limits import KIB
 from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
-"""A file that seems to be at most this large is read at once, because files of /proc and /sys have another size than
-the system reports.
-"""
+"""Files of /proc and /sys, whose size is another than the system reports, seem to be at most this large."""
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISSOCK, "a socket"),
@@ -60,11 +58,23 @@ def opened(path: Path) -> Iterator[Input]:
     Raises:
         ParcelqError: if the file cannot be read. Reading from the stream may raise this error too.
     """
-    check_readable(path)
+    found = check_readable(path)
+    is_regular = stat.S_ISREG(found.st_mode)
+    resolved = os.path.realpath(path) if is_regular else os.path.abspath(path)
+    has_size = is_regular and not lies_about_its_size(path, found)
     with reading(path):
         file = path.open("rb")
     with file:
-        yield _input(path, file)
+        before = os.fstat(file.fileno()) if has_size else None
+        yield Input(_Stream(file, path, before), before.st_size if before else None, resolved)
+
+
+def lies_about_its_size(path: Path, found: os.stat_result) -> bool:
+    """Return whether the status of a file has a wrong size, as in /proc and /sys. Such a file is read like a pipe."""
+    if found.st_blocks or found.st_size > _READ_AT_ONCE:
+        return False
+    with reading(path), path.open("rb") as file:
+        return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
 
 
 @contextmanager
@@ -120,58 +130,21 @@ def check_free(folder: Path, name: str) -> None:
         raise ParcelqError(f"{name!r} is to be a file, but {str(path / last)!r} is a folder; move it away")
 
 
-def place(folder: Path, name: str) -> Path:
-    """Return the path of a result in a folder, and create the folders that it needs.
-
-    The name may be any text, because anybody can name an object.
-
-    Raises:
-        InvalidValueError: if the name leads out of the folder, or is not valid for a file.
-        ParcelqError: if a folder has that name, or a file is in the place of a needed folder.
-    """
-    parts = name.split("/")
-    if "\0" in name or not {"", ".", ".."}.isdisjoint(parts):
-        raise InvalidValueError("name of a result", name, f"one that a file in {str(folder)!r} can have")
-    check_free(folder, name)
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _input(path: Path, file: IO[bytes]) -> Input:
-    found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode):
-        return Input(_Stream(file, path), None, os.path.abspath(path))
-    resolved = os.path.realpath(path)
-    if found.st_size > _READ_AT_ONCE:
-        return Input(_Stream(file, path, before=found), found.st_size, resolved)
-    with reading(path):
-        head = file.read(_READ_AT_ONCE + 1)
-    if len(head) > _READ_AT_ONCE:  # the reported size is wrong; the file may be long, so it is not read to its end
-        return Input(_Stream(file, path, head), None, resolved)
-    _check_unchanged(file, found, path)
-    return Input(_Stream(file, path, head), len(head), resolved)
-
-
 class _Stream:
-    """Reads the bytes of a file; every error names the file. The bytes `head` were already read.
+    """Reads the bytes of a file; every error names the file.
 
     If `before`, the file's status when it was opened, is given, exactly as many bytes as the file had then are read,
     and ParcelqError is raised at the end if the file has changed. Otherwise the file is read to its end.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:
+    def __init__(self, file: IO[bytes], path: Path, before: os.stat_result | None) -> None:
         self._file = file
         self._path = path
-        self._head = head
         self._before = before
         self._left = before.st_size if before else 0
 
     def read(self, size: int, /) -> bytes:
         """Read up to `size` bytes; the result is empty only at the end."""
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
         with reading(self._path):
             data = self._file.read(size if self._before is None else min(size, self._left))
         if self._before is not None:

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.limits import KIB
 from parcelq.local.files import PIPE, STDIN, FileState, LocalFile, LocalSource, is_nameless
 from parcelq.local.spool import spooled
-from parcelq.local_files import check_free, check_readable, check_targets, reading
+from parcelq.local_files import check_free, check_readable, check_targets, lies_about_its_size, reading
 from parcelq.records import Format, by_name
 from parcelq.result_names import check_distinct
 
 _STDIN: Final = "-"
 _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
 """Matches the paths of pipes without a name, such as the pipes of a shell's `<(command)`."""
-_READ_AT_ONCE: Final = 64 * KIB
 
 
 class FoundFile(NamedTuple):
@@ -133,7 +131,7 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
 
 def _one(path: Path, given: str) -> FoundFile:
     found = check_readable(path)
-    is_pipe = not stat.S_ISREG(found.st_mode) or _lies_about_its_size(path, found)
+    is_pipe = not stat.S_ISREG(found.st_mode) or lies_about_its_size(path, found)
     name = PIPE if is_pipe and _DESCRIPTORS.match(os.path.abspath(path)) else path.name
     return FoundFile(path, given, name, is_pipe)
 
@@ -168,14 +166,6 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
             f"files that are combined must have one record format, but {first!r} is {fmt} and {second!r} is {other}; "
             "--format names one for all"
         )
-
-
-def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Return whether the reported size of a file is wrong, as in /proc and /sys. Such a file is read like a pipe."""
-    if found.st_blocks or found.st_size > _READ_AT_ONCE:
-        return False
-    with reading(path), path.open("rb") as file:
-        return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
 
 
 def _is_same(one: Path, other: Path) -> bool:

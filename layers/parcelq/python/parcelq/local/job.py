@@ -47,7 +47,6 @@ class Job:
     def __init__(self, work: Work, folder: Path) -> None:
         self._folder = folder
         self._cancelled = threading.Event()
-        self._ended = threading.Event()
         self._progress = Progress(0.0, 0, 0.0, None, 0, "")
         self._results: list[FileResult] = []
         self._error: BaseException | None = None
@@ -65,9 +64,9 @@ class Job:
             TimeoutError: if the job has not ended in time; the job continues.
             ParcelqError: if the job could not begin or was stopped; the message says why. Finished work is kept.
         """
-        if not self._ended.wait(timeout):
+        self._thread.join(timeout)
+        if self._thread.is_alive():
             raise TimeoutError(f"the job did not end within {timeout} seconds")
-        self._thread.join()
         if self._error:
             raise self._error
         return self._results
@@ -98,7 +97,6 @@ class Job:
         To continue the job on this machine, repeat the call of `run`; on a stack, use `parcelq resume`.
         """
         self._cancelled.set()
-        self._ended.wait()
         self._thread.join()
 
     def _run(self, work: Work) -> None:
@@ -106,8 +104,6 @@ class Job:
             self._results = work(self._saw, self._cancelled)
         except BaseException as error:  # noqa: BLE001 - the error is raised again where the job is waited for
             self._error = error
-        finally:
-            self._ended.set()
 
     def _saw(self, progress: Progress) -> None:
         self._progress = progress

@@ -37,14 +37,6 @@ class Flaw(NamedTuple):
     reason: str
 
 
-class Part(NamedTuple):
-    """Consecutive entries of a body. `body[start:end]` contains as many entries as `entries` says."""
-
-    start: int
-    end: int
-    entries: int
-
-
 class Entry(NamedTuple):
     """One entry of a body: `body[start:end]`. Its number counts from 0; `line` line ends of the body come before it."""
 
@@ -213,22 +205,15 @@ class Format(ABC):
         closing = self.closing(body)
         return closing.entries + (closing.start < len(body))
 
-    def parts(self, body: bytes, size: int) -> Iterator[Part]:
-        """Cut a body into parts of `size` entries without copying the body. The last part may be smaller.
-
-        Raises:
-            InvalidValueError: `size` is below 1.
-        """
-        if size < 1:
-            raise InvalidValueError("size", size, "at least 1")
-        closing, at = self.closing(body), 0
-        mean = USUAL_BYTES
-        while at < len(body):
-            end, entries = self.advance(body, at, closing.start, size, mean) if at < closing.start else (at, 0)
-            if entries < size and closing.start < len(body):
-                end, entries = len(body), entries + 1
-            yield Part(at, end, entries)
-            at, mean = end, (end - at) / entries
+    def split(self, body: bytes) -> Iterator[bytes]:
+        """Yield the entries of a body without a header."""
+        last, at, mean = self.closing(body).start, 0, USUAL_BYTES
+        while at < last:
+            end, _ = self.advance(body, at, last, 1, mean)
+            yield body[at:end]
+            at, mean = end, end - at
+        if last < len(body):
+            yield body[last:]
 
     def locate(self, body: bytes, numbers: Iterable[int]) -> Iterator[Entry]:
         """Find entries of a body without a header by their ascending numbers, counted from 0, in one pass.
