@@ -40,8 +40,7 @@ class Input(NamedTuple):
 def check_readable(path: Path) -> os.stat_result:
     """Return the status of a regular file, a pipe or a terminal, which can be read to an end.
 
-    Raises:
-        ParcelqError: if the path leads to a folder or a device, for example; the error message says to what.
+    Raises ParcelqError if the path leads to a folder or a device, for example.
     """
     with reading(path):
         found = os.stat(path)
@@ -89,11 +88,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Check that no output overwrites an input, even if their names differ. Most targets do not exist yet.
-
-    Raises:
-        ParcelqError: if a target is one of the sources or a folder; the error message names the target.
-    """
+    """Raise ParcelqError if an output is a folder or overwrites an input, even if their names differ."""
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:
         if target.is_dir():
@@ -115,11 +110,7 @@ def check_folder(folder: Path, option: str) -> None:
 
 
 def check_free(folder: Path, name: str) -> None:
-    """Check that a file of a given name can be put into a folder, which need not exist yet.
-
-    Raises:
-        ParcelqError: if a file is in the place of a needed folder, or a folder has that name.
-    """
+    """Raise ParcelqError if a file or a folder is in the way of a file in a folder, which need not exist yet."""
     path = folder
     *folders, last = name.split("/")
     for part in folders:

@@ -84,8 +84,7 @@ def topic_of_url(url: str) -> str:
 def topic_within(prefix: str, topic: str) -> str:
     """Return the name of a stack's topic from its name or URL.
 
-    Raises:
-        InvalidValueError: if the topic's name does not begin with `<prefix>-`, or is not valid for SQS.
+    Raises InvalidValueError if the name does not begin with `<prefix>-`, or is not valid for SQS.
     """
     name = topic_of_url(topic) if is_url(topic) else topic
     if not name.startswith(f"{prefix}-"):

@@ -35,11 +35,7 @@ _TOPIC_ERRORS: Final = {
 
 
 def sqs_client() -> SQSClient:
-    """Return an SQS client with boto3's standard configuration (profile, region, `AWS_ENDPOINT_URL`).
-
-    Raises:
-        AwsError: if no region is configured.
-    """
+    """Return an SQS client with boto3's standard configuration. Raises AwsError if no region is configured."""
     # Long polls last 20 s, so the read timeout must be clearly longer.
     sqs: SQSClient = _client("sqs", max_pool_connections=CONNECTIONS, read_timeout=60, user_agent=_AGENT)
     write_bodies_fast(sqs)

@@ -41,8 +41,7 @@ def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
 def secret_value(arn: str) -> str:
     """Return the decrypted text of a secret of Secrets Manager or of a parameter of Systems Manager.
 
-    Raises:
-        AwsError: if the secret does not exist, if it may not be read, or if the service could not be reached.
+    Raises AwsError if the secret does not exist or may not be read, or if the service could not be reached.
     """
     _, is_parameter, name = arn.partition(_PARAMETER)
     with translated():

@@ -72,14 +72,6 @@ class Span:
         if not 0 <= self.start <= self.end <= last <= MAX_POSITION:
             raise LineageError(f"span {self} is not 0 <= start <= end <= total <= {MAX_POSITION}")
 
-    @classmethod
-    def parse(cls, text: str) -> Span:
-        """Parse the text `start-end/total`. Raises LineageError if the text is not a span."""
-        found = _SPAN.fullmatch(text)
-        if not found:
-            raise LineageError(f"{_short(text)!r} is not a span: it must read start-end/total")
-        return _span(*found.groups())
-
     def __str__(self) -> str:
         return f"{self.start}-{self.end}/{'*' if self.total is None else self.total}"
 

@@ -100,8 +100,7 @@ def sources_of(
 def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
     """Return the file to read for an input. If it is a pipe, `command` copies its content to a file below `spool`.
 
-    Raises:
-        ParcelqError: if the input cannot be read.
+    Raises ParcelqError if the input cannot be read.
     """
     if not one.is_pipe:
         return LocalFile(one.given, FileState.of(one.path))

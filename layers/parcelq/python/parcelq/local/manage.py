@@ -105,8 +105,7 @@ class LocalJobs(NamedTuple):
     def find(self, job: str) -> LocalRecord:
         """Return the job record of an incomplete job, given its id or the beginning of the id.
 
-        Raises:
-            JobError: if no job or more than one job has such an id.
+        Raises JobError if no job or more than one job has such an id.
         """
         kept = Kept.beside(self.results)
         found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []

@@ -91,8 +91,7 @@ def parse(text: str) -> Format:
 def from_settings(setting: object) -> Format:
     """Read a format from a YAML file: a short text, or a mapping such as `{starts: ">", header: 1}` or `{format: csv}`.
 
-    Raises:
-        InvalidValueError: the setting is not a format.
+    Raises InvalidValueError if the setting is not a format.
     """
     if isinstance(setting, str):
         return parse(setting)

@@ -218,8 +218,7 @@ class Format(ABC):
     def locate(self, body: bytes, numbers: Iterable[int]) -> Iterator[Entry]:
         """Find entries of a body without a header by their ascending numbers, counted from 0, in one pass.
 
-        Raises:
-            InvalidValueError: an entry does not exist, or the numbers are not ascending.
+        Raises InvalidValueError if an entry does not exist, or if the numbers are not ascending.
         """
         closing, at, passed, line = self.closing(body), 0, 0, 0
         count = closing.entries + (closing.start < len(body))

@@ -28,8 +28,7 @@ class AfterHeader:
 def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
     """Return the header at a stream's beginning, empty if there is none, and a stream of the entries after the header.
 
-    Raises:
-        RecordError: the header is missing or invalid.
+    Raises RecordError if the header is missing or invalid.
     """
     data, last = b"", not fmt.header
     while True:
@@ -43,10 +42,8 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
 def stored_header(output: bytes, fmt: Format) -> bytes:
     """Return the header of a stage's first output, always with a line end, as it is stored and added to the result.
 
-    `output` has at least the first `MAX_HEADER_BYTES` bytes of the output.
-
-    Raises:
-        RecordError: the header is missing or invalid.
+    `output` has at least the first `MAX_HEADER_BYTES` bytes of the output. Raises RecordError if the header is missing
+    or invalid.
     """
     header = output[: fmt.header_end(output, last=True)]
     return header if header.endswith(b"\n") or not header else header + b"\n"
@@ -55,10 +52,8 @@ def stored_header(output: bytes, fmt: Format) -> bytes:
 def after_header(output: bytes, fmt: Format, header: bytes) -> int:
     """Return the offset of the first entry of an output, after the stage's header. An empty output has no header.
 
-    `output` has at least the first `MAX_HEADER_BYTES` bytes of the output. `header` comes from `stored_header`.
-
-    Raises:
-        RecordError: the output does not begin with exactly the header of the stage.
+    `output` has at least the first `MAX_HEADER_BYTES` bytes of the output. `header` comes from `stored_header`. Raises
+    RecordError if the output does not begin with exactly this header.
     """
     if not output:
         return 0

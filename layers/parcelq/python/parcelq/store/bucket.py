@@ -283,7 +283,7 @@ class BucketStore:
             try:
                 yield
             except ClientError as error:
-                code = _code(error)
+                code = str(error.response.get("Error", {}).get("Code", ""))
                 if code == _GONE_UPLOAD:
                     raise NotFoundError(key, "its unfinished upload no longer exists") from error
                 if code in _ABSENT and not writing:
@@ -291,7 +291,3 @@ class BucketStore:
                 if code in _REFUSED | _ABSENT:
                     raise ConflictError(key) from error
                 raise
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

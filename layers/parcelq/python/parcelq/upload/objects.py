@@ -166,8 +166,9 @@ class ObjectUploader(NamedTuple):
                 return Uploaded(0, 0, task.end)
             line = task.line if start == task.origin else None
             layout = Layout(task.records, b"", task.header, line, workflow=self.workflow)
-            upload = partial(upload_stream, total=task.total, layout=layout, start=start)
-            uploaded = upload(topic, entries, source, self.parcel_size)
+            uploaded = upload_stream(
+                topic, entries, source, self.parcel_size, total=task.total, layout=layout, start=start
+            )
         self._note(source, start, uploaded, task.total, topic)
         return uploaded
 
