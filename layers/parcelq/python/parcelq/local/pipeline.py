@@ -38,6 +38,8 @@ keep Python busy while the first steps start.
 """
 _TOGETHER: Final = 16
 """The most messages that a fast step gets with one request. Each message is a run of its own."""
+_PREPARED: Final = 2
+"""How many runs of each step are prepared before the first message arrives. A small job needs no more."""
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
@@ -140,8 +142,8 @@ class Pipeline:
 
     def __enter__(self) -> Pipeline:
         for stage in self._stages:
-            for _ in range(self._workers):
-                self._start(self._work, stage)
+            for number in range(self._workers):
+                self._start(self._work, stage, number < _PREPARED)
         self._collector = self._start(self._collect)
         return self
 
@@ -191,8 +193,9 @@ class Pipeline:
         thread.start()
         return thread
 
-    def _work(self, stage: _Stage) -> None:
-        stage.processor.prepare()
+    def _work(self, stage: _Stage, prepares: bool) -> None:
+        if prepares:
+            stage.processor.prepare()
         while not self._stopping.is_set():
             is_first = stage.first is not None and not stage.first.is_over
             if pulled := stage.topic.pull(1, 1 if is_first else stage.processor.wanted, _PULL_SECONDS):
