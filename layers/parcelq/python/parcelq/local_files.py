@@ -110,7 +110,7 @@ def check_folder(folder: Path, option: str) -> None:
 
 
 def check_free(folder: Path, name: str) -> None:
-    """Raise ParcelqError if a file or a folder is in the way of a file in a folder, which need not exist yet."""
+    """Raise ParcelqError if a file cannot be put into a folder, because a folder or a file has its name or path."""
     path = folder
     *folders, last = name.split("/")
     for part in folders:
