@@ -19,7 +19,6 @@ from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed, size_of_part
 from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MAX_MULTIPART_PARTS
-from parcelq.local_files import naming
 from parcelq.readable import Readable
 from parcelq.store.joined import JoinedParts
 from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, part_bytes
@@ -98,6 +97,8 @@ class BucketStore:
 
     def put_file(self, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:
         """Put a file as an object, in parallel parts. Threads call `on_bytes` with the size of each block they sent."""
+        from parcelq.local_files import naming
+
         try:
             with translated(), naming(path):
                 self.s3.upload_file(str(path), self.bucket, key, Callback=on_bytes)
