@@ -48,7 +48,7 @@ def shown(value: object) -> str:
 
 
 def of_type(kind: type | tuple[type, ...], wanted: str, suits: Check = lambda _value: True) -> Check:
-    """Return a check that accepts the values of a type for which `suits` is true; no number is a truth value."""
+    """Return a check that accepts the values of a type for which `suits` is true. True and false are no numbers."""
 
     def check(value: object) -> object:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or not suits(value):

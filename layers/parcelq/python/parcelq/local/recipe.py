@@ -88,8 +88,8 @@ class Recipe(NamedTuple):
         """Return the workflow that the options describe.
 
         Raises:
-            InvalidValueError: if a value is invalid, or if not either steps or a workflow are given. The error names an
-                option without its hyphens.
+            InvalidValueError: if a value is invalid, or if both steps and a workflow are given, or neither. The error
+                names an option without its hyphens.
             SettingsError: if the workflow is invalid.
         """
         if bool(self.folder) == bool(self.steps):

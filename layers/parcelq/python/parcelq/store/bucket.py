@@ -198,7 +198,7 @@ class BucketStore:
         return str(needed(reply, "CreateMultipartUpload", "UploadId"))
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part, numbered from 1 and perhaps for the second time, and return its etag.
+        """Write a part and return its etag. Parts are numbered from 1; a part that exists is replaced.
 
         Raises NotFoundError if the upload was completed or aborted.
         """
@@ -230,11 +230,10 @@ class BucketStore:
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
-        """Complete an object from all parts, if it still has the etag `seen`, or if None does not exist.
+        """Complete an object from all its parts, given their etags in order.
 
-        Raises:
-            ConflictError: the object was created or changed meanwhile.
-            NotFoundError: the upload was completed or aborted.
+        `seen` is the etag of the object to replace; None if there must be no object. Raises ConflictError if the object
+        was created or changed meanwhile, and NotFoundError if the upload was completed or aborted.
         """
         # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
         # meantime

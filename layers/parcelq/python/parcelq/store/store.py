@@ -105,7 +105,7 @@ def part_bytes(size: int) -> int:
 
 
 class OpenedPut(NamedTuple):
-    """An object that is open for reading, with the size of the whole object and its Content-Encoding, or empty."""
+    """An object that is open for reading: its bytes, the size of the whole object, and its Content-Encoding or ""."""
 
     body: Readable
     size: int

@@ -113,9 +113,9 @@ def notes_of(store: Store, source: str) -> list[Note]:
 
 
 def notes_of_whole(store: Store, source: str) -> list[Note]:
-    """Return the notes about a source that is published as a whole, without a note of a problem if the upload is whole.
+    """Return the notes about a source that is published as a whole.
 
-    If the first note covers the whole source, one request is enough.
+    If the first note covers the whole source, only this note is read, and no note about a problem.
     """
     first = _read(store, note_key(source, 0))
     return [first] if first and first.end == first.total else notes_of(store, source)

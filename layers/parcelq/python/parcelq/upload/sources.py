@@ -213,8 +213,8 @@ def parcel_messages(
 ) -> Iterator[Message]:
     """Turn parcels of a source into messages with lineage. For `total` and `ends`, see `upload_stream`.
 
-    If no size is known, the last message carries it, provided that the source ends there. If there are no parcels and
-    `empty`, the source is empty, and gives one message without bytes.
+    If `total` is None, the last message carries the size of the source, provided that the source ends there. If there
+    are no parcels and `empty` is true, the source is empty, and gives one message without bytes.
     """
     named = {SOURCE: str(source), **layout.attributes}
     header = {SOURCE: str(source), **layout.attributes_of_header}
