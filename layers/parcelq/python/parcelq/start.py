@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from parcelq.local.job import Job
+    from parcelq.local.recipe import Recipe
     from parcelq.steps.function import StepFunction
 
     StepLike: TypeAlias = str | Path | StepFunction[Any, Any, Any]
@@ -114,23 +115,33 @@ def run(
         for option, value in only_here.items():
             if value:
                 raise InvalidValueError(option, value, "omitted for a stack, because it is only for this machine")
-        from parcelq.stack import run as stack_run
-        from parcelq.stack.lookup import look_up
-
-        title = "-".join(getattr(one, "__name__", "") or Path(str(one)).stem for one in _listed(step))
-        assembled = recipe.assembled()._replace(name=workflow_name(title))
-        names = stack_run.check_files(given, folder)
-        found = look_up(stack)
-        return Job(
-            lambda show, cancelled: stack_run.run_files(
-                found, given, names, assembled, folder, show, cancelled, _log.info
-            ),
-            folder,
-        )
+        names = [getattr(one, "__name__", "") or Path(str(one)).stem for one in _listed(step)]
+        return _on_stack(recipe, workflow_name("-".join(names)), given, stack, folder)
     options = recipe.options(folder, _log.info, fresh=fresh, go_on=go_on)
     return Job(
         lambda show, cancelled: run_files(
             given, options, show, name=name, combine=combine, note=_log.warning, cancelled=cancelled
+        ),
+        folder,
+    )
+
+
+def _on_stack(recipe: Recipe, name: str, files: Sequence[str], stack: str, folder: Path) -> Job:
+    from parcelq.local.job import Job
+    from parcelq.stack.follow import Followed, follow
+    from parcelq.stack.lookup import look_up
+    from parcelq.stack.publishing import silently
+    from parcelq.stack.run import check_files, put_files
+
+    assembled = recipe.assembled()._replace(name=name)
+    names = check_files(files, folder)
+    found = look_up(stack)
+    return Job(
+        lambda show, cancelled: follow(
+            Followed(found.jobs, put_files(found, files, names, assembled, _log.info, silently)),
+            folder,
+            show,
+            cancelled,
         ),
         folder,
     )
