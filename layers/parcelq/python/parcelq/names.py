@@ -21,12 +21,9 @@ WORKFLOWS: Final = "workflows/"
 VERSIONS: Final = f"{SEGMENTS}.versions/"
 """The folder with the version of the workflow with which each job began."""
 SCANS: Final = f"{SEGMENTS}.scans/"
-"""The folder with what was found by scanning ranges of objects, for formats in which a range depends on earlier ranges.
-"""
+"""The folder with the results of scanning ranges of objects, for formats in which a range depends on earlier ones."""
 HEADERS: Final = f"{SEGMENTS}.headers/"
-"""The folder with headers of sources and outputs, if a header is too long for an attribute or if several runs must use
-the same header.
-"""
+"""The folder with headers that are too long for an attribute, or that several runs must share."""
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
 """Old buckets in us-east-1 may have names that new buckets may not have. An ARN names an access point."""

@@ -50,8 +50,7 @@ FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE, _STORE})
 
 _CHANGED: Final = ".result"
 _ADDED: Final = 64
-"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (`FolderStore`: up to 50).
-"""
+"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (at most 50)."""
 _DIGEST_BYTES: Final = 12
 
 

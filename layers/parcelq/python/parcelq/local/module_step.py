@@ -56,9 +56,8 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
         raise InvalidValueError("step", name, "a function in a file, because the step is a copy of that file")
     module = Path(path).read_bytes()
     metadata = _METADATA.search(module.decode("utf-8", "replace"))
-    program = _PROGRAM.format(
-        metadata=f"{metadata[0]}\n" if metadata else "", name=Path(path).name, function=name
-    ).encode()
+    about = f"{metadata[0]}\n" if metadata else ""
+    program = _PROGRAM.format(metadata=about, name=Path(path).name, function=name).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]
     folder = (cache or cache_folder()) / "steps" / digest
     if not folder.is_dir():  # created under another name and renamed, so that it is never incomplete

@@ -39,8 +39,7 @@ _PREPARED: Final = 2
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""The most seconds between two segments. The pause grows with the age of the job, so that a long job has few segments.
-"""
+"""The most seconds between two segments. The pause grows with the job's age, so that a long job has few segments."""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
 """How many bytes of output may wait in memory. If there are more, the output is stored at once."""

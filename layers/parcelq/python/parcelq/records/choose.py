@@ -74,18 +74,15 @@ def parse(text: str) -> Format:
     match = _TEXT.fullmatch(text) if len(text) <= MAX_TEXT else None
     if match is None:
         raise InvalidValueError("format", text[:MAX_TEXT], _WANTED)
-    kind, value, header = match["kind"], match["value"], match["header"]
-    if value is None:
-        return _made(text, kind if kind in _NAMED else "", None, header and int(header))
-    if kind == "lines":
-        number = int(value) if re.fullmatch("[0-9]{1,4}", value) else value
-        return _made(text, kind, number, header and int(header))
-    if value.startswith('"'):
+    kind, value, header = match["kind"], match["value"], match["header"] and int(match["header"])
+    if kind == "lines" and value:
+        value = int(value) if re.fullmatch("[0-9]{1,4}", value) else value
+    elif value and value.startswith('"'):
         try:
             value = json.loads(value)
         except ValueError:
             raise InvalidValueError("format", text, _WANTED) from None
-    return _made(text, kind, value, header and int(header))
+    return _made(text, kind, value, header)
 
 
 def from_settings(setting: object) -> Format:

@@ -13,9 +13,7 @@ BOM: Final = b"\xef\xbb\xbf"
 """The byte-order mark of UTF-8. The mark belongs to the header, or to the first entry if the format has no header."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
-"""How many bytes a header may have, at most. A longer header means that the format is wrong or a quote is never
-closed.
-"""
+"""How many bytes a header may have, at most. A longer one means that the format is wrong or a quote is not closed."""
 
 USUAL_BYTES: Final = 64.0
 """A first guess of how many bytes an entry has. A wrong guess costs time, but never gives a wrong result."""
