@@ -100,7 +100,7 @@ class Reading:
                 if header or sample:
                     break
         if sample and not (coding and len(sample) == _SAMPLE_BYTES):
-            expected = fmt.count(sample) * max(1, source.size / len(sample))
+            expected = fmt.count(sample) * (len(source.files) if coding else max(1, source.size / len(sample)))
             if expected >= LEAST_MESSAGES:  # fewer messages could not show that the step is broken
                 parcel_size = min(parcel_size, math.ceil(expected / parcels))
         return cls(source, fmt, header, missing, parcel_size, marks, is_text=is_text)
