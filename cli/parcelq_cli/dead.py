@@ -39,11 +39,11 @@ def dead(
     results: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """List entries that failed for good: the dead entries of a job, or the dead letters of a topic.
+    """List dead entries, which failed for good: those of a job, or the dead letters of a topic.
 
-    Shows for each entry its file or source, its record or line, its content, and why it failed. With --json each line
-    is an object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is
-    not UTF-8, base64.
+    Shows for each dead entry its file or source, its record or line, its content, and why it failed. With --json each
+    line is an object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it
+    is not UTF-8, base64.
     """
     from parcelq.lineage.source import Source, is_job_id
 
@@ -70,7 +70,7 @@ def _list_letters(output: Output, topic: str) -> None:
     from parcelq.topics.sqs import SqsTopic
 
     topics = clients.topics()
-    found = [(one, _Place.of(one)) for one in peek(SqsTopic(topics.sqs, topics.letters_url(topic)))]
+    found = [(one, _Place.of(one)) for one in peek(SqsTopic(topics.sqs, topics.dead_letters_of(topic)))]
     lines = _line_numbers(place for _, place in found if place)
     overflow = clients.overflow("")
     for message, place in found:

@@ -61,7 +61,7 @@ class Examined:
 
     def event_sources(self) -> Iterator[Finding]:
         """Check that the functions' event sources are enabled."""
-        for function in (*self.processors.values(), self.others[0]):
+        for function in (*self.processors.values(), *self.others):
             state = self.mapping(function).get("State")
             if state != "Enabled":
                 yield Finding(

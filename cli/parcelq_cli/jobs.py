@@ -54,7 +54,7 @@ def jobs(
     stack: AnyStack = "",
     every: Annotated[bool, typer.Option("--all", help="With --stack, list complete jobs too.")] = False,
 ) -> None:
-    """List the jobs that are not complete: jobs that are running, stopped, or finished with failed entries.
+    """List the jobs that are not complete: jobs that are running, stopped, or finished with dead entries.
 
     Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ some
     failed and some missing. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack
@@ -109,10 +109,10 @@ def redrive(
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """Run the failed entries of a job again, and insert their outputs into the result.
+    """Run the dead entries of a job again, and insert their outputs into the result.
 
     This rewrites the result, its report and the list of dead entries; an entry that fails again is listed once. If a
-    job has several steps, all entries of a message with a failed entry run again, from the first step on. On a stack,
+    job has several steps, all records of a message with a dead entry run again, from the first step on. On a stack,
     other steps become a version of the workflow that only this job uses, and the report names all versions. For dead
     letters of a topic, use parcelq topics redrive.
     """

@@ -29,7 +29,7 @@ Show = Callable[["Progress"], None]
 
 def text_of(progress: Progress) -> str:
     """Return the progress line: percent (100 only if all is done), speed, time left, dead entries, newest reason."""
-    parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "entry")]
+    parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "record")]
     if progress.entries_per_second:
         parts.append(f"{progress.entries_per_second:,.0f}/s")
     if progress.seconds_left is not None and progress.share < 1:
@@ -41,9 +41,9 @@ def text_of(progress: Progress) -> str:
 
 
 def summary_of(progress: Progress, seconds: float) -> str:
-    """Return the summary that is shown at the end: the numbers of entries and dead entries, the time and the speed."""
+    """Return the summary that is shown at the end: the numbers of records and dead entries, the time and the speed."""
     took = f"{seconds:,.1f} s" if seconds < 60 else duration(round(seconds))
-    parts = [f"{amount(progress.entries, 'entry')} in {took}"]
+    parts = [f"{amount(progress.entries, 'record')} done in {took}"]
     if seconds > 0 and progress.entries:
         parts.append(f"{progress.entries / seconds:,.0f}/s")
     parts.append(f"{progress.dead:,} dead")

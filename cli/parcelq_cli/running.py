@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 5
 """How many dead entries are printed for each file; the list beside the result contains all dead entries."""
+_TRY: Final = "'parcelq try' with the same file and step shows the result of single records"
 
 
 @contextmanager
@@ -52,9 +53,7 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
                 results = work(show)
         except BrokenStepError as error:
             out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
-            raise ParcelqError(
-                f"{error}; 'parcelq try' with the same file and step shows the result of single records"
-            ) from None
+            raise ParcelqError(f"{error}; {_TRY}") from None
         report_of(out, results, folder, time.monotonic() - began)
 
 
@@ -106,6 +105,8 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
     if one.state.dead and one.state.result:
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
+    elif one.problem and path.exists():
+        out.note(f"{path} is the result of another run")
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
         out.note(
@@ -129,7 +130,7 @@ def _sentence(one: FileResult, path: Path) -> str:
     if one.problem:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
-        return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+        return f"{path} lacks {amount(one.state.dead, 'record')} that failed"
     if one.state.report and one.state.report["doubts"]:
         return f"{path} may differ from what the step would write for the whole file"
     return str(path)
@@ -147,6 +148,12 @@ def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
             out.note(f"{dead_place(dead, one.file)}: {first_line(dead['reason'])}")
     if one.state.dead > _SHOWN:
         out.note(f"… and {one.state.dead - _SHOWN:,} more in {listed}")
+    if one.state.dead > 1 and one.state.report and one.state.report["entries"]["done"] == 0:
+        with listed.open("rb") as lines:
+            reasons = (first_line(json.loads(line)["reason"]) for line in lines)
+            first = next(reasons, "")
+            if all(reason == first for reason in reasons):
+                out.note(f"{one.file}: every record failed with the same reason, so the step looks broken; {_TRY}")
 
 
 def dead_place(dead: dict[str, Any], file: str) -> str:

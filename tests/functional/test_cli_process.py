@@ -118,7 +118,7 @@ def test_an_output_that_is_too_large_for_a_message_overflows_into_the_bucket(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--step", "no-such-step"), "step no-such-step: there is no such file"),
+        (("--step", "no-such-step"), "step no-such-step: there is no such file, and no such program on the PATH"),
         (("--step", "tr", "--settings", "nowhere.yaml"), "settings file nowhere.yaml: it cannot be read"),
         (("--step", "tr", "--settings", "bad.yaml"), "unknown key 'filtre'"),
         (("--step", "./plain.txt"), "it is not executable"),

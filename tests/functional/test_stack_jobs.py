@@ -152,7 +152,7 @@ def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) 
     world.look()
     ended = world.jobs.find(job.id)
     assert (ended.state, ended.halted) == (State.STOPPED, True)
-    assert ended.problem.startswith("2 entries are dead, more than 1: a bad one")
+    assert ended.problem.startswith("2 records failed, more than 1: a bad one")
     assert world.stack.keys("segments/parcelq-output/")
     assert world.jobs.resume(job.id) > 0
     ended = world.run(job)
@@ -342,8 +342,8 @@ def test_a_list_reads_only_records_that_changed_and_does_without_what_is_kept(wo
     first = all_jobs(world.jobs, tmp_path)
     assert len(first) == 3
     read: list[str] = []
-    original = StackJobs._read
-    monkeypatch.setattr(StackJobs, "_read", lambda self, key: read.append(key) or original(self, key))
+    original = StackJobs.read_listed
+    monkeypatch.setattr(StackJobs, "read_listed", lambda self, key: read.append(key) or original(self, key))
     assert all_jobs(world.jobs, tmp_path) == first
     assert read == []
     new = world.upload("nothing/d.txt")
@@ -401,6 +401,6 @@ class TestConsole:
             world.upload(f"nothing/{name}.txt")
         console, read = StackConsole(world.jobs), []
         assert len(console.views()) == 3
-        monkeypatch.setattr(StackJobs, "_read", lambda _self, key: read.append(key))
+        monkeypatch.setattr(StackJobs, "read_listed", lambda _self, key: read.append(key))
         assert len(console.views()) == 3
         assert read == []
