@@ -23,6 +23,7 @@ from parcelq.jobs.jobs import Jobs
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
+from parcelq.process.job_failures import JobFailures
 from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
@@ -86,6 +87,7 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
+        monkeypatch.setattr(functions["processor"], "JobFailures", lambda store, _: JobFailures(store, world.clock))
         own = {"clock": world.clock, "sleep": world.clock.pass_by}
         defaults = {one.name: one.default for one in fields(SqsTopic) if one.default is not MISSING}
         assert own.keys() <= defaults.keys()
