@@ -62,10 +62,10 @@ def dead(
         kept = here.find(job)
         list_dead(output, kept.id, kept.paths, here.dead(kept.id))
     else:
-        _list_letters(output, topic or job)
+        _list_dead_letters(output, topic or job)
 
 
-def _list_letters(output: Output, topic: str) -> None:
+def _list_dead_letters(output: Output, topic: str) -> None:
     from parcelq.process.redrive import peek
     from parcelq.topics.sqs import SqsTopic
 

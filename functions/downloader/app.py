@@ -57,7 +57,7 @@ class App(NamedTuple):
 @cache
 def own() -> Deployed:
     """Return the function's configuration, topics and bucket."""
-    return Deployed.load()
+    return Deployed.connect()
 
 
 @cache

@@ -42,7 +42,7 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 @cache
 def own() -> Deployed:
     """Return the function's configuration, topics and bucket."""
-    return Deployed.load()
+    return Deployed.connect()
 
 
 @cache
@@ -154,8 +154,8 @@ def put_off(event: dict[str, Any]) -> None:
     sqs = sqs_client()  # without the settings, which may be wrong
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:
-            lying = SqsTopic(sqs, Topics(sqs).url(topic_of_arn(arn)))
-            lying.refresh_deadline(map(Pulled.from_lambda, records), MAX_DELAY_SECONDS)
+            waiting = SqsTopic(sqs, Topics(sqs).url(topic_of_arn(arn)))
+            waiting.refresh_deadline(map(Pulled.from_lambda, records), MAX_DELAY_SECONDS)
         except ParcelqError as error:
             logger.warning("messages will be delivered again soon: %s", error)
 

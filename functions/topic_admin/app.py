@@ -19,7 +19,7 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 @cache
 def own() -> Deployed:
     """Return the function's configuration, topics and bucket."""
-    return Deployed.load()
+    return Deployed.connect()
 
 
 @logger.inject_lambda_context

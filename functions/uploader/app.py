@@ -48,7 +48,7 @@ was read.
 @cache
 def own() -> Deployed:
     """Return the function's configuration, topics and bucket."""
-    return Deployed.load()
+    return Deployed.connect()
 
 
 @lru_cache(maxsize=64)

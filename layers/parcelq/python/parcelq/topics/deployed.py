@@ -24,7 +24,7 @@ class Deployed(NamedTuple):
     overflow: Overflow
 
     @classmethod
-    def load(cls) -> Deployed:
+    def connect(cls) -> Deployed:
         """Read the function's environment and create its clients. Raises SettingsError if a variable is wrong."""
         config, sqs, s3 = load(), sqs_client(), s3_client()
         METER.watch(sqs, s3)
