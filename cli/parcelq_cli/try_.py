@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.escaping import one_line
 from rich.text import Text
 
-from parcelq_cli.escaping import one_line
 from parcelq_cli.options import (
     Env,
     Packages,
