@@ -30,8 +30,7 @@ class Choice:
 
     Attributes:
         rows: numbers of the chosen rows, in the order of the result, including dead rows.
-        covered: how many bytes of the source are covered by chosen rows without dead entries.
-        dead: how many bytes of the source are covered by chosen rows with dead entries.
+        covered: how many bytes of the source are covered by chosen rows without dead entries; `dead` by the others.
         holes: ranges of the source that no message covers, in order.
         duplicates: how many messages repeat other messages.
     """
@@ -100,11 +99,7 @@ def _begins(rows: list[bytes], words: int, total: int | None) -> list[int]:
 
 
 class _Chooser:
-    """Chooses among the rows of whole clusters.
-
-    Attributes:
-        at: the offset in the source up to which rows were chosen or holes were noted.
-    """
+    """Chooses among the rows of whole clusters; `at` is the offset in the source up to which it has chosen."""
 
     def __init__(self, columns: Columns, total: int | None) -> None:
         self.choice = Choice(columns)

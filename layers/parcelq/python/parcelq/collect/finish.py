@@ -40,7 +40,6 @@ class Finisher(NamedTuple):
     """Writes results of the jobs of a topic.
 
     Attributes:
-        destination: the prefix of the results' keys.
         results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
         replaces: whether a job's result replaces any existing result. If False, the result of a newer upload stays, and

@@ -42,11 +42,8 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The findings of the last look at all messages of a job.
-
-    Attributes:
-        segments: names of the segments that this look read, with `count` messages.
-        holes: how many ranges of the source were missing.
+    """The findings of the last look at all messages of a job. The look read `count` messages in the segments with these
+    names; `holes` is the number of missing ranges.
     """
 
     segments: frozenset[str]

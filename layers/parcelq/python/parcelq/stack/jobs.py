@@ -42,9 +42,8 @@ class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError if AWS refuses a request.
 
     Attributes:
-        looks: a function that returns the topic of looks (messages that ask to check a job); called only to change a
-            job.
-        ranges: a function that returns the topic of the uploader's tasks; called only to change a job.
+        looks: a function that returns the topic of looks (messages that ask to check a job).
+        ranges: a function that returns the topic of the uploader's tasks; like `looks`, called only to change a job.
         input_topic: name of the topic for the records of a source, if the job does not name a topic.
     """
 
