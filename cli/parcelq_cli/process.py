@@ -83,7 +83,7 @@ def process(
     )
     processor, deadline = _processor(input_topic, output_topic, bucket, found, rules, stopper)
     try:
-        with closing(processor), stopper, out.progress("processing") as report:
+        with closing(processor), stopper.listening(), out.progress("processing") as report:
 
             def tell(_round: RoundProgress, so_far: RoundProgress) -> None:
                 nonlocal total

@@ -66,7 +66,7 @@ class Cloud:
     def __post_init__(self) -> None:
         names = ("step", "output", "ranges", "looks")
         self.step, self.output, self.ranges, self.looks = (
-            MemoryTopic.create(name, deadline_seconds=300, clock=lambda: self.now) for name in names
+            MemoryTopic(name, deadline_seconds=300, clock=lambda: self.now) for name in names
         )
         self.jobs = Jobs(self.store, self.looks, lambda: self.now)
         self.finisher = Finisher(self.store, "output", bucket=BUCKET, now=lambda: datetime.fromtimestamp(self.now, UTC))

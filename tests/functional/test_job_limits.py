@@ -50,7 +50,7 @@ def test_more_dead_entries_than_a_limit_stop_a_job_although_nothing_else_is_miss
     begun(cloud, Limits(max_dead=1))
     cloud.came(output(0, 4), output(4, 5, dead="bad"), output(5, 6, dead="worse"))
     cloud.run()
-    assert cloud.record().problem == "2 entries are dead, more than 1: bad"
+    assert cloud.record().problem == "2 records failed, more than 1: bad"
     assert cloud.result() is None
 
 

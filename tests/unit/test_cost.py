@@ -97,7 +97,7 @@ class TestMeter:
 class TestMessages:
     @pytest.fixture
     def route(self) -> Route:
-        return Route(*(MemoryTopic.create(name) for name in ("step", "output", "dead", "output")))
+        return Route(*(MemoryTopic(name) for name in ("step", "output", "dead", "output")))
 
     def pulled(self, **attributes: str) -> Pulled:
         return Pulled("id", f"handle {len(attributes)}", 1, Message(b"a\n", {SOURCE: "s", LINEAGE: "l", **attributes}))

@@ -41,7 +41,7 @@ def stone(number: int, count: int, source: str) -> Message:
 
 def collect(store: Store, *messages: Message) -> list[seeing.SourceState]:
     """Publish, drain, and look."""
-    topic = MemoryTopic.create("out")
+    topic = MemoryTopic("out")
     assert topic.publish(messages).published == len(messages)
     assert Drainer(topic, store, receivers=1).drain(0).messages == len(messages)
     assert topic.counts().visible == topic.counts().in_flight == 0
@@ -111,7 +111,7 @@ class TestJobsWithDeadEntries:
             source = TEXT.format(name, 1)
             collect(store, output(0, 2, source), stone(1, 2, source))
         source = TEXT.format("healthy", 1)
-        topic = MemoryTopic.create("out")
+        topic = MemoryTopic("out")
         topic.publish([output(0, 1, source)])
         Drainer(topic, store, receivers=1).drain(0)
         only_one = iter([True])

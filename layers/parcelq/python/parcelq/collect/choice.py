@@ -32,7 +32,7 @@ class Choice:
         rows: numbers of the chosen rows, in the order of the result, including dead rows.
         covered: how many bytes of the source are covered by chosen rows without dead entries; `dead` by the others.
         holes: ranges of the source that no message covers, in order.
-        duplicates: how many messages repeat other messages.
+        duplicates: how many messages without dead entries repeat other messages.
     """
 
     columns: Columns
@@ -202,7 +202,7 @@ class _Chooser:
             whole, slices = range(first, parted), range(parted, after)
         alive = [number for number in whole if self._entries[number] < FLAG]
         dead = [number for number in whole if self._entries[number] >= FLAG]
-        self.choice.duplicates += max(0, len(alive) - 1) + max(0, len(dead) - 1)
+        self.choice.duplicates += max(0, len(alive) - 1)  # an entry that is redriven may die several times
         if alive:
             found.append(_Candidate(start, end, alive[:1], dead=False, since=self._wheres[alive[0]]))
         if slices:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
@@ -147,7 +147,7 @@ class Looker(NamedTuple):
             else:
                 new = new._replace(due=self.jobs.now() + PARTS_SECONDS)
         elif following is Next.HEAL:
-            self._heal(new)
+            self._heal(new, seen)
         elif following is Next.STOP:
             self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
         size = (new.total or 0) + state.report["bytes_written"] if state.report else new.bytes
@@ -203,14 +203,17 @@ class Looker(NamedTuple):
             return False  # this stack cannot count messages on other topics, so only waiting can show that none arrive
         return not any(sum(topic.counts()) for topic in self.topics)
 
-    def _heal(self, record: JobRecord) -> None:
+    def _heal(self, record: JobRecord, seen: Seen | None) -> None:
         """Publish tasks for the uploader, which publishes the missing records of the source again."""
         topic, total = record.topic or self.input_topic, record.total
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
         version = record.versions[-1] if record.versions else ""
-        publish_all(self.ranges, part_tasks(record.source, topic, record.holes, total, version))
-        _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
+        holes: Iterable[tuple[int, int]] = record.holes
+        if seen and seen.collected:  # the record names only the first holes
+            holes = seen.collected.holes(seen.resolution.up_to(total))
+        count = publish_all(self.ranges, part_tasks(record.source, topic, holes, total, version))
+        _log.warning("%d ranges of %s are missing and are published again", count, record.source)
 
     def _tidy(self, record: JobRecord) -> None:
         """Delete remaining objects of a completed job, because deletion was interrupted or messages arrived late."""

@@ -49,7 +49,7 @@ class Report(NamedTuple):
             unknown.
         one_stream: why the source could not be cut into ranges; empty if the source could be cut.
         doubts: reasons why the result may differ from what one run over the whole source would write; see `yields`.
-        warnings: warnings for the user: `doubts`, and oddities of the source's compression.
+        warnings: warnings for the user: `doubts`, and oddities of the source's content and compression.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
         dead: the dead entries with their reasons; only the first dead entries if there are many.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.

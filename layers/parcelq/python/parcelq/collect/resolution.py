@@ -150,6 +150,14 @@ class Collected:
         """Yield all rows, sorted by lineage, in chunks."""
         return merged(all_indexes(self.indexes, self.store))
 
+    def header_bytes(self) -> int:
+        """Return how many bytes at the start of the source are its header; 0 if the message with the header is not
+        collected.
+        """
+        first = Columns.of(next(self.rows(), [])[:1], self.words)
+        (starts, ends), entries, read = first.spans(0), first[ENTRIES], first[READ]
+        return ends[0] if starts and not (starts[0] or entries[0] or read[0]) else 0
+
     def touched(self) -> int:
         """Return how many bytes of the source any message was made from, including messages with dead entries."""
         at = touched = 0

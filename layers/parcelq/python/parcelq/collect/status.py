@@ -41,6 +41,7 @@ class Status(NamedTuple):
 
     report: Report
     resolution: Resolution
+    collected: Collected
     topic: str = ""
     problem: str = ""
 
@@ -130,13 +131,13 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
     Raises:
         ParcelqError: the source is a local file, can never be uploaded, or its object was deleted or replaced.
-        PublishError, AwsError, TopicNotFoundError: not all records were published.
+        PublishError, AwsError, TopicNotFoundError, StoreError: not all records were published.
     """
     source = object_of(status)
     if status.problem:
         raise ParcelqError(f"{source.uri} cannot be repaired: {status.problem}")
     published = 0
-    for start, end in status.resolution.holes:
+    for start, end in status.collected.holes(status.resolution):
         uploaded = uploader.upload_part(source, start, end, status.total, topic)
         if uploaded is None:
             raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced after it was put")
@@ -158,7 +159,7 @@ def _status(source: str, notes: Sequence[Note], collected: Collected) -> Status:
     resolution = collected.resolve().up_to(total)
     report = report_of(source, collected, resolution, notes, "")
     topic = next((note.topic for note in notes if note.topic), "")
-    return Status(report, resolution, topic, next((note.problem for note in notes if note.problem), ""))
+    return Status(report, resolution, collected, topic, next((note.problem for note in notes if note.problem), ""))
 
 
 def _percent(size: int | None, total: int | None) -> float | None:

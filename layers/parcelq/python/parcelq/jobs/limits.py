@@ -31,10 +31,10 @@ class Limits(NamedTuple):
         """
         because = f": {reason}" if reason else ""
         if self.max_dead is not None and dead > self.max_dead:
-            return f"{dead} entries are dead, more than {self.max_dead}{because}"
+            return f"{dead} records failed, more than {self.max_dead}{because}"
         share = self.max_dead_share
         if share is not None and seen >= LEAST_SEEN and dead > share * seen:
-            return f"{dead} of {seen:.0f} entries are dead, more than {share:.3%}{because}"
+            return f"{dead} of {seen:.0f} records failed, more than {share:.3%}{because}"
         if self.max_seconds is not None and seconds > self.max_seconds:
             return f"the job took longer than {self.max_seconds} s"
         return ""

@@ -7,32 +7,28 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from parcelq.collect.drain import Drainer
-from parcelq.errors import ParcelqError, StepError
+from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
 from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
-from parcelq.process.broken import BrokenStep, FirstRuns
-from parcelq.process.dead import full_reason_of
+from parcelq.process.broken import BrokenStep, FirstFailures
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.runs import OnPrinted, log_printed
-from parcelq.records import Format
 from parcelq.steps.find import Step
-from parcelq.steps.run import Runner
 from parcelq.store.store import Store
-from parcelq.topics.attributes import HEADER, LINEAGE, REASON, format_of
-from parcelq.topics.header import Headers
+from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
+from parcelq.topics.topic import Published
 
 _WORKER_BYTES: Final = 4 * MIB
 """How much memory the messages of a stage may take per worker before the uploader waits. Publishing more would only
@@ -60,18 +56,13 @@ class _Stage:
         step: the step that runs.
         topic: the step's input topic.
         processor: runs the step.
-        first: the outcomes of the step's first runs; None if the job must continue even if all runs fail.
-        header: the header of the entries that the first runs read.
         share: the fraction of the job's work that this stage does, from 0 to 1.
     """
 
     step: Step
     topic: LedgerTopic
     processor: Processor
-    first: FirstRuns | None
     share: float
-    header: bytes = b""
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Pipeline:
@@ -108,13 +99,12 @@ class Pipeline:
         self._cpus = threading.BoundedSemaphore(self._workers)
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
+        self._output = MemoryTopic(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
-        self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         room = self._workers * _WORKER_BYTES
-        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
+        memory = [MemoryTopic(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
         dead = DeadLetters(self._count_dead)
         self._stages = [
@@ -130,23 +120,28 @@ class Pipeline:
                     workers=1,
                     together=_TOGETHER,
                     on_printed=on_printed,
+                    first=None if keep_going else FirstFailures(),
                 ),
-                None if keep_going else FirstRuns(),
                 1 / len(steps),
             )
             for step, topic, following, rule in zip(steps, topics, [*topics[1:], output], rules, strict=True)
         ]
         self._threads: list[threading.Thread] = []
 
-    @property
-    def input(self) -> LedgerTopic:
-        """The topic for the uploader. Its `publish` waits while too many bytes are in memory."""
-        return self._stages[0].topic.bounded()
+    def publish(self, messages: Iterable[Message]) -> Published:
+        """Publish messages for the first step, each when there is room for it in memory."""
+        topic = self._stages[0].topic
+        return topic.publish(topic.memory.when_there_is_room(messages))
 
     @property
     def stopped(self) -> bool:
         """Whether the pipeline was stopped, a thread failed, or a step is broken."""
         return self._stopping.is_set()
+
+    @property
+    def may_be_broken(self) -> bool:
+        """Whether all runs of a step have failed so far."""
+        return any(first.all_failed for stage in self._stages if (first := stage.processor.first))
 
     def __enter__(self) -> Pipeline:
         for stage in self._stages:
@@ -175,7 +170,7 @@ class Pipeline:
         """Prevent further runs of steps. Outputs of finished runs are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
-            stage.topic.close()
+            stage.topic.memory.close()
         self.ledger.wake()
 
     def abort(self) -> None:
@@ -205,14 +200,16 @@ class Pipeline:
         if prepares:
             stage.processor.prepare()
         while not self._stopping.is_set():
-            is_first = stage.first is not None and not stage.first.is_over
-            if pulled := stage.topic.pull(1, 1 if is_first else stage.processor.wanted, _PULL_SECONDS):
+            if pulled := stage.topic.pull(1, stage.processor.wanted, _PULL_SECONDS):
                 with self._cpus:
                     if not self._stopping.is_set():
                         self._handle(stage, pulled)
 
     def _handle(self, stage: _Stage, pulled: Sequence[Pulled]) -> None:
         outcome = stage.processor.handle(pulled, acknowledges=True)
+        if (first := stage.processor.first) and first.verdict:
+            self.broken = first.verdict
+            self.stop()
         if outcome.failed and self.stopped:
             return
         for _, reason in outcome.failed:
@@ -221,31 +218,9 @@ class Pipeline:
             texts = [one.attributes.get(LINEAGE) for one in outcome.ended]
             done = sum(source_bytes(Lineage.parse(text)) for text in texts if text) * stage.share
             self._meter.add(done, outcome.entries if stage is self._stages[-1] else 0)
-        if len(pulled) == 1 and stage.first is not None and not stage.first.is_over:
-            self._look_at_first_runs(stage, stage.topic.read(pulled[0]), succeeded=outcome.entries > 0)
 
     def _count_dead(self, letter: Message) -> None:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
-
-    def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Find out from the first runs of a step whether the step or only the data is bad. Meanwhile no other run
-        begins.
-        """
-        with stage.lock:
-            if stage.first is None or stage.first.is_over or not message.entries:
-                return
-            fmt, header = format_of(message.attributes), self._headers.read(message.attributes.get(HEADER, ""))
-            if not stage.first.failed:
-                stage.first, stage.header = stage.first._replace(format=fmt), header
-            if succeeded or (fmt, header) == (stage.first.format, stage.header):
-                stage.first = stage.first.after(message.body, succeeded=succeeded)
-            if not stage.first.are_suspicious:
-                return
-            with closing(Runner(stage.step)) as runner:
-                failures = [_failure(runner, one, fmt, header) for one in stage.first.samples()]
-            stage.first, self.broken = stage.first.judged(failures)
-            if self.broken:
-                self.stop()
 
     def _collect(self) -> None:
         """Store outputs at regular intervals, and once more when no more output can follow."""
@@ -268,13 +243,3 @@ class Pipeline:
         """Whether all messages in progress are outputs of the last step, so that no step has work."""
         counts = self._output.counts()
         return 0 < sum(counts) == self.ledger.total()
-
-
-def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | None:
-    """Run a step over one entry; return the reason if the run failed, or None."""
-    try:
-        with ExitStack() as opened:
-            ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))
-            return ran.rejects[0].reason if ran.rejects else None
-    except StepError as error:
-        return full_reason_of(error)

@@ -57,7 +57,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
         yield from header
         yield from reading.parcels()
 
-    published, failed = pipeline.input.publish(
+    published, failed = pipeline.publish(
         parcel_messages(parcels(), job.source.source, job.total, layout, empty=is_missing_from_start)
     )
     if failed:

@@ -10,8 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from parcelq.errors import ParcelqError
 from parcelq.jobs.jobs import wake
@@ -40,13 +39,10 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
 
     SQS counts each such read as a receive, but messages of a dead-letter topic may be received any number of times.
 
-    Args:
-        most: how many messages to read, at most; None for all visible messages.
-
     Raises:
         AwsError, TopicNotFoundError: SQS refused a request.
     """
-    with _hold(topic) as hold:
+    with _Hold(topic) as hold:
         return [one for batch in _all(hold, most) for one in batch]
 
 
@@ -66,7 +62,6 @@ def redrive(
     meanwhile stay, because they may come from messages that were just published again.
 
     Args:
-        only: ids of the messages to publish again; None for all messages.
         looks: the stack's topic of looks (messages that schedule a check of a job), if there is this topic. Looks are
             published on this topic, so that ended jobs continue.
 
@@ -80,7 +75,7 @@ def redrive(
     missing = None if only is None else set(only)
     began = now()
     places: set[str] = set()
-    with _hold(dead_letters) as hold:
+    with _Hold(dead_letters) as hold:
         for number, batch in enumerate(_all(hold)):
             if number == 0 and batch and all(one.sent > began for one in batch):
                 began = max(one.sent for one in batch)  # because this machine's clock is behind the topic's clock
@@ -99,28 +94,24 @@ def redrive(
     return moved
 
 
-@contextmanager
-def _hold(topic: Topic) -> Iterator[_Hold]:
-    with ExitStack() as opened:
-        lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
-        hold = _Hold(topic, lease)
-        opened.callback(hold.release)
-        opened.enter_context(lease)
-        yield hold
-
-
 class _Hold:
-    """Pulls messages and keeps them locked until they are acknowledged. The bodies of the messages are not kept."""
+    """A context manager that pulls messages, and keeps them locked until they are acknowledged or the context ends. The
+    bodies of the messages are not kept.
+    """
 
-    def __init__(self, topic: Topic, lease: Lease) -> None:
+    def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self._lease = lease
+        self._lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
         self._held: dict[str, Pulled] = {}
 
-    def release(self) -> None:
-        """Unlock the remaining messages, so that other processes can receive the messages at once."""
+    def __enter__(self) -> _Hold:
+        self._lease.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._lease.__exit__(*raised)
         try:
-            self.topic.refresh_deadline(self._held.values(), 0)
+            self.topic.refresh_deadline(self._held.values(), 0)  # other processes can receive the messages at once
         except ParcelqError as refused:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 

@@ -79,7 +79,7 @@ class StackJobs(NamedTuple):
             keys = [key_of(job)] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
-            raise JobError(job, f"{len(keys)} jobs have ids that begin with these letters: {ids}")
+            raise JobError(job, f"{len(keys)} jobs have ids that begin so: {ids}")
         record = self.read_listed(keys[0]) if keys else None
         if record is None:
             raise JobError(job, f"there is no such job in {self.store.bucket!r}; parcelq jobs --all lists all jobs")

@@ -27,11 +27,7 @@ _FRACTION: Final = re.compile(
 
 
 class StrictYamlError(ValueError):
-    """A YAML text is invalid, or has a feature that this module refuses.
-
-    Attributes:
-        problems: a list with a text about each mistake.
-    """
+    """A YAML text is invalid, or has a feature that this module refuses. `problems` has a text about each mistake."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -54,7 +50,6 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
     """Return the value of a YAML text.
 
     Args:
-        text: the YAML text, at most `MAX_BYTES` of UTF-8.
         exact: top-level keys with values that a program gets as text, so that the values must be kept exactly as they
             are written.
 

@@ -71,9 +71,7 @@ class Topics:
         return self.counts(topic).visible
 
     def counts(self, topic: str) -> Counts:
-        """Return three approximate numbers of messages: those that can be pulled now, locked messages, and delayed
-        messages. See `count`.
-        """
+        """Return approximate numbers of visible, locked and delayed messages. See `count`."""
         url = self.url(topic)
         names: list[QueueAttributeNameType] = [
             "ApproximateNumberOfMessages",
@@ -149,7 +147,7 @@ class Topics:
         return dead, sources[0]
 
     def source_urls(self, topic: str) -> list[str]:
-        """Return the URLs of the topics whose RedrivePolicy names this topic as their dead-letter topic."""
+        """Return the URLs of the topics whose RedrivePolicy names this topic."""
         url = self.url(topic)
         pages = self.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=url)
         with translated(topic):
@@ -159,7 +157,6 @@ class Topics:
         """Send a CreateQueue request and return the URL.
 
         Args:
-            name: the topic's name, at most 80 letters, digits, hyphens and underscores.
             attributes: the topic's attributes, any of
                 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 

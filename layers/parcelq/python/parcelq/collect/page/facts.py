@@ -94,7 +94,7 @@ def facts(report: Report) -> str:
         ("Last result collected", _time(report.last)),
         ("Between them", _between(report.first, report.last)),
         ("Repeated messages dropped", f"{report.duplicates:,}"),
-        ("Digest of the result", report.state),
+        ("Digest of the state", report.state),
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, LONG))) for name, value in facts if value)
     return section("About this job", element("dl", *shown, class_="facts", id="facts"))
