@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from functools import cache
 from itertools import groupby
@@ -92,9 +93,12 @@ def grants() -> Grants:
 @cache
 def processor() -> Processor:
     """Return the processor that runs the built-in step."""
+    from parcelq.process.job_failures import JobFailures
+
     known = config()
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
-    return Processor(route(), grants().to(step, known.stage), rules(), store(), stops_broken=True)
+    first = JobFailures(store(), time.time)
+    return Processor(route(), grants().to(step, known.stage), rules(), store(), first=first)
 
 
 @cache
