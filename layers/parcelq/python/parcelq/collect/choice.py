@@ -1,14 +1,12 @@
 """Pure functions that choose which of the collected messages form the result.
 
 Rows are sorted by lineage, the bytes of the source from which a message was made. Messages with overlapping lineage
-form a *cluster*. Nearly every cluster is a single message, or the messages of one output. These rules decide about all
-other clusters:
+form a *cluster*. Nearly every cluster is a single message, or the messages of one output. Rules for other clusters:
 
 - A *candidate* covers a range of bytes. A candidate is one message, or the whole output of one run if every byte of the
   output was collected. Candidates for the parts of an output are found in the same way, step by step.
-- Among candidates for the same range, candidates without dead entries are preferred. Among several, the candidate that
-  was complete first is chosen. If several messages contain the same dead entries, the newest message is chosen, because
-  it has the reason of the last run.
+- Among candidates for one range, those without dead entries are preferred, then the candidate that was complete first.
+  Of several messages with the same dead entries, the newest is chosen, because it has the reason of the last run.
 - Ranges can overlap, for example if a message ran as a whole on one delivery and was halved on another delivery. Then
   the ranges are chosen that together cover most bytes and, among equal choices, have the fewest dead bytes.
 """

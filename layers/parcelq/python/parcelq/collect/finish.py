@@ -131,8 +131,8 @@ class Finisher(NamedTuple):
         source.
 
         If the source has no result and is not superseded, another process wrote meanwhile or parts of a large result
-        are missing, and the next look continues. `looks` is the cost of looks at the job so far, for the report. If
-        `notes` is None, the notes of the source's uploads are read.
+        are missing, and the next look continues. `looks` is the cost of looks at the job so far. `notes` are read if
+        None.
         """
         collected, resolution = seen.collected, seen.resolution
         if collected is None:

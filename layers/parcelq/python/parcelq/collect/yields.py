@@ -55,9 +55,8 @@ class Sized:
 class Yields:
     """Counts of runs by the size of their input. The memory for these counts does not grow with the number of runs.
 
-    Attributes:
-        sizes: maps a number of binary digits to the counts of runs whose number of entries has that many digits.
-            Halving a parcel removes one digit.
+    `sizes` maps a number of binary digits to the counts of runs whose number of entries has that many digits, because
+    halving a parcel removes one digit.
     """
 
     sizes: dict[int, Sized] = field(default_factory=dict)
