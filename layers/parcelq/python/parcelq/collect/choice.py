@@ -69,7 +69,7 @@ def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iter
 
 
 def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield lists of rows that contain only whole clusters, each list with its clusters' first rows, and its length."""
+    """Yield rows of whole clusters, with the number of each cluster's first row, and the number after the last row."""
     rows: list[bytes] = []
     kept = 0
     for chunk in chunks:

@@ -15,7 +15,7 @@ from parcelq.topics.topic import Topic
 DRAIN_SHARE: Final = 0.6
 """The share of an invocation's time that is used for draining. The remaining time is used for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
-"""An invocation with a look drains no longer, so that the check is not late; further invocations continue draining."""
+"""An invocation that received a look drains at most this long, so that the check is not late; others continue."""
 LOCKED_SECONDS: Final = 60
 """Received looks are hidden for this time, which a living invocation renews. If it dies, they are delivered soon."""
 DRAIN_PAUSE: Final = 10

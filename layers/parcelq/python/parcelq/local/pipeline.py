@@ -1,6 +1,4 @@
-"""The pipeline on one machine: an uploader, processors and a collector on threads, which use topics in memory and a
-folder instead of AWS.
-"""
+"""The pipeline on one machine: an uploader, processors and a collector on threads."""
 
 from __future__ import annotations
 
@@ -41,8 +39,7 @@ _PREPARED: Final = 2
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""The most seconds between two segments. The pause grows with the age of the job, so that a long job has few segments.
-"""
+"""The most seconds between two segments. The pause grows with the job's age, so that a long job has few segments."""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
 """How many bytes of output may wait in memory. If there are more, the output is stored at once."""
@@ -53,10 +50,8 @@ class _Stage:
     """A running step, which reads messages from one topic and publishes its output on another topic.
 
     Attributes:
-        step: the step that runs.
-        topic: the step's input topic.
-        processor: runs the step.
         share: the fraction of the job's work that this stage does, from 0 to 1.
+        header: the header of the entries that the first runs read.
     """
 
     step: Step
@@ -71,12 +66,9 @@ class Pipeline:
     This is a context manager, and its threads run while the context lasts.
 
     Args:
-        steps: the steps, in the order in which they run.
         store: the store for segments.
-        rules: say how messages are processed, and what happens to failures.
-        meter: counts the finished work.
         keep_going: whether to continue although every entry fails.
-        workers: number of parallel runs of a step; by default one for each CPU.
+        workers: the number of parallel runs of a step; by default one for each CPU.
         on_printed: a function that is called with the text that a successful run printed.
     """
 

@@ -16,10 +16,7 @@ from parcelq.topics.topic import Published
 class LedgerTopic(ForwardingTopic):
     """A topic in memory that counts its messages in a ledger.
 
-    Args:
-        topic: the topic in memory.
-        ledger: counts the messages. A message is added just before it is published, and removed just after it is
-            acknowledged.
+    A message is added just before it is published, and removed just after it is acknowledged.
     """
 
     def __init__(self, topic: MemoryTopic, ledger: Ledger) -> None:
@@ -69,19 +66,14 @@ class LedgerTopic(ForwardingTopic):
 
 
 class DeadLetters(NamedTuple):
-    """A `Publisher` that stores no dead letters, because tombstones contain the dead entries.
-
-    Attributes:
-        on_dead: a function that is called with each dead letter.
-    """
+    """A `Publisher` that calls a function with each dead letter and drops it: tombstones contain the dead entries."""
 
     on_dead: Callable[[Message], None]
     name: str = "dead-letters"
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:  # noqa: ARG002
         """Pass messages to `on_dead`, and drop them."""
-        published = 0
-        for message in messages:
+        dead = list(messages)
+        for message in dead:
             self.on_dead(message)
-            published += 1
-        return Published(published, [])
+        return Published(len(dead), [])
