@@ -35,9 +35,9 @@ class Route(NamedTuple):
     """
 
     input: Topic
-    following: Topic
+    following: Publisher
     dead_letters: Publisher
-    output: Topic
+    output: Publisher
 
     def topic(self, target: Destination) -> Publisher:
         """Return the topic that a destination refers to."""

@@ -141,7 +141,7 @@ class Workflows:
         topic = stage.topic(stage.name)
         processors: list[Processor] = []
         onward: list[Onward] = []
-        following: Topic = stage.output
+        following: Publisher = stage.output
         for number in reversed(range(len(steps))):
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
