@@ -46,6 +46,17 @@ class TestHealing:
         cloud.run()
         assert cloud.result() == DATA.upper()
 
+    def test_all_holes_are_published_again_although_a_job_record_lists_only_the_first(
+        self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("parcelq.collect.found.MOST_HOLES", 1)
+        cloud.begin()
+        cloud.came(output(1, 2), output(3, 5))
+        cloud.look()
+        self.still(cloud)
+        assert len(cloud.record().holes) == 1
+        assert cloud.tasks() == [(EDGES[0], EDGES[1]), (EDGES[2], EDGES[3]), (EDGES[5], EDGES[6])]
+
     def test_nothing_is_published_again_before_90_seconds_of_quiet(self, cloud: Cloud) -> None:
         cloud.begin()
         cloud.came(output(0, 5))

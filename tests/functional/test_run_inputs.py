@@ -34,9 +34,10 @@ class TestFolders:
 
     def test_run_refuses_a_folder_without_files(self, world: World) -> None:
         world.write("data/.hidden", "a\n", 0o644)
+        world.write("data/.git/x", "a\n", 0o644)
         done = world.run("data", "--step", "cat")
         assert done.returncode == 1
-        assert "folder 'data' has no files" in done.stderr
+        assert "folder 'data' has no files; files and folders whose names begin with a dot do not count" in done.stderr
         assert not world.results.exists()
 
     def test_a_link_in_a_folder_that_leads_nowhere_is_named(self, world: World) -> None:

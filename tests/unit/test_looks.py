@@ -214,8 +214,8 @@ class TestLargeJobs:
 
 def test_a_job_that_has_only_its_header_is_looked_at_again_soon() -> None:
     record = new_record(TEXT.format("a", 1), "", 1000.0)
-    found = Found(1010.0, segments=1, total=10_457, covered=23, missing=10_434, uploaded=True)
-    looked, following = after(record, found)
+    found = record._replace(segments=1, total=10_457, covered=23, missing=10_434, uploaded=True)
+    looked, following = after(Found(record, found, 1010.0))
     assert following is Next.LOOK
     assert looked.time_left is not None
     assert looked.time_left > 3600  # a guess from 23 bytes in ten seconds

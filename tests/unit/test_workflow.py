@@ -129,6 +129,8 @@ def test_mistakes_in_settings_are_mistakes_of_the_workflow(folder):
 
 def test_a_folder_without_a_workflow_says_so(tmp_path):
     assert problems_of(tmp_path) == ("the folder has no workflow.yaml",)
+    (tmp_path / "workflow.yaml").touch()
+    assert problems_of(tmp_path / "workflow.yaml") == ("it is a file; name the folder that has workflow.yaml",)
 
 
 def test_a_stage_follows_from_the_step_before():

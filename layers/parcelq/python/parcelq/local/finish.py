@@ -54,14 +54,16 @@ def finish(job: LocalJob, kept: Kept) -> FileResult | None:
         return _closed(job, kept, state)
     _check_unchanged(job)
     if job.problem:
-        return (_closed if job.is_hopeless else _unfinished)(job, kept, _nothing(job), job.problem)
+        if job.is_hopeless:
+            return _closed(job, kept, _nothing(job), job.problem)
+        return _unfinished(job, _nothing(job), job.problem)
     _make_way(job, kept)
-    state = _finisher(job, kept).finish_job(job.job) or _nothing(job)
+    state = _finisher(job, kept).finish_job(job.record.id) or _nothing(job)
     if state.result and not state.dead:
         return _closed(job, kept, state)
     if state.result or state.problem or job.healings == MAX_HEALINGS:
         problem = "" if state.result else state.problem or f"{state.holes} parts of it are missing"
-        return _unfinished(job, kept, state, problem)
+        return _unfinished(job, state, problem)
     job.healings += 1
     if collected := kept.collected(job.record.id):
         resolution = collected.resolve()
@@ -98,10 +100,10 @@ def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") ->
     """Delete the state of a finished job, and return the outcome of the job."""
     kept.drop(job.record)
     job.is_closed = True
-    return _unfinished(job, kept, state, problem)
+    return _unfinished(job, state, problem)
 
 
-def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
+def _unfinished(job: LocalJob, state: SourceState, problem: str) -> FileResult:
     """Return the outcome of a job whose state is kept, because records are missing or entries are dead."""
     return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
 

@@ -165,7 +165,9 @@ def _below(folder: Path, given: str, results: Path) -> Iterator[FoundFile]:
                 is_empty = False
                 yield FoundFile(path, os.fspath(path), path.relative_to(folder).as_posix())
     if is_empty:
-        raise ParcelqError(f"folder {given!r} has no files, apart from those whose names begin with a dot")
+        raise ParcelqError(
+            f"folder {given!r} has no files; files and folders whose names begin with a dot do not count"
+        )
 
 
 def _check_one_format(files: Sequence[LocalFile]) -> None:

@@ -80,6 +80,11 @@ class Kept(NamedTuple):
         self.drop_stored(record)
         self.state.remove(record)
 
+    def is_old(self, record: LocalRecord) -> bool:
+        """Return whether the result at a job's place was there before the job began."""
+        present = self.results.stat(record.result)
+        return present is not None and present.etag == record.before
+
     def written(self, record: LocalRecord) -> Mapping[str, Any] | None:
         """Return the report of a job whose result was completely written but whose state was not completely deleted;
         None if the job is in another state.

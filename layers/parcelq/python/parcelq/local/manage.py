@@ -129,9 +129,7 @@ class LocalJobs(NamedTuple):
                 f"there is no such job in {str(self.results)!r}, or it is complete; parcelq jobs lists incomplete jobs",
             )
         if len(found) > 1:
-            raise JobError(
-                job, f"{len(found)} jobs have ids that begin with these letters: {', '.join(one.id for one in found)}"
-            )
+            raise JobError(job, f"{len(found)} jobs have ids that begin so: {', '.join(one.id for one in found)}")
         return found[0]
 
     def dead(self, job: str) -> Iterator[Dead]:
@@ -193,7 +191,7 @@ class LocalJobs(NamedTuple):
             raise JobError(record.id, f"it cannot continue: {error}") from None
         with kept.state.command() as command:
             jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
-            return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
+            return run_jobs(jobs, options, kept, on_progress, cancelled, note)[0]
 
 
 def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:

@@ -137,6 +137,11 @@ class Pipeline:
         """Whether the pipeline was stopped, a thread failed, or a step is broken."""
         return self._stopping.is_set()
 
+    @property
+    def may_be_broken(self) -> bool:
+        """Whether all runs of a step have failed so far."""
+        return any((first := stage.processor.first) and first.is_possible for stage in self._stages)
+
     def __enter__(self) -> Pipeline:
         for stage in self._stages:
             for number in range(self._workers):

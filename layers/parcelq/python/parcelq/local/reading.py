@@ -48,7 +48,8 @@ class Reading:
         on_read: a function that is called repeatedly with two numbers: how many bytes of files were read, and how many
             bytes of the source these bytes became.
         begins: the position in the source at which each file begins.
-        warnings: sentences about problems with the files' compression that do not stop the job.
+        warnings: sentences about problems with the files' content and compression that do not stop the job.
+        is_text: whether the files should be text, because the user named no format.
         end: how many bytes of the source were read so far.
         entries: how many entries were read so far.
         lines: how many line ends were read so far.
@@ -62,6 +63,7 @@ class Reading:
     parcel_size: int
     marks: Sequence[int] = ()
     max_bytes: int = MAX_BODY_BYTES
+    is_text: bool = False
     on_read: Callable[[int, int], None] = lambda _read, _made: None
     begins: list[Beginning] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -85,14 +87,14 @@ class Reading:
             SourceError: if the header does not match the format, or if the compression is damaged.
             ParcelqError: if a file cannot be read.
         """
-        fmt = fmt or by_name(source.format_name)
+        is_text, fmt = fmt is None, fmt or by_name(source.format_name)
         header = b""
         for file in source.files:
             with file.opened() as raw, naming_source(file.name):
                 header, entries = split_header(open_source(raw, file.name).stream, fmt)
                 if header or entries.read(1):
                     break
-        return cls(source, fmt, header, missing, parcel_size, marks)
+        return cls(source, fmt, header, missing, parcel_size, marks, is_text=is_text)
 
     def parcels(self) -> Iterator[Parcel]:
         """Yield the missing entries as parcels, in order, with their record and line numbers in the source.
@@ -117,7 +119,7 @@ class Reading:
             before += file.state.size
 
     def _of_file(self, file: LocalFile, raw: IO[bytes], before: int, *, is_last: bool) -> Iterator[Parcel]:
-        opened = open_source(raw, file.name)
+        opened = open_source(raw, file.name, is_text=self.is_text)
         header, stream = split_header(opened.stream, self.format)
         if header and _plain(header) != _plain(self.header):
             raise SourceError(file.name, f"its header differs from that of {self.source.files[0].name!r}")

@@ -57,6 +57,11 @@ class FirstFailures:
         self._entries = 0
         self._lock = Lock()
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether runs of the step have failed, and none has succeeded so far."""
+        return bool(self._failed) and not self._working
+
     def is_suspicious(self, run: Run) -> bool:
         """Return whether a run should be examined with `stops`. If the run of a single message succeeded, and the step
         did not reject all entries, this object remembers that the step works.

@@ -196,14 +196,14 @@ class Judge(NamedTuple):
             (part, part_of(whole, part.start, part.end, part.entries, part.before))
             for part in parts_of(body, first.format, run.ran.rejects, run.ran.output, run.written)
         ]
-        letters = [
+        dead = [
             Publication(Destination.DEAD_LETTERS, dead_letter(work.message, _reason(part), self.about, 1))
             for part, work in parts
             if part.reason
         ]
         done = sum(part.entries for part, _ in parts if part.output)
-        publications = chain(letters, self._around_rejects(run, parts))
-        return Decision(run.deliveries, publications, entries=done, dead=len(letters), run=run)
+        publications = chain(dead, self._around_rejects(run, parts))
+        return Decision(run.deliveries, publications, entries=done, dead=len(dead), run=run)
 
     def _around_rejects(self, run: Run, parts: list[tuple[OutputPart, Work]]) -> Iterator[Publication]:
         """Yield outputs for the good parts of a run's input, and tombstones for the bad parts."""

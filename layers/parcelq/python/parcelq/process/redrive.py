@@ -43,7 +43,7 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
         AwsError, TopicNotFoundError: SQS refused a request.
     """
     with _Hold(topic) as hold:
-        return [one for letters in _all(hold, most) for one in letters]
+        return [one for batch in _all(hold, most) for one in batch]
 
 
 def redrive(
@@ -76,19 +76,19 @@ def redrive(
     began = now()
     places: set[str] = set()
     with _Hold(dead_letters) as hold:
-        for number, letters in enumerate(_all(hold)):
-            if number == 0 and letters and all(one.sent > began for one in letters):
-                began = max(one.sent for one in letters)  # because this machine's clock is behind the topic's clock
+        for number, batch in enumerate(_all(hold)):
+            if number == 0 and batch and all(one.sent > began for one in batch):
+                began = max(one.sent for one in batch)  # because this machine's clock is behind the topic's clock
             if missing is None:
-                chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
+                chosen = [one for one in batch if one.sent <= began and _place(one) not in places]
             else:
-                chosen = [one for one in letters if one.message_id in missing]
+                chosen = [one for one in batch if one.message_id in missing]
                 missing.difference_update(one.message_id for one in chosen)
             if looks is not None:
                 wake(looks, ((one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, "")) for one in chosen))
             moved += _publish_again(hold, topic, chosen)
             places.update(filter(None, map(_place, chosen)))
-            in_vain = 0 if any(one.sent <= began for one in letters) else in_vain + 1
+            in_vain = 0 if any(one.sent <= began for one in batch) else in_vain + 1
             if in_vain == _PULLS_IN_VAIN or (missing is not None and not missing):
                 break
     return moved
@@ -161,14 +161,14 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
     places: dict[str, list[Pulled]] = {}
     for one in chosen:
         places.setdefault(_place(one) or one.message_id, []).append(one)
-    messages = {place: _revived(letters[0]) for place, letters in places.items()}
+    messages = {place: _revived(copies[0]) for place, copies in places.items()}
     refused = {id(one.message): one.reason for one in topic.publish(messages.values()).failed}
     done = []
-    for place, letters in places.items():
+    for place, copies in places.items():
         reason = refused.get(id(messages[place]))
         # guard[True]: a dead letter is acknowledged only when it is published again
         if reason is None:
-            done += letters
+            done += copies
         else:
             _log.warning("a dead letter stays dead, because its topic refuses the message: %s", reason)
     return hold.acknowledge(done)
@@ -186,7 +186,7 @@ def _revived(dead: Pulled) -> Message:
     return with_attributes(message, **changed) if changed.keys() & message.attributes.keys() else message
 
 
-def _place(letter: Pulled) -> str:
+def _place(dead: Pulled) -> str:
     """Return a dead letter's source and lineage; empty if the dead letter has no lineage."""
-    source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
+    source, lineage = dead.attributes.get(SOURCE), dead.attributes.get(LINEAGE)
     return f"{source} {lineage}" if source and lineage else ""

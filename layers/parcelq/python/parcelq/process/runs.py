@@ -188,6 +188,9 @@ class Runs:
         # guard[()]: whatever a run does is the failure of that run alone
         except Exception as error:  # noqa: BLE001 - an error in a run fails only this run
             if len(groups) > 1:
+                _log.warning(
+                    "groups could not run together, so each runs alone", exc_info=True, extra=groups[0][0].about
+                )
                 return [run for group in groups for run in self._runs([group])]
             came, seconds = [self._impossible(groups[0], error)], 0.0
         return [self._judged(group, limit, one, seconds) for group, one in zip(groups, came, strict=False)]

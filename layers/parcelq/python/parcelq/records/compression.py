@@ -27,6 +27,11 @@ _MAX_MEMORY: Final = 256 * MIB
 _ZSTD_WINDOW_LOG: Final = 27
 """The binary logarithm of 128 MiB, the limit of the zstd command without `--long`."""
 _MAGIC_BYTES: Final = 10
+_TEXT_BYTES: Final = 8 * KIB
+_BINARY: Final = (
+    "{!r} has NUL bytes, so it looks like a binary file or UTF-16 text, but it was cut into records like UTF-8 text; "
+    "convert it, or name its record format with --format, or run a list of such files instead, with one name a line"
+)
 
 
 class _Decoder(Protocol):
@@ -73,8 +78,8 @@ class Opened(NamedTuple):
         stream: the decompressed bytes of the source.
         name: the name of the source without the suffix of its compression.
         coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if the source is not compressed.
-        warnings: the warnings that the format's own program would give. The list is complete when the stream was read
-            to its end.
+        warnings: a warning about text that looks binary, and the warnings that the program of the compression would
+            give. The list is complete when the stream was read to its end.
     """
 
     stream: Readable
@@ -103,31 +108,39 @@ def without_suffix(name: str) -> str:
     return name[: -len(suffix)] if suffix.lower() in _BY_SUFFIX and name.endswith(suffix) else name
 
 
-def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Opened:
+def open_source(stream: Readable, name: str, *, compressed: bool = False, is_text: bool = False) -> Opened:
     """Decompress a stream if its first bytes say that the stream is compressed, whatever the source's name.
 
     Args:
         stream: the bytes of the source, from the first byte.
         name: the name or path of the source, for the suffix and for errors.
         compressed: whether the source must be compressed, for example because its Content-Encoding says so.
+        is_text: whether the source should be text, because the user named no format.
 
     Raises:
         CompressionError: the source is not compressed, but should be, according to its name or to `compressed`. Also
             raised while the stream is read, if the data is damaged or ends too early.
     """
     head = _read_at_least(stream, b"", _MAGIC_BYTES)
-    rest = AfterHeader(head, stream)
+    opened = Opened(AfterHeader(head, stream), name, "", [])
     for coding in _CODINGS:
         if coding.magic.match(head):
-            warnings: list[str] = []
-            return Opened(_Decompressed(rest, name, coding, warnings), without_suffix(name), coding.name, warnings)
-    if compressed or is_compressed(name):
-        named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
-        what = named.name if named else "compressed"
-        raise CompressionError(
-            name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
-        )
-    return Opened(rest, name, "", [])
+            decompressed = _Decompressed(opened.stream, name, coding, opened.warnings)
+            opened = Opened(decompressed, without_suffix(name), coding.name, opened.warnings)
+            break
+    else:
+        if compressed or is_compressed(name):
+            named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
+            what = named.name if named else "compressed"
+            raise CompressionError(
+                name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
+            )
+    if is_text:
+        head = _read_at_least(opened.stream, b"", _TEXT_BYTES)
+        opened = opened._replace(stream=AfterHeader(head, opened.stream))
+        if b"\0" in head:
+            opened.warnings.append(_BINARY.format(name))
+    return opened
 
 
 class _Decompressed:

@@ -24,6 +24,8 @@ _BLOCK: Final = 4096
 _LINES: Final = "utf-8", "surrogateescape"
 """The encoding of entries, and its error handler, which preserves bytes that are not UTF-8."""
 _PRINTED: Final = 20
+_NO_ENTRIES: Final = (bytes, bytearray, dict, set, frozenset)
+"""Iterables that a function returns only by mistake: a dict would write only its keys, and a set has no order."""
 
 Rejects = list[tuple[int, int | None, str]]
 """For each reject: the entry's number, the number of output entries before the entry (None if unknown), the reason."""
@@ -50,7 +52,7 @@ class _Entries:
 
     def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         entries = function(self._given, **more)
-        if not isinstance(entries, Iterable) or isinstance(entries, str | bytes):
+        if not isinstance(entries, Iterable) or isinstance(entries, (str, *_NO_ENTRIES)):
             raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
         self._yields = isinstance(entries, Iterator)
         made = self._made
@@ -255,8 +257,11 @@ def _lines_of(made: object) -> list[str]:
         return [_line(made)]
     if made is None:
         return []
-    if not isinstance(made, Iterable) or isinstance(made, bytes | bytearray):
-        raise TypeError(f"a function of one entry must return a str, None or an iterable of str, not {made!r:.100}")
+    if not isinstance(made, Iterable) or isinstance(made, _NO_ENTRIES):
+        hint = "; json.dumps makes a str of a dict" if isinstance(made, dict) else ""
+        raise TypeError(
+            f"a function of one entry must return a str, None or an iterable of str, not {made!r:.100}{hint}"
+        )
     return [_line(one) for one in made]
 
 

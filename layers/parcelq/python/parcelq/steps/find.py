@@ -246,7 +246,8 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
 
 def _check_step(path: Path) -> Path:
     if not path.is_file():
-        raise SettingsError(f"step {path}", ["it is not a regular file" if path.exists() else "there is no such file"])
+        missing = "there is no such file" + (", and no such program on the PATH" if path.name == str(path) else "")
+        raise SettingsError(f"step {path}", ["it is not a regular file" if path.exists() else missing])
     if path.suffix == ".py":
         if not os.access(path, os.R_OK):
             raise SettingsError(f"step {path}", ["it cannot be read"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from parcelq.errors import StepError
 from parcelq.steps.containment import Ended
 from parcelq.steps.data import Output
+from parcelq.steps.executable import calls_none
 from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import reason_first
@@ -140,7 +141,8 @@ def _size_of(step: Step, output: Path) -> int:
     try:
         descriptor = open_regular(output)
     except FileNotFoundError:
-        raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0) from None
+        hint = f"; {step.name} defines functions, but calls none of them" if calls_none(step.path) else ""
+        raise StepError(step.name, f"exited with 0 but wrote no output file{hint}", exit_code=0) from None
     except OSError as error:
         why = "it is a link" if error.errno == errno.ELOOP else error.strerror
         reason = f"exited with 0 but wrote no output file that can be read: {why}"

@@ -11,7 +11,7 @@ from parcelq.checks import Check, Wrong, anything, checked, flag, shown
 from parcelq.errors import InvalidValueError, SettingsError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.records import Format, from_settings
-from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
+from parcelq.steps.strict_yaml import read_yaml
 
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
 
@@ -57,15 +57,7 @@ class StepSettings:
 def read_settings(path: Path) -> StepSettings:
     """Read a settings file. Raises SettingsError with all problems if the file cannot be read or is not valid."""
     where = f"settings file {path}"
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from None
-    try:
-        content = load(text, exact=frozenset({"arguments", "environment"}))
-    except StrictYamlError as error:
-        raise SettingsError(where, error.problems) from None
+    content = read_yaml(path, where, exact=frozenset({"arguments", "environment"}))
     if content is None:
         content = {}
     if not isinstance(content, dict):

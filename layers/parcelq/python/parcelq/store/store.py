@@ -154,6 +154,20 @@ def part_bytes(size: int) -> int:
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 
+def joined(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Join blocks of bytes to longer blocks. Each yielded block except the last has at least `size` bytes."""
+    held: list[bytes] = []
+    held_bytes = 0
+    for block in blocks:
+        held.append(block)
+        held_bytes += len(block)
+        if held_bytes >= size:
+            yield b"".join(held)
+            held, held_bytes = [], 0
+    if held:
+        yield b"".join(held)
+
+
 class OpenedPut(NamedTuple):
     """An object that is open for reading.
 

@@ -54,7 +54,7 @@ class Note(NamedTuple):
         topic: the name of the topic on which the entries were published; empty if the upload did not note the topic.
         output: the name of the topic for the results; empty if `topic` is not a topic of the stack; None if unknown.
         parts: for each part of the upload, in order, how many bytes and entries the part has.
-        warnings: warnings about the compression of the source.
+        warnings: warnings about the content and the compression of the source.
         format: the record format of the source; empty if the upload did not note the format.
         chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.

@@ -51,7 +51,7 @@ class Uploaded(NamedTuple):
         end: the offset just after the last byte that was published.
         parts: how many bytes and entries each message has, in order. If there are many messages, a part covers several
             messages. The header is a part without entries.
-        warnings: warnings about the compression of the source.
+        warnings: warnings about the content and the compression of the source.
         format: the record format of the source.
         chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
@@ -122,7 +122,7 @@ def upload_source(
         AwsError, TopicNotFoundError: SQS refused a request.
     """
     with naming_source(source.key):
-        opened = open_source(stream, source.key, compressed=compressed)
+        opened = open_source(stream, source.key, compressed=compressed, is_text=fmt is None)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
         layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store), workflow)
