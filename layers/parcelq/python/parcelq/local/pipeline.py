@@ -140,7 +140,7 @@ class Pipeline:
     @property
     def may_be_broken(self) -> bool:
         """Whether all runs of a step have failed so far."""
-        return any((first := stage.processor.first) and first.is_possible for stage in self._stages)
+        return any(first.all_failed for stage in self._stages if (first := stage.processor.first))
 
     def __enter__(self) -> Pipeline:
         for stage in self._stages:

@@ -58,8 +58,8 @@ class FirstFailures:
         self._lock = Lock()
 
     @property
-    def is_possible(self) -> bool:
-        """Whether runs of the step have failed, and none has succeeded so far."""
+    def all_failed(self) -> bool:
+        """Whether there were runs, and all of them failed."""
         return bool(self._failed) and not self._working
 
     def is_suspicious(self, run: Run) -> bool:
