@@ -35,9 +35,8 @@ _TOGETHER: Final = 8
 class Onward:
     """A `Publisher` that receives the output of a step if the next step is in the same stage.
 
-    Attributes:
-        direct: whether the next step is run at once. If not, all messages are published on the topic.
-        dead: how many messages and entries have died in the following steps.
+    If it is `direct`, the next step is run at once; otherwise all messages are published on the topic. `dead` is the
+    number of messages and entries that have died in the following steps.
     """
 
     def __init__(self, topic: Publisher, processor: Processor) -> None:
@@ -121,10 +120,7 @@ class Chain(NamedTuple):
 def refuse(
     route: Route, rules: Rules, workflow: str, error: ParcelqError, headers: Headers, pulled: Iterable[Pulled]
 ) -> Outcome:
-    """Publish messages as dead letters and tombstones, because their workflow cannot run for the reason `error`.
-
-    The dead letters can be redriven later.
-    """
+    """Publish messages as dead letters and tombstones, because their workflow cannot run for the reason `error`."""
     pulled = list(pulled)
     judge = Judge(rules, Circumstances(workflow, time.time(), workflow), last_stage=True)
     application = Application(route, pulled)

@@ -28,11 +28,7 @@ _REASON_BYTES: Final = KIB
 
 
 class Circumstances(NamedTuple):
-    """Facts about a failure, except its reason.
-
-    Attributes:
-        workflow: the workflow to which the step belongs; empty if there is none.
-    """
+    """Facts about a failure, except its reason. `workflow` is empty if there is none."""
 
     step: str
     when: float
@@ -75,11 +71,7 @@ def full_reason_of(error: StepError) -> str:
 
 
 def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) -> Message:
-    """Return the dead letter for a message.
-
-    Args:
-        message: the message that failed; if it cannot be read, the message as it was pulled.
-    """
+    """Return the dead letter for a message. If the message cannot be read, it is given as it was pulled."""
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
     return with_attributes(
         message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **about.attributes}

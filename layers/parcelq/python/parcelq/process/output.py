@@ -75,9 +75,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """Return the attribute `First` of a part that begins this many records and lines after `first`; None if `first` is
-    invalid.
-    """
+    """Return the attribute `First` of a part that begins this much later; None if `first` is invalid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 
@@ -112,21 +110,13 @@ def output_messages(
 def pieces_of_part(
     data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
 ) -> Iterator[Piece]:
-    """Cut the output that belongs to a part of a run's input, as if that part had been run alone. The arguments
-    `lineage` and `entries` describe the part.
-    """
+    """Cut the output for a part of a run's input, as if this part, with `lineage` and `entries`, had been run alone."""
     return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
 def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output, written: Written) -> list[OutputPart]:
-    """Cut a run's input around the entries that the step rejected.
-
-    Args:
-        rejects: the rejected entries, in ascending order.
-        output: the step's output, with the layout `written`.
-
-    Raises:
-        InvalidValueError: an entry is not in the input, or the output is shorter than the rejects say.
+    """Cut a run's input around the entries that the step rejected, which are in ascending order. Raises
+    InvalidValueError if an entry is not in the input, or the output is shorter than the rejects say.
     """
     entries = fmt.count(body)
     known = all(after is not None for _, after, _ in rejects)

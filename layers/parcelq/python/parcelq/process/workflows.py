@@ -38,12 +38,7 @@ _MOST_CHAINS: Final = 2
 
 
 class Stage(NamedTuple):
-    """The objects that the Lambda function of a stage works with.
-
-    Attributes:
-        topic: a function that returns the topic of a stage.
-        output: the topic from which results are collected.
-    """
+    """The objects that the Lambda function of a stage works with. `topic` returns the topic of a stage."""
 
     name: str
     names: Sequence[str]
@@ -56,11 +51,7 @@ class Stage(NamedTuple):
 
 
 class Workflows:
-    """Loads the workflows that run in a stage.
-
-    Args:
-        bundle_bytes: how many bytes all bundles may take on disk, at most.
-    """
+    """Loads the workflows that run in a stage. All bundles together take at most `bundle_bytes` on disk."""
 
     def __init__(self, stage: Stage, bundle_bytes: int) -> None:
         self._stage = stage

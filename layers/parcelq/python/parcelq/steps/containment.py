@@ -83,20 +83,13 @@ class Ended(NamedTuple):
 
 
 class Supervised:
-    """The parent process of a step's commands. When a run ends, the parent process ends all processes that the run has
-    started.
+    """A process that runs `parcelq.steps.supervisor` as the parent of a step's commands. When a run ends, this process
+    ends all processes that the run has started. All of them end when `end` is called, or when the current process ends
+    in any way.
 
-    The parent process runs `parcelq.steps.supervisor`. The parent process and all its descendants end when `end` is
-    called, or when the process that created the parent process ends in any way.
-
-    Args:
-        kept: a function that gets the descriptor of a warm process's socket, and returns the command line of the warm
-            process. None if each run has a process of its own.
-        filters: whether a command gets its input on stdin and writes its output to stdout.
-        home: the folder in which a warm process starts.
-
-    Raises:
-        OSError: the system cannot start another process.
+    `kept` gets the descriptor of a warm process's socket, and returns the command line of the warm process, which
+    starts in the folder `home`; None if each run has a process of its own. If `filters`, a command gets its input on
+    stdin and writes its output to stdout.
     """
 
     def __init__(

@@ -31,11 +31,8 @@ Progress = Callable[[str], None]
 
 
 class Dependencies(NamedTuple):
-    """The dependencies of a step.
-
-    Attributes:
-        requirements: the path of the `requirements.txt` beside the step; None if this file does not exist.
-        python: the versions of Python that the step needs, such as `>=3.12`; empty if every version is accepted.
+    """The dependencies of a step. `requirements` is the path of the `requirements.txt` beside the step, if it exists.
+    `python` is empty, or the versions of Python that the step needs, such as `>=3.12`.
     """
 
     step: Path
@@ -120,11 +117,8 @@ def cache_folder() -> Path:
 
 
 def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Path, tool: Uv) -> str:
-    """Return the exact packages that satisfy dependencies. Later calls with the same arguments return the same
-    packages.
-
-    Args:
-        target: the Python version, and perhaps the platform, of the packages; this is the first line of the result.
+    """Return the exact packages that satisfy dependencies, after a line with `target`: the Python version, and perhaps
+    the platform. Later calls with the same arguments return the same packages.
     """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
     path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"

@@ -120,11 +120,7 @@ def remove(folder: Path) -> None:
 
 
 class RunFolder:
-    """A folder for runs, which contains two empty folders, `work` and `tmp`.
-
-    Raises:
-        OSError: there is not enough space for the folder.
-    """
+    """A folder for runs, which contains two empty folders, `work` and `tmp`."""
 
     def __init__(self) -> None:
         with ExitStack() as opened:

@@ -67,11 +67,7 @@ class Ran(NamedTuple):
 def judged(
     step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
 ) -> Ran | StepError:
-    """Decide from the report of a run whether the run succeeded.
-
-    Args:
-        text: a function that converts the step's printed output to text without secrets.
-    """
+    """Return the outcome of a run. `text` converts the step's printed output to text without secrets."""
     try:
         return _ran(step, came, entries, limit, text)
     except StepError as error:

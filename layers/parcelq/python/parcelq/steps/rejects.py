@@ -34,15 +34,11 @@ class RejectsError(ValueError):
 
 
 def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the entries that a step rejected, sorted by entry.
+    """Read the entries that a step rejected, sorted by entry, from JSON lines `{"entry": 17, "after": 16, "reason":
+    "…"}`. If the file does not exist, there are none.
 
-    Args:
-        path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`. If the file does not exist, there are no
-            rejects.
-
-    Raises:
-        RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or `after` of an
-            entry is less than `after` of an earlier entry.
+    Raises RejectsError if a line is not such an object, an entry is reported twice or was not in the input, or `after`
+    of an entry is less than `after` of an earlier entry.
     """
     try:
         file = os.fdopen(open_regular(path), "rb")

@@ -25,12 +25,8 @@ _LARGE_INPUT: Final = 4 * MIB
 
 
 class Came(NamedTuple):
-    """The outcome of a run.
-
-    Attributes:
-        output: the output of the run, if the run succeeded.
-        rejects: the rejects of the run, or the file that contains the rejects.
-        held: the context to close when the output is no longer needed.
+    """The outcome of a run. `rejects` may be the file that contains them. `held` is closed when the output is no longer
+    needed.
     """
 
     ended: Ended
@@ -40,10 +36,8 @@ class Came(NamedTuple):
 
 
 class Slot:
-    """A supervisor process. Each run in this slot has a process and a folder of its own.
-
-    Attributes:
-        usable: whether the slot can do another run after the last run.
+    """A supervisor process. Each run in this slot has a process and a folder of its own. After a run, `usable` says
+    whether the slot can do another one.
     """
 
     warm = False

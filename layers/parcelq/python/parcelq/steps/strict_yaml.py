@@ -47,15 +47,10 @@ def read_yaml(path: Path, where: str, exact: frozenset[str] = frozenset()) -> An
 
 
 def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
-    """Return the value of a YAML text.
+    """Return the value of a YAML text. The values of the top-level keys `exact` must be kept as they are written.
 
-    Args:
-        exact: top-level keys with values that a program gets as text, so that the values must be kept exactly as they
-            are written.
-
-    Raises:
-        StrictYamlError: the text is not YAML, is too large or too deep, or has too many values; a key appears twice; or
-            YAML would change a value, such as `no` to False.
+    Raises StrictYamlError if the text is not YAML, is too large or too deep, or has too many values, a key appears
+    twice, or YAML would change a value, such as `no` to False.
     """
     import yaml
 

@@ -69,10 +69,8 @@ def pieces_of(message: Message) -> Iterator[Piece]:
 
 
 def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int) -> Iterator[Message]:
-    """Pack pieces of one source into as few messages as possible, in their order.
-
-    Args:
-        max_bytes: the most bytes of a message's encoded body. Only a single larger piece gives a larger message.
+    """Pack pieces of one source into as few messages as possible, in their order. Only a single piece may give a
+    message whose encoded body has more than `max_bytes`.
     """
     held: list[Piece] = []
     size, is_text = 0, True
