@@ -98,7 +98,7 @@ def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
 
 
 class Application:
-    """Publishes the messages of decisions, and records which of the `pulled` messages are done. All others have failed."""
+    """Publishes the messages of decisions, and records which `pulled` messages are done; the others have failed."""
 
     def __init__(self, route: Route, pulled: Iterable[Pulled], *, counts: bool = False) -> None:
         self._route = route

@@ -230,17 +230,12 @@ class Judge(NamedTuple):
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
-                    size = self.rules.parcel_size
-                    yield from pieces_of_part(data, run.written, work.lineage, run.source, size, part.entries)
+                    yield from pieces_of_part(data, run, work.lineage, part.entries, self.rules.parcel_size)
 
     def _outputs(self, run: Run) -> Iterator[Publication]:
-        """Yield the output of a run, as messages for the next topic."""
-        assert run.ran is not None
-        size, workflow = self.rules.parcel_size, self.about.workflow
-        for message in output_messages(
-            run.ran.output, run.written, run.lineage, run.source, size, workflow, run.entries
-        ):
-            yield Publication(Destination.FOLLOWING, message)
+        """Return the output of a run, as messages for the next topic."""
+        messages = output_messages(run, self.rules.parcel_size, self.about.attributes)
+        return (Publication(Destination.FOLLOWING, one) for one in messages)
 
 
 def _reason(part: OutputPart) -> str:

@@ -223,9 +223,8 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
         elif found.is_file():
             return found  # not the link's target, because some programs behave differently under different names
     where = ", ".join(map(str, folders))
-    if outside:
-        raise SettingsError(f"path {path!r}", [f"it is outside the folders that steps may be in: {where}"])
-    raise SettingsError(f"path {path!r}", [f"there is no such file in {where}"])
+    reason = "it is outside the folders that steps may be in:" if outside else "there is no such file in"
+    raise SettingsError(f"path {path!r}", [f"{reason} {where}"])
 
 
 def _check_step(path: Path) -> Path:
