@@ -14,8 +14,7 @@ from parcelq.config import Config
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.names import topic_within
 from parcelq.store.store import Store
-from parcelq.topics.admin import Topics
-from parcelq.topics.guarded import guarded
+from parcelq.topics.admin import Topics, guarded
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 

@@ -51,7 +51,7 @@ class Onward:
 
     def begin(self, budget: Budget, invocation: str, *, direct: bool) -> None:
         """Prepare for the messages of an invocation, which has the time `budget`."""
-        self._budget, self._invocation, self.direct = budget, invocation, direct
+        self._budget, self._invocation, self.direct, self.dead = budget, invocation, direct, 0
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Run the next step over messages. Messages that the step cannot process now are published on the topic."""
@@ -99,12 +99,11 @@ class Chain(NamedTuple):
             is_new = one.receive_count == 1
             groups[self._step_of(one), is_new].append(one)
         whole = Outcome()
-        dead = sum(one.dead for one in self.onward)
         for (number, is_new), messages in sorted(groups.items(), key=lambda group: group[0]):
             for onward in self.onward:
                 onward.begin(budget, invocation, direct=is_new)
             whole.add(self.processors[number].handle(messages, time_left, invocation=invocation, budget=budget))
-        whole.dead += sum(one.dead for one in self.onward) - dead
+            whole.dead += sum(one.dead for one in self.onward)
         return whole
 
     def close(self) -> None:
