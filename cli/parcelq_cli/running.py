@@ -102,7 +102,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
     if (log := folder / one.names.printed).exists():
         document["log"] = str(log)
         out.note(f"{one.file}: {log} contains the output that the steps printed")
-    if one.state.dead and one.state.result:
+    if one.state.result and one.state.report and one.state.report["dead"]:
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
     elif one.problem and path.exists():
@@ -131,6 +131,8 @@ def _sentence(one: FileResult, path: Path) -> str:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
         return f"{path} lacks {amount(one.state.dead, 'record')} that failed"
+    if one.state.report and one.state.report["dead"]:
+        return f"{path} is empty, because the step failed on the header, and there are no records"
     if one.state.report and one.state.report["doubts"]:
         return f"{path} may differ from what the step would write for the whole file"
     return str(path)

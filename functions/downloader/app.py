@@ -13,8 +13,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.aws.events import events_client, put_event
+from parcelq.aws.clients import other_client, s3_client, sqs_client
+from parcelq.aws.events import put_event
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.draining import DRAIN_SHARE, LOCKED_SECONDS, Draining
@@ -95,7 +95,7 @@ def app() -> App:
 @cache
 def events() -> Any:
     """Return the client of EventBridge, which is created only when a job ends, because few invocations need it."""
-    return events_client()
+    return other_client("events")
 
 
 def tell(kind: str, detail: Mapping[str, Any]) -> None:

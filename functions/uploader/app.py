@@ -101,7 +101,7 @@ class Way(NamedTuple):
 def record_format(config: Config) -> Format | None:
     """Return the record format of all sources; None if each source's name decides."""
     try:
-        return parse(config.record_format) if config.record_format else None
+        return parse(config.format) if config.format else None
     except InvalidValueError as error:
         raise SettingsError("the function's environment", [f"PARCELQ_FORMAT: {error}"]) from None
 

@@ -21,7 +21,7 @@ from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.notes import note_upload
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import task_of
 from parcelq.upload.sources import Uploaded
 
 BUCKET = "bucket"
@@ -133,7 +133,7 @@ class Cloud:
         """Parts that the uploader is asked to publish again; they are taken."""
         pulled = self.ranges.pull(1, 100, 0)
         self.ranges.acknowledge(pulled)
-        tasks = [RangeTask.parse(one.message().body.decode()) for one in pulled]
+        tasks = [task_of(one.message().body.decode()) for one in pulled]
         assert all(one.part and one.source == source() and one.topic == "step" for one in tasks)
         return sorted((one.start, one.end) for one in tasks)
 

@@ -219,7 +219,7 @@ def test_lines_that_are_not_text_are_counted(tmp_path: Path, filter_step: tuple[
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("nowhere.txt", "--step", "cat"), 1, "file 'nowhere.txt' cannot be read: No such file or directory"),
+        (("nowhere.txt", "--step", "cat"), 1, "file 'nowhere.txt' cannot be read: there is no such file"),
         (("empty.txt", "--step", "cat"), 1, "file 'empty.txt' has no records"),
         (
             ("words.txt", "--step", "no-such-step"),

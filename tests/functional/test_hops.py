@@ -186,7 +186,7 @@ def test_runs_that_could_not_go_to_the_step_together_go_alone_and_the_log_says_w
         return run_all(own, given, timeout)  # type: ignore[return-value]
 
     monkeypatch.setattr(Runner, "run_all", refuse)
-    topics = {name: MemoryTopic.create(name) for name in ("in", "following", "dead", "output")}
+    topics = {name: MemoryTopic(name) for name in ("in", "following", "dead", "output")}
     topics["in"].publish([Message(one, {}) for one in (b"a\n", b"b\n", b"c\n")])
     route = Route(topics["in"], topics["following"], topics["dead"], topics["output"])
     rules = Rules(batch_size=1, parcel_size=1, back_off_seconds=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
-from parcelq.collect.segments import JobKey, segments_among
+from parcelq.collect.segments import segments_among
 from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS, woken
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State, read_job, write_job
@@ -179,7 +179,7 @@ class TestTheDead:
         cloud.came(output(0, 3), output(3, 4, dead="bad"), output(4, 5, dead="bad"), output(5, 6))
         cloud.run()
         record, etag = read_job(cloud.store, cloud.record().id) or (cloud.record(), "")
-        newest = max(segments_among(cloud.finisher.keys_of(JobKey(record.source))))
+        newest = max(segments_among(cloud.finisher.keys_of(record.id)))
         changed = woken(record, cloud.now)._replace(redriven_after=newest, left_dead=left)
         write_job(cloud.store, changed, etag)
         cloud.jobs.publish(changed)

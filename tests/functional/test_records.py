@@ -474,7 +474,7 @@ class TestPlainTopics:
     def test_csv_that_a_worker_processed_is_downloaded_with_its_header(self, world: World, tmp_path: Path) -> None:
         world.step(UPPER_CSV)
         (tmp_path / "orders.csv").write_bytes(ORDERS)
-        topic, after, dead = map(MemoryTopic.create, ("t", "after", "dead"))
+        topic, after, dead = map(MemoryTopic, ("t", "after", "dead"))
         upload_files(topic, [tmp_path / "orders.csv"], 7)
         processor = Processor(Route(topic, after, dead, after), world.steps[0], Rules(14, 7), None)
         process(processor, receive_message_timeout=0)
@@ -487,7 +487,7 @@ class TestPlainTopics:
         self, world: World, tmp_path: Path
     ) -> None:
         (tmp_path / "rows.csv").write_bytes(b"a,b\n" + b"1,2\n" * 6)
-        topic, after, dead = map(MemoryTopic.create, ("t", "after", "dead"))
+        topic, after, dead = map(MemoryTopic, ("t", "after", "dead"))
         upload_files(topic, [tmp_path / "rows.csv"], 3)
         for name in ("one", "two"):
             world.step(f"import sys\nopen(sys.argv[4], 'w').write('{name}\\n' + open(sys.argv[2]).read())\n")

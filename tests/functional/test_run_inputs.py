@@ -46,7 +46,7 @@ class TestFolders:
         done = world.run("data", "--step", "cat")
         assert done.returncode == 1
         assert "data/b.txt" in done.stderr
-        assert "No such file" in done.stderr
+        assert "there is no such file" in done.stderr
 
     def test_two_files_with_one_result_are_refused_with_both_names(self, world: World) -> None:
         for name in ("a/x.txt", "b/x.txt"):

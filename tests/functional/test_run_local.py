@@ -108,6 +108,17 @@ def test_a_file_without_a_new_result_is_named_if_it_still_has_an_old_one(world: 
     assert "results/rows.csv is the result of another run\n" in done.stderr
 
 
+def test_a_step_that_fails_on_a_source_with_only_a_header_is_reported_with_its_reason(world: World) -> None:
+    source = world.write("people.csv", "name,born\n", 0o644)
+    step = world.write("step.py", "import csv\nraise ValueError('no rows')\n")
+    done = world.run(source, "--step", step)
+    assert (done.returncode, world.read("people.csv")) == (1, "")
+    assert "people.csv: ValueError: no rows" in done.stderr
+    assert (
+        done.stdout == "results/people.csv is empty, because the step failed on the header, and there are no records\n"
+    )
+
+
 def test_a_step_that_rejects_every_record_of_a_short_file_for_one_reason_looks_broken(world: World) -> None:
     source = world.write("lines.txt", lines_of(4), 0o644)
     step = world.write(

@@ -166,5 +166,5 @@ def test_a_task_is_read_again_as_it_was_written() -> None:
 )
 def test_a_task_of_a_stream_that_is_nonsense_is_refused(old: str, new: str) -> None:
     assert old in str(TASK)
-    with pytest.raises(MessageError, match="is not the rest of an object"):
+    with pytest.raises(MessageError, match="is not a range or the rest of an object"):
         task_of(str(TASK).replace(old, new))

@@ -53,7 +53,7 @@ def test_a_wrong_format_is_one_mistake_that_names_its_key(folder):
     assert problem.startswith("output is 9, but must be lines, jsonl, csv")
     assert "format is" not in problem
     (problem,) = problems_of(folder("output: {lines: 0}\nsteps: [{run: score.py}]\n"))
-    assert problem.endswith("must be a record format; lines is 0, but must be a number from 1 to 1000")
+    assert problem.endswith("must be a record format; lines is 0, but must be a whole number from 1 to 1000")
 
 
 def test_every_key_of_a_workflow_that_the_page_documents_is_read(folder):

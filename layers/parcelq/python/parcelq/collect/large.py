@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
@@ -21,8 +21,11 @@ from parcelq.collect.plans import ASKED, PartTask, Plan, Wanted, freeze, plans_a
 from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.store.store import Multipart, Store
+from parcelq.store.store import Store
 from parcelq.topics.topic import Topic, publish_all
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 _log = logging.getLogger(__name__)
 LARGE: Final = 256 * MIB
@@ -40,7 +43,7 @@ class LargeResults(NamedTuple):
     """Lets invocations write large results."""
 
     store: Store
-    results: Multipart
+    results: BucketStore
     tasks: Topic
     now: Callable[[], float]
 

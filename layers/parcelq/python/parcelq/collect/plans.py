@@ -17,13 +17,16 @@ import uuid
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.checks import checked, text, whole
 from parcelq.collect.assembly import Extent, extents_of_parts
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.limits import MAX_MULTIPART_PARTS
-from parcelq.store.store import Multipart, Store, joined, part_bytes
+from parcelq.store.store import Store, joined, part_bytes
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 PLAN: Final = ".plan"
 ASKED: Final = ".asked"
@@ -134,7 +137,7 @@ def read_plan(store: Store, key: str) -> Plan | None:
         raise ParcelqError(f"{key!r} is not a plan: {error}") from None
 
 
-def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
+def freeze(store: Store, results: BucketStore, wanted: Wanted, key: str) -> Plan:
     """Write the plan of a result, or return the plan that another process wrote first. Raises NotFoundError if that
     plan was deleted before it was read.
     """

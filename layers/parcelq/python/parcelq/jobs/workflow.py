@@ -38,9 +38,11 @@ class Workflow(NamedTuple):
     """An ordered list of steps, and the options with which the steps run.
 
     Attributes:
+        steps: the steps, in order.
         format: the record format of all sources; by default the format that each source's name implies.
         parcel_size: how many entries a message has at most; by default the setting of the stack or command.
         batch_size: how many entries one run of a step gets at most; by default the setting of the stack or command.
+        limits: the limits that stop a job.
     """
 
     steps: tuple[WorkflowStep, ...]

@@ -1,6 +1,4 @@
-"""The pipeline on one machine: an uploader, processors and a collector on threads, which use topics in memory and a
-folder instead of AWS.
-"""
+"""The pipeline on one machine: an uploader, processors and a collector on threads."""
 
 from __future__ import annotations
 
@@ -10,14 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.drain import Drainer
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.local.progress import Ledger, Meter, source_bytes
-from parcelq.local.topics import DeadLetters
 from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstFailures
@@ -42,8 +39,7 @@ _PREPARED: Final = 2
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""The most seconds between two segments. The pause grows with the age of the job, so that a long job has few segments.
-"""
+"""The most seconds between two segments. The pause grows with the job's age, so that a long job has few segments."""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
 """How many bytes of output may wait in memory. If there are more, the output is stored at once."""
@@ -54,10 +50,8 @@ class _Stage:
     """A running step, which reads messages from one topic and publishes its output on another topic.
 
     Attributes:
-        step: the step that runs.
-        topic: the step's input topic.
-        processor: runs the step.
         share: the fraction of the job's work that this stage does, from 0 to 1.
+        header: the header of the entries that the first runs read.
     """
 
     step: Step
@@ -72,12 +66,9 @@ class Pipeline:
     This is a context manager, and its threads run while the context lasts.
 
     Args:
-        steps: the steps, in the order in which they run.
         store: the store for segments.
-        rules: say how messages are processed, and what happens to failures.
-        meter: counts the finished work.
         keep_going: whether to continue although every entry fails.
-        workers: number of parallel runs of a step; by default one for each CPU.
+        workers: the number of parallel runs of a step; by default one for each CPU.
         on_printed: a function that is called with the text that a successful run printed.
     """
 
@@ -105,7 +96,7 @@ class Pipeline:
         self._output = topic(OUTPUT)
         self._drainer = Drainer(self._output, store, receivers=1)
         topics = [topic(f"step{number}") for number in range(1, len(steps) + 1)]
-        dead = DeadLetters(self._count_dead)
+        dead = _DeadLetters(self._count_dead)
         self._stages = [
             _Stage(
                 step,
@@ -242,3 +233,17 @@ class Pipeline:
         """Whether all messages in progress are outputs of the last step, so that no step has work."""
         counts = self._output.counts()
         return 0 < sum(counts) == self.ledger.total()
+
+
+class _DeadLetters(NamedTuple):
+    """A `Publisher` that calls a function with each dead letter and drops it: tombstones contain the dead entries."""
+
+    on_dead: Callable[[Message], None]
+    name: str = "dead-letters"
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:  # noqa: ARG002
+        """Pass messages to `on_dead`, and drop them."""
+        dead = list(messages)
+        for message in dead:
+            self.on_dead(message)
+        return Published(len(dead), [])

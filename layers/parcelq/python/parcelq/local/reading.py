@@ -38,9 +38,6 @@ class Reading:
     """One pass over a source. When `parcels` has yielded its last parcel, the attributes describe the whole source.
 
     Attributes:
-        source: the source that is read.
-        format: the record format of the source.
-        header: the source's header.
         missing: the ranges of the source to yield, in order; each range begins and ends at a boundary of records.
         parcel_size: the most entries of a parcel.
         marks: the offsets at which counted parts must begin and end, in order. All are outside of `missing`.
@@ -50,9 +47,7 @@ class Reading:
         begins: the position in the source at which each file begins.
         warnings: sentences about problems with the files' content and compression that do not stop the job.
         is_text: whether the files should be text, because the user named no format.
-        end: how many bytes of the source were read so far.
-        entries: how many entries were read so far.
-        lines: how many line ends were read so far.
+        end, entries, lines: how many bytes, entries and line ends of the source were read so far.
         parts: the numbers of bytes and entries of each part of the source, whether the part is missing or done.
     """
 
@@ -140,7 +135,7 @@ class Reading:
                     start, record, line = one.start + origin.start, one.record + origin.record, one.line + origin.line
                     parcel = Parcel(start, one.data, one.entries, record, line)
                 self.end, self.entries = parcel.end, self.entries + one.entries
-                self.lines += self.format.line_ends(one.data, one.entries)
+                self.lines += self.format.lines(one.data, one.entries)
                 self.parts.add(len(one.data), one.entries)
                 self.on_read(before + raw.tell(), self.end)
                 if is_missing:
@@ -148,9 +143,7 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Split a file's stream into streams of done and of missing bytes. Yield each stream, and whether its bytes are
-        missing.
-        """
+        """Split a file's stream into done and missing bytes; yield each stream, and whether it is missing."""
         starts = [start for start, _ in self.missing]
         begin = -1
         while self.end != begin:  # the file has ended if the stream is empty
@@ -165,9 +158,7 @@ class Reading:
 
 
 class _Ended:
-    """A stream that yields another stream's bytes, and adds a line end if the other stream does not end with a line
-    end.
-    """
+    """Yields the bytes of another stream, and adds a line end if the last line has none."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream

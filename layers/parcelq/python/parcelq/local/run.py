@@ -34,11 +34,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class BrokenStepError(ParcelqError):
-    """The job was stopped, because the step fails on every input. Stored results are kept.
-
-    Attributes:
-        verdict: why the step fails, and on how many single entries the step failed.
-    """
+    """The job was stopped, because the step fails on every input. Stored results are kept."""
 
     def __init__(self, verdict: BrokenStep) -> None:
         super().__init__(str(verdict))
@@ -55,29 +51,21 @@ def run_files(
     note: Callable[[str], None] = lambda _text: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run steps over files, and write a result for each file or one result for all files.
+    """Run steps over files, and write a result for each file or one result for all files; see `parcelq.run`.
 
     Outputs are stored beside the results at short intervals during the run. So the same call continues where an earlier
     call was stopped for any reason.
 
     Args:
-        given: the paths of files, folders, patterns and pipes; see `find_inputs`.
-        options: the options of the run.
         on_progress: a function that is called with the progress several times a second.
-        name: the name of the result, allowed only if there is one file; empty for the default name.
-        combine: the name of one result for all files; empty if each file has its own result.
         note: a function that is called with each sentence for the user.
         cancelled: an event that stops the run when it is set.
-
-    Returns:
-        The outcomes of the files, in their order.
 
     Raises:
         ParcelqError: if a file cannot be read, two results would have the same name, another command runs a job, or the
             steps changed since a job began. No step was run in this case.
-        JobError: if too many entries are dead, or if the run was cancelled. Finished work is kept.
-        BrokenStepError: if the step is broken. Finished work is kept.
-        KeyboardInterrupt: if the run was interrupted. Finished work is kept.
+        JobError, BrokenStepError, KeyboardInterrupt: if too many entries are dead, if the step is broken, or if the run
+            was cancelled or interrupted. Finished work is kept.
     """
     found = find_inputs(given, options.results)
     kept = Kept.beside(options.results)

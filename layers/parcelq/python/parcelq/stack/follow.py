@@ -198,7 +198,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     report = _report(store, remote.report, record)
     state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
     has_result = record.state is State.FINISHED and record.result
-    for one, name in zip(remote.all, local.all, strict=True) if report else ():
+    for one, name in zip(remote, local, strict=True) if report else ():
         if has_result or one != remote.result:
             _fetch(store, one, folder / name, needed=one == remote.result)
     if not (has_result and report):

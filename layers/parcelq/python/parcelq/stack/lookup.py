@@ -97,9 +97,9 @@ def look_up(name: str) -> Stack:
     """Look up a stack in the account and region that boto3 is configured for. Raises ParcelqError if the stack does not
     exist, or if another version of Parcelq deployed it.
     """
-    from parcelq.aws.clients import cloudformation_client, translated
+    from parcelq.aws.clients import other_client, translated
 
-    client = cloudformation_client()
+    client = other_client("cloudformation")
     try:
         with translated():
             (found,) = client.describe_stacks(StackName=name)["Stacks"]

@@ -18,7 +18,6 @@ from parcelq.result_names import check_distinct, result_names
 from parcelq.stack.follow import Put, found_in_inbox
 from parcelq.stack.lookup import Stack
 from parcelq.stack.publishing import Note, Uploading, publish
-from parcelq.store.large_files import put_file
 
 _S3: Final = "s3://"
 
@@ -34,7 +33,7 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
     names = [_file_name(file) for file in files]
     check_distinct(names)
     check_folder(folder, "--output")
-    check_targets(local, [folder / one for name in names for one in result_names(name).all])
+    check_targets(local, [folder / one for name in names for one in result_names(name)])
     return names
 
 
@@ -113,7 +112,7 @@ def _put(stack: Stack, file: str, name: str, uploading: Uploading) -> Put:
     store, key = stack.store, f"{INBOX}{name}"
     with uploading(file, None if file.startswith(_S3) else Path(file).stat().st_size) as on_bytes:
         if not file.startswith(_S3):
-            put_file(store, Path(file), key, on_bytes)
+            store.put_file(key, Path(file), on_bytes)
         else:
             bucket, source = _address(file)
             if store.in_bucket(bucket).stat(source) is None:

@@ -231,8 +231,7 @@ def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool
     from parcelq.records import parse
 
     header, body = data[: about["header"]], data[about["header"] :]
-    parts = parse(about["format"]).parts(body, 1)
-    entries = [body[part.start : part.end].removesuffix(b"\n").decode(*_LINES) for part in parts]
+    entries = [one.removesuffix(b"\n").decode(*_LINES) for one in parse(about["format"]).split(body)]
     return entries, header if about["writes_header"] else b"", about["one_line"]
 
 

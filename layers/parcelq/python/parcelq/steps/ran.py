@@ -137,8 +137,10 @@ def _size_of(step: Step, output: Path) -> int:
     try:
         descriptor = open_regular(output)
     except FileNotFoundError:
-        hint = f"; {step.name} defines functions, but calls none of them" if calls_none(step.path) else ""
-        raise StepError(step.name, f"exited with 0 but wrote no output file{hint}", exit_code=0) from None
+        hint = "a program that reads stdin and writes stdout needs filter: true in its settings"
+        if calls_none(step.path):
+            hint = f"{step.name} defines functions, but calls none of them"
+        raise StepError(step.name, f"exited with 0 but wrote no output file; {hint}", exit_code=0) from None
     except OSError as error:
         why = "it is a link" if error.errno == errno.ELOOP else error.strerror
         reason = f"exited with 0 but wrote no output file that can be read: {why}"
