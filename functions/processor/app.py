@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from functools import cache
 from itertools import groupby
@@ -19,6 +20,7 @@ from parcelq.limits import MAX_DELAY_SECONDS, MIB
 from parcelq.lineage.source import workflow_name
 from parcelq.names import topic_of_arn
 from parcelq.process.apply import Outcome, Route
+from parcelq.process.job_failures import JobFailures
 from parcelq.process.processor import Processor, back_off
 from parcelq.process.rules import Rules
 from parcelq.steps.find import deployed_step
@@ -94,7 +96,7 @@ def processor() -> Processor:
     """Return the processor that runs the built-in step."""
     known = config()
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
-    return Processor(route(), grants().to(step, known.stage), rules(), store(), stops_broken=True)
+    return Processor(route(), grants().to(step, known.stage), rules(), store(), first=JobFailures(store(), time.time))
 
 
 @cache

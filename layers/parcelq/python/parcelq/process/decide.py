@@ -224,9 +224,9 @@ class Judge(NamedTuple):
         with run.ran.output.open("rb") as output:
             for part, work in parts:
                 if part.reason and bad:
-                    stone = tombstone(work, _reason(part), self.about)
-                    first = stone.attributes.get(FIRST, "")
-                    yield Piece(str(work.lineage), stone.body, 1, stone.attributes[DEAD], first)
+                    message = tombstone(work, _reason(part), self.about)
+                    first = message.attributes.get(FIRST, "")
+                    yield Piece(str(work.lineage), message.body, 1, message.attributes[DEAD], first)
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
