@@ -44,7 +44,7 @@ class Stage(NamedTuple):
     names: Sequence[str]
     topic: Callable[[str], Topic]
     dead_letters: Publisher
-    output: Topic
+    output: Publisher
     rules: Rules
     store: Store
     grants: Grants
