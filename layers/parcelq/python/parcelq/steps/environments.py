@@ -183,29 +183,16 @@ class Uv:
     def __call__(self, *arguments: str, given: str = "") -> str:
         """Run uv with arguments, and return what it writes to stdout."""
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            cwd=self._folder,
-        ) as process:
-            try:
-                out, err = process.communicate(given)
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
-            text = (
-                re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", err).replace(" cause: ", ": ").strip()
-            )
-            text = text.removeprefix("error: ") or f"uv exited with {process.returncode}"
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, check=False, env=self._environment, cwd=self._folder
+        )
+        if done.returncode:
+            text = re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", done.stderr).strip()
+            text = text.replace(" cause: ", ": ").removeprefix("error: ") or f"uv exited with {done.returncode}"
             raise SettingsError(self.where, [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"])
-        for line in filter(None, map(str.strip, err.splitlines())):
+        for line in filter(None, map(str.strip, done.stderr.splitlines())):
             self.progress(line)
-        return out
+        return done.stdout
 
     def python(self, wanted: str) -> tuple[str, str]:
         """Return an interpreter that can run a step, and its version. The current interpreter is preferred."""

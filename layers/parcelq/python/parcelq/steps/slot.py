@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from parcelq.errors import StepError
 from parcelq.limits import MIB
@@ -17,22 +17,11 @@ from parcelq.steps.containment import Ended, Supervised
 from parcelq.steps.data import MOST_HELD, Given, Held, Output, copied, part_of_file
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolder, RunFolders
-from parcelq.steps.ran import or_step_error
+from parcelq.steps.ran import Came, or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
 """Inputs with more bytes than this are deleted from disk as soon as their runs have ended, not by the next inputs."""
-
-
-class Came(NamedTuple):
-    """The outcome of a run. `rejects` may be the file that contains them. `held` is closed when the output is no longer
-    needed.
-    """
-
-    ended: Ended
-    output: Output
-    rejects: Path | bytes
-    held: ExitStack
 
 
 class Slot:
