@@ -100,8 +100,8 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
     for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
         result = result_names(name).result
         if result in found:
-            wanted = f"a file with another name than {found[result]!r}: both results would have the name {result!r}"
-            raise InvalidValueError("file", one, wanted)
+            other = f"a file with another name than {found[result]!r}: both results would have the name {result!r}"
+            raise InvalidValueError("file", one, "given only once" if found[result] == one else other)
         found[result] = one
 
 

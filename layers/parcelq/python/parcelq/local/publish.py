@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -36,7 +37,8 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
         ParcelqError: if the source is damaged, cannot be read, has changed, or does not match its format, or if
             messages were refused. The last message is not published in this case.
     """
-    reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
+    cpus = (os.cpu_count() or 1) if options.spreads else 1
+    reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks, cpus)
     attribute = header_of_source(reading.header, job.record.source, kept.store)
     layout = Layout.of_source(reading.format, reading.header, attribute)
     reading.max_bytes = MAX_BODY_BYTES - len(attribute)

@@ -7,15 +7,17 @@ it is the last file. So records have the same numbers wherever a job continues.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
 from parcelq.errors import SourceError
-from parcelq.limits import MIB
+from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.local.files import LocalFile, LocalSource
+from parcelq.process.broken import LEAST_MESSAGES
 from parcelq.readable import Readable
 from parcelq.records import BOM, FirstBytes, Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
@@ -27,6 +29,8 @@ from parcelq.upload.sources import Parts
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
 """The missing ranges of a new job: the whole source."""
+_SAMPLE_BYTES: Final = 64 * KIB
+"""How many bytes show about how many entries a source has."""
 _COUNTED_ENTRIES: Final = 1_000_000
 _COUNTED_BYTES: Final = 4 * MIB
 """The most entries and bytes of a parcel of records that are already done and are only counted."""
@@ -75,20 +79,30 @@ class Reading:
         missing: Sequence[Range],
         parcel_size: int,
         marks: Sequence[int] = (),
+        parcels: int = 1,
     ) -> Reading:
-        """Begin to read a source: read its header from the first file that is not empty.
+        """Begin to read a source: read its header and first entries from the first file that is not empty.
+
+        Parcels have fewer than `parcel_size` entries if the whole source would otherwise seem to have fewer than
+        `parcels` parcels.
 
         Raises:
             SourceError: if the header does not match the format, or if the compression is damaged.
             ParcelqError: if a file cannot be read.
         """
         is_text, fmt = fmt is None, fmt or by_name(source.format_name)
-        header = b""
+        header, sample, coding = b"", b"", ""
         for file in source.files:
             with file.opened() as raw, naming_source(file.name):
-                header, entries = split_header(open_source(raw, file.name).stream, fmt)
-                if header or entries.read(1):
+                opened = open_source(raw, file.name)
+                header, entries = split_header(opened.stream, fmt)
+                sample, coding = entries.read(_SAMPLE_BYTES), opened.coding
+                if header or sample:
                     break
+        if sample and not (coding and len(sample) == _SAMPLE_BYTES):
+            expected = fmt.count(sample) * (len(source.files) if coding else max(1, source.size / len(sample)))
+            if expected >= LEAST_MESSAGES:  # fewer messages could not show that the step is broken
+                parcel_size = min(parcel_size, math.ceil(expected / parcels))
         return cls(source, fmt, header, missing, parcel_size, marks, is_text=is_text)
 
     def parcels(self) -> Iterator[Parcel]:

@@ -35,6 +35,8 @@ class Options(NamedTuple):
         fresh: whether to start over if a job was stopped or has dead entries.
         go_on: whether to continue a job that began with another version of its steps.
         version: a digest of the versions of all steps, and of the record format.
+        spreads: whether the runs over a small source get fewer entries, so that all CPUs work; False if the user or the
+            workflow says how many entries a run gets.
     """
 
     steps: Sequence[Step]
@@ -47,6 +49,7 @@ class Options(NamedTuple):
     go_on: bool
     recipe: Recipe
     version: str
+    spreads: bool
 
 
 class Recipe(NamedTuple):
@@ -143,6 +146,7 @@ class Recipe(NamedTuple):
             go_on,
             self,
             version.hexdigest()[:16],
+            not (workflow.parcel_size or workflow.batch_size or workflow.steps[0].batch_size),
         )
 
     def _limits(self) -> Limits:

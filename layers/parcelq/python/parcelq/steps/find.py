@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -215,7 +216,12 @@ def _settings(file: Path | None, command: Command | None = None, text: str = "")
 
 def _step_in(home: Path) -> Path:
     if not (found := _steps_in(home)):
-        raise SettingsError(f"step {home}", [f"there is no such file as {home / STEP_NAME} (or {STEP_NAME}.py, …)"])
+        program = shutil.which(home.name)
+        hint = f"; to run the program of the same name, write {program}" if program else ""
+        raise SettingsError(
+            f"step {home}",
+            [f"it is a folder, but there is no file {home / STEP_NAME} (or {STEP_NAME}.py, …) in it{hint}"],
+        )
     return found[0]
 
 
