@@ -419,6 +419,12 @@ class TestVersion:
         assert step().version == versions[0]
         assert step(path=Path("/anywhere/settings.yaml")).version == versions[0]
 
+    @pytest.mark.parametrize("name", ["json.py", "parcelq.py", "typing.py", "select.py"])
+    def test_a_step_that_is_a_file_may_have_the_name_of_any_module(self, make_step, name):
+        path = make_step(HEAD + NUMBER + TAIL, name)
+        with run_step(local_step(str(path)), [b"4\n"], 60) as ran:
+            assert ran.output.read_bytes() == b"8\n"
+
     def test_every_file_of_a_folder_counts_for_the_version_of_a_step(self, tmp_path):
         home = tmp_path / "score"
         home.mkdir()

@@ -49,7 +49,7 @@ class TestCommand:
 class TestLocalStep:
     def test_a_step_may_be_given_by_any_path(self, tmp_path):
         path = program(tmp_path / "anywhere" / "tool")
-        assert local_step(str(path), workflow_id="wf") == Step(path, StepSettings(), "wf")
+        assert local_step(str(path), workflow_id="wf") == Step(path, StepSettings(), "wf", copied=True)
 
     def test_a_relative_path_and_a_name_in_the_working_directory_become_absolute(self, tmp_path, monkeypatch):
         path = program(tmp_path / "tool")
@@ -63,6 +63,12 @@ class TestLocalStep:
         monkeypatch.setenv("HOME", str(tmp_path))
         step = local_step("~/tool", "~/s.yaml")
         assert (step.path, step.settings.filter) == (path, True)
+
+    def test_the_home_directory_of_an_unknown_user_is_not_there(self):
+        with pytest.raises(SettingsError, match="~no-such-user/step: there is no such file"):
+            local_step("~no-such-user/step")
+        with pytest.raises(SettingsError, match="~no-such-user/settings"):
+            local_step("cat", "~no-such-user/settings.yaml")
 
     def test_a_plain_name_is_a_program_on_the_path(self, tmp_path, monkeypatch):
         path = program(tmp_path / "bin" / "some-tool")

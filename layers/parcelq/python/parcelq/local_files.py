@@ -80,12 +80,13 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
+def check_targets(sources: Iterable[Path], targets: Iterable[Path], what: str = "source") -> None:
     """Check that no output overwrites an input, even if their names differ.
 
     Args:
         sources: the paths of files that are read.
         targets: the paths of files that will be written; most of these files do not exist yet.
+        what: what the sources are, for the error message.
 
     Raises:
         ParcelqError: if a target is one of the sources or a folder; the error message names the target.
@@ -96,7 +97,7 @@ def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
             raise ParcelqError(f"{str(target)!r} is a folder, not a file; choose another output")
         source = known.get(_identity(target) or (-1, -1))
         if source is not None:
-            same = f"the source {str(source)!r}" if str(source) != str(target) else "a source"
+            same = f"the {what} {str(source)!r}" if str(source) != str(target) else f"a {what}"
             raise ParcelqError(f"{str(target)!r} is {same} and would be overwritten; choose another output")
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
@@ -120,7 +121,8 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
         names: the name from which each result's name is derived; by default the last part of the user's name.
 
     Raises:
-        InvalidValueError: if two results would have the same name; the error message names both sources.
+        InvalidValueError: if two results would have the same name, or if a file beside one result would have the name
+            of a folder that another result needs; the error message names both sources.
     """
     given = list(given)
     found: dict[str, str] = {}
@@ -130,6 +132,12 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
             wanted = f"a file with another name than {found[result]!r}: both results would have the name {result!r}"
             raise InvalidValueError("file", one, wanted)
         found[result] = one
+    files = {name: one for result, one in found.items() for name in ResultNames(result).all}
+    for result, one in found.items():
+        for folder in map(str, PurePosixPath(result).parents):
+            if folder in files:
+                wanted = f"in a folder with another name: the result of {files[folder]!r} needs a file {folder!r}"
+                raise InvalidValueError("file", one, wanted)
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:

@@ -107,7 +107,7 @@ class Recipe(NamedTuple):
     def document(self) -> dict[str, Any]:
         """The options as JSON values for the job record, with absolute paths."""
         steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
-        settings = tuple(map(os.path.abspath, self.settings))
+        settings = tuple(os.path.abspath(os.path.expanduser(one)) for one in self.settings)
         folder = os.path.abspath(self.folder) if self.folder else ""
         return self._replace(steps=steps, settings=settings, folder=folder)._asdict()
 

@@ -67,13 +67,13 @@ def _locked() -> tuple[Path, int]:
     abandoned one.
     """
     for _ in range(_TRIES - 1):
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX)).absolute()
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             lock = _lock(folder)
             if os.fstat(lock).st_nlink and folder.is_dir():
                 return folder, lock
             os.close(lock)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX)).absolute()
     return folder, _lock(folder)
 
 
