@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -97,8 +98,8 @@ class Step(NamedTuple):
 
     def _program(self) -> list[str]:
         start = [str(self.python or sys.executable)] if self.path.suffix == ".py" else []
-        if start and self.copied:  # a file that is alone in its folder must not hide the module with its name
-            start.append("-P")
+        if start and self.copied and _knows_safe_path(self.python):
+            start.append("-P")  # a file that is alone in its folder must not hide the module with its name
         return [*start, str(self.path), *self.settings.arguments]
 
     def _about(self) -> list[str]:
@@ -278,6 +279,12 @@ def _check_step(path: Path) -> Path:
     elif problem := why_not_executable(path):
         raise SettingsError(f"step {path}", [problem])
     return path.absolute()
+
+
+@cache
+def _knows_safe_path(python: Path | None) -> bool:
+    """Return whether the interpreter of an environment knows the option `-P`, as Python does from version 3.11."""
+    return python is None or not any((python.parents[1] / f"lib/python3.{minor}").exists() for minor in range(11))
 
 
 def files_of(folder: Path) -> Iterator[Path]:
