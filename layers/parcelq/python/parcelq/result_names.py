@@ -51,44 +51,18 @@ FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE, _STORE})
 
 _CHANGED: Final = ".result"
 _ADDED: Final = 64
-"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (`FolderStore`: up to 50).
-"""
+"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (at most 50)."""
 _DIGEST_BYTES: Final = 12
 
 
 class ResultNames(NamedTuple):
-    """The names of the result of a source and of the files beside it.
-
-    Attributes:
-        result: the path of the result below the folder of results; in a bucket, the key.
-    """
+    """The names of the result of a source and of the files beside it: paths below a folder, or keys in a bucket."""
 
     result: str
-
-    @property
-    def report(self) -> str:
-        """The path of the report as JSON."""
-        return self.result + REPORT
-
-    @property
-    def page(self) -> str:
-        """The path of the report as a web page."""
-        return self.result + PAGE
-
-    @property
-    def dead(self) -> str:
-        """The path of the list of dead entries."""
-        return self.result + DEAD
-
-    @property
-    def printed(self) -> str:
-        """The path of the log of the output that the steps printed."""
-        return self.result + PRINTED
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """The names of the result and of all files beside it, with the result first."""
-        return self.result, self.report, self.page, self.dead, self.printed
+    report: str
+    page: str
+    dead: str
+    printed: str
 
 
 def result_names(name: str, prefix: str = "") -> ResultNames:
@@ -110,30 +84,30 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     parts = [_part(part, (), reserved=number == 0) for number, part in enumerate(folders)]
     parts.append(_part(file, ENDINGS, reserved=not folders))
     whole = "/".join(parts)
-    return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
+    result = prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room))
+    return ResultNames(*(result + ending for ending in ("", REPORT, PAGE, DEAD, PRINTED)))
 
 
 def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
     """Check that the results of sources in one command have different names.
 
-    Args:
-        given: the names that the user gave to the sources, such as paths.
-        names: the name from which each result's name is derived; by default the last part of the user's name.
+    The results' names are derived from `names`, by default the last parts of the names that the user gave.
 
     Raises:
         InvalidValueError: if two results would have the same name, or if a file beside one result would have the name
             of a folder that another result needs; the error message names both sources.
     """
     given = list(given)
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
+    files: dict[str, str] = {}
     for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
-        result = result_names(name).result
-        if result in found:
-            wanted = f"a file with another name than {found[result]!r}: both results would have the name {result!r}"
-            raise InvalidValueError("file", one, wanted)
-        found[result] = one
-    files = {name: one for result, one in found.items() for name in ResultNames(result).all}
-    for result, one in found.items():
+        found = result_names(name)
+        if found.result in results:
+            both = f"both results would have the name {found.result!r}"
+            raise InvalidValueError("file", one, f"a file with another name than {results[found.result]!r}: {both}")
+        results[found.result] = one
+        files |= dict.fromkeys(found, one)
+    for result, one in results.items():
         for folder in map(str, PurePosixPath(result).parents):
             if folder in files:
                 wanted = f"in a folder with another name: the result of {files[folder]!r} needs a file {folder!r}"
