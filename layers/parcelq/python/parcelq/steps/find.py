@@ -6,10 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.errors import SettingsError
+from parcelq.result_names import REPORT, STATE
 from parcelq.steps.executable import Command, command_of, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
 
@@ -91,6 +93,8 @@ class Step(NamedTuple):
 
     def _program(self) -> list[str]:
         start = [str(self.python or sys.executable)] if self.path.suffix == ".py" else []
+        if start and self.copied and _knows_safe_path(self.python):
+            start.append("-P")  # a file that is alone in its folder must not hide the module with its name
         return [*start, str(self.path), *self.settings.arguments]
 
     def _about(self) -> list[str]:
@@ -120,11 +124,11 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
     """Find a step like `local_step`, but without the step's dependencies."""
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
-    given = Path(path).expanduser()
+    given = Path(os.path.expanduser(path))
     command = command_of(path) if not given.exists() else None
     whole = given.absolute() if given.is_dir() else None
     step = _check_step(command.program if command else _step_in(whole) if whole else given)
-    settings = _settings(Path(settings_file).expanduser() if settings_file else _beside(whole), command, path)
+    settings = _settings(Path(os.path.expanduser(settings_file)) if settings_file else _beside(whole), command, path)
     return Step(step, settings, workflow_id, copied=not (command or whole), whole=whole)
 
 
@@ -242,9 +246,21 @@ def _check_step(path: Path) -> Path:
     return path.absolute()
 
 
+@cache
+def _knows_safe_path(python: Path | None) -> bool:
+    """Return whether the interpreter of an environment knows the option `-P`, as Python does from version 3.11."""
+    return python is None or not any((python.parents[1] / f"lib/python3.{minor}").exists() for minor in range(11))
+
+
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files in the folder of a step or workflow, except hidden files and those that a run leaves behind."""
-    for path in folder.rglob("*"):
-        inner = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):
-            yield path
+    """Yield all files in the folder of a step or workflow, except hidden files, files that a run leaves behind, and
+    folders below it that contain results.
+    """
+    for here, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not _is_left_out(Path(here, one))]
+        yield from (path for path in (Path(here, name) for name in names if name[0] != ".") if path.is_file())
+
+
+def _is_left_out(folder: Path) -> bool:
+    hidden = folder.name.startswith(".") or folder.name == "__pycache__"
+    return hidden or (folder / STATE).exists() or any(folder.glob(f"*{REPORT}"))

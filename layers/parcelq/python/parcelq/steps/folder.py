@@ -59,13 +59,13 @@ def remove_abandoned(parent: str) -> None:
 def _locked() -> tuple[Path, int]:
     """Create a new folder and its lock. Before that, another process may mistake the folder for an abandoned one."""
     for _ in range(_TRIES - 1):
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX)).absolute()
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             lock = _lock(folder)
             if os.fstat(lock).st_nlink and folder.is_dir():
                 return folder, lock
             os.close(lock)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX)).absolute()
     return folder, _lock(folder)
 
 

@@ -127,22 +127,24 @@ class Runner:
 
     def _ran(self, given: Sequence[Given], until: float | None, limit: float | None) -> list[Ran | StepError]:
         while True:
-            with self._slot() as slot:
-                came = slot.run(given, None if until is None else until - time.monotonic())
-            first = came[0].ended if came else None
-            # Nobody knows which of several runs killed the supervisor.
-            if first is None or (first.kind == "lost" and len(given) > 1):
-                for one in came:
-                    one.held.close()
-                given = given[:1]
-                continue
-            if first.kind == "gone":  # the process died between two runs, so this run did not kill it
-                continue
-            if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
-                self._warm = False  # the step imports `parcelq.step`, but does not run as a warm step
-                continue
-            pairs = zip(came, given, strict=False)
-            return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
+            with ExitStack() as unused:
+                with self._slot() as slot:
+                    came = slot.run(given, None if until is None else until - time.monotonic())
+                    for one in came:
+                        unused.callback(one.held.close)
+                first = came[0].ended if came else None
+                # Nobody knows which of several runs killed the supervisor.
+                if first is None or (first.kind == "lost" and len(given) > 1):
+                    given = given[:1]
+                    continue
+                if first.kind == "gone":  # the process died between two runs, so this run did not kill it
+                    continue
+                if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
+                    self._warm = False  # the step imports `parcelq.step`, but does not run as a warm step
+                    continue
+                unused.pop_all()
+                pairs = zip(came, given, strict=False)
+                return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:
