@@ -6,12 +6,14 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
-from parcelq.errors import ParcelqError, PublishError
+from parcelq.collect.draining import Draining
+from parcelq.errors import ConflictError, ParcelqError, PublishError
 from parcelq.jobs.look import LATE_SECONDS, Look
-from parcelq.jobs.record import State
+from parcelq.jobs.record import State, read_job, write_job
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source, job_id
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
@@ -229,6 +231,17 @@ class TestLooks:
         assert not [key for key in cloud.store.objects if key.startswith("segments/")]
 
 
+def test_a_job_whose_record_cannot_be_read_does_not_hold_up_other_jobs(cloud: Cloud) -> None:
+    names = [f"{number}.txt" for number in range(6)]
+    cloud.store.put(f"jobs/{job_id(source(names[2]), '')}.json", b"no record")
+    cloud.came(*(output(0, 1, source(name)) for name in names))
+    drained, _ = Draining(cloud.looker, cloud.output, cloud.looks).take_turn([], lambda: 60.0)
+    assert drained.messages == len(names)
+    cloud.now += LATE_SECONDS
+    looked_at = {Look.parse(one.wire.text).job for one in cloud.looks.pull(1, 10, 0)}
+    assert looked_at == {job_id(source(name), "") for name in names if name != names[2]}
+
+
 class TestRecords:
     def test_a_record_is_read_as_it_was_written(self, cloud: Cloud) -> None:
         cloud.begin()
@@ -252,6 +265,25 @@ class TestRecords:
         cloud.store.put(key, data)
         with pytest.raises(ParcelqError, match="is not a record of a job"):
             cloud.record()
+
+    def test_a_record_counts_as_written_if_only_the_reply_was_lost(
+        self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cloud.begin()
+        put = cloud.store.put
+
+        def put_twice(*given: Any, **options: Any) -> str:
+            put(*given, **options)
+            return put(*given, **options)
+
+        found = read_job(cloud.store, cloud.record().id)
+        assert found
+        record, etag = found
+        monkeypatch.setattr(cloud.store, "put", put_twice)
+        new = write_job(cloud.store, record._replace(dead=1), etag)
+        assert read_job(cloud.store, record.id) == (record._replace(dead=1), new)
+        with pytest.raises(ConflictError):
+            write_job(cloud.store, record._replace(dead=2), etag)
 
     def test_a_member_that_a_later_minor_version_added_is_no_obstacle(self, cloud: Cloud) -> None:
         cloud.begin()

@@ -51,6 +51,7 @@ class PartTask(NamedTuple):
             if not isinstance(document, dict) or "plan" not in document:
                 return None
             task = cls(**document)
+            str(task.plan).encode()  # raises ValueError if the text cannot be a key
         except TypeError as error:
             raise MessageError(f"{text[:200]!r} is not a task: {error}") from None
         except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ import json
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from parcelq.errors import NotFoundError, ParcelqError
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.jobs.limits import Limits
 from parcelq.lineage.source import job_id
 from parcelq.names import JOBS
@@ -257,9 +257,18 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
         ConflictError: another process wrote the job's record in the meantime.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
-    # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the
-    # meantime
-    return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
+    try:
+        # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in
+        # the meantime
+        return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
+    except ConflictError:  # this also happens if the reply was lost, and botocore sent the request a second time
+        try:
+            there, new = store.read_with_etag(key_of(record.id))
+        except NotFoundError:
+            there, new = b"", ""
+        if there != data:
+            raise
+        return new
 
 
 _FIELDS: Final = JobRecord._fields

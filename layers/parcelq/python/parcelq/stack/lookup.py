@@ -102,11 +102,12 @@ def look_up(name: str) -> Stack:
         AwsError: CloudFormation refused the request.
     """
     from parcelq.aws.clients import cloudformation_client, translated
+    from parcelq.aws.replies import needed
 
     client = cloudformation_client()
     try:
         with translated():
-            (found,) = client.describe_stacks(StackName=name)["Stacks"]
+            found, *_ = needed(client.describe_stacks(StackName=name), "DescribeStacks", "Stacks")
     except AwsError as error:
         if error.code == "ValidationError" and "does not exist" in str(error):
             region = client.meta.region_name

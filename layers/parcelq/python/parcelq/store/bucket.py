@@ -33,6 +33,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 _PARTS_IN_FLIGHT: Final = 3
 _LISTED_TOGETHER: Final = 1000
 """How many parts one ListParts reply has at most: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
+_LISTED: Final = ("Key", "ETag", "Size", "LastModified")
 _HTML: Final = "text/html; charset=utf-8"
 """The content type that makes a browser show an HTML page of the bucket instead of saving the page."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
@@ -109,9 +110,13 @@ class BucketStore:
                 page = next(pages, None)
             if page is None:
                 return
-            needed(page, "ListObjectsV2", "IsTruncated")
+            if needed(page, "ListObjectsV2", "IsTruncated"):
+                needed(
+                    page, "ListObjectsV2", "NextContinuationToken"
+                )  # without it, botocore takes this page for the last
             for one in page.get("Contents", ()):
-                yield Stored(one["Key"], one["ETag"], one["Size"], NO_METADATA, one["LastModified"].timestamp())
+                key, etag, size, modified = (needed(one, "ListObjectsV2", name) for name in _LISTED)
+                yield Stored(key, etag, size, NO_METADATA, modified.timestamp())
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, and check that S3 confirms each deletion; see `Store.delete`."""
@@ -146,11 +151,13 @@ class BucketStore:
 
         Args:
             version: the id of the object version that the upload stored; empty if the bucket keeps no versions.
-            etag: the object's etag without quotes, if the bucket keeps no versions.
+            etag: the object's etag without quotes; empty if it is unknown.
             end: the offset just after the last byte to read; None for the end of the object.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
-        wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
+        wanted: dict[str, str] = {"VersionId": version} if version else {}
+        if etag or not version:  # another put may have replaced the version `null`
+            wanted["IfMatch"] = f'"{etag}"'
         part = bool(start) or end is not None
         if part:
             wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
@@ -160,8 +167,11 @@ class BucketStore:
         except (NotFoundError, ConflictError):
             yield None
             return
-        size = size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
         with translated(), closing(reply["Body"]) as body:
+            # guard[False]: bytes count as the object's only if the reply has the object's etag
+            if needed(reply, "GetObject", "ETag").strip('"') != (etag or reply["ETag"].strip('"')):
+                raise incomplete("GetObject", f"the reply has not the etag of {key!r}")
+            size = size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
     def part_bytes(self, size: int) -> int:
@@ -220,10 +230,13 @@ class BucketStore:
                 )
             more = needed(reply, "ListParts", "IsTruncated")
             for one in reply.get("Parts", ()):
-                found[one["PartNumber"]] = Part(one["ETag"], one["Size"])
+                number, etag, size = (needed(one, "ListParts", name) for name in ("PartNumber", "ETag", "Size"))
+                found[number] = Part(etag, size)
             if not more:
                 break
-            marker = int(needed(reply, "ListParts", "NextPartNumberMarker"))
+            before, marker = marker, int(needed(reply, "ListParts", "NextPartNumberMarker"))
+            if marker <= before:
+                raise incomplete("ListParts", f"the list of parts continues at part {marker}, after part {before}")
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from parcelq.aws.replies import incomplete
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError
 from parcelq.limits import MAX_ATTRIBUTES
@@ -157,8 +158,11 @@ class Pulled(NamedTuple):
     def _of(
         cls, message_id: str, receipt: str, text: str, attributes: Mapping[str, str], system: Mapping[str, str]
     ) -> Pulled:
-        count, sent = int(system.get("ApproximateReceiveCount", 1)), int(system.get("SentTimestamp", 0)) / 1000
-        return cls(message_id, receipt, count, Wire(text, attributes), sent)
+        count = parse_count(system.get("ApproximateReceiveCount", "1"))
+        sent = parse_count(system.get("SentTimestamp", "0"))
+        if count is None or sent is None:
+            raise incomplete("ReceiveMessage", f"the attributes of message {message_id} are not numbers: {system!r}")
+        return cls(message_id, receipt, count, Wire(text, attributes), sent / 1000)
 
     @property
     def attributes(self) -> Mapping[str, str]:

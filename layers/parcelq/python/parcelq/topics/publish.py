@@ -110,6 +110,8 @@ class SqsPublisher:
             # guard[pass]: a body in S3 is copied when its pointer is published again
             wire = overflow.renew(wire)
         for name, value in wire.attributes.items():
+            if not is_legal(name.encode("utf-8", "surrogatepass")):
+                raise MessageError(f"the name of an attribute is {name!r}, but must be a text that SQS accepts")
             if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
                 raise MessageError(f"attribute {name!r} is {value!r}, but must be a text that is not empty")
         size = wire.size

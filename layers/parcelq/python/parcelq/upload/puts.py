@@ -39,8 +39,8 @@ class Object(NamedTuple):
         """Return the topic for the object's records: the key `inbox/<topic>/<name>` names the topic, and the key
         `inbox/<name>` means the default topic.
         """
-        first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
-        return first if slash and rest else default
+        first, _, rest = self.source.key.removeprefix(INBOX).partition("/")
+        return first if first and rest else default
 
 
 class Puts(Protocol):
