@@ -64,7 +64,7 @@ def answer(client: Any, body: bytes, **headers: str) -> None:
             lambda sqs, url: pull(sqs, url, 1, 1, 0),
         ),
         (
-            b'{"Messages": [{"MessageId": "m", "ReceiptHandle": "r", "Body": "b", "Attributes":{"SentTimestamp":"x"}}]}',
+            b'{"Messages":[{"MessageId":"m","ReceiptHandle":"r","Body":"b","Attributes":{"SentTimestamp":"x"}}]}',
             lambda sqs, url: pull(sqs, url, 1, 1, 0),
         ),
         (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from parcelq.collect.plans import PartTask
-from parcelq.errors import MessageError
+from parcelq.errors import InvalidValueError, MessageError
 from parcelq.jobs.look import Look
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import NOTHING, Cost
@@ -17,6 +17,7 @@ from parcelq.topics.header import Headers
 from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.publish import SqsPublisher
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.ranges import task_of
 
 SOURCE = "s3://bucket/inbox/a?etag=e&put=1"
@@ -70,6 +71,12 @@ def test_an_attribute_whose_name_cannot_be_sent_fails_its_message_alone() -> Non
         1,
         ["the name of an attribute is '\\ud800', but must be a text that SQS accepts"],
     )
+
+
+@pytest.mark.parametrize("kind", [SqsPublisher, SqsTopic])
+def test_a_fifo_queue_is_refused_because_it_drops_messages_with_equal_bodies(kind: type[SqsPublisher]) -> None:
+    with pytest.raises(InvalidValueError, match=r"topic is 'https://sqs/1/topic\.fifo', but must be a standard queue"):
+        kind(SimpleNamespace(), "https://sqs/1/topic.fifo")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [128, 5_000, 1 << 59])

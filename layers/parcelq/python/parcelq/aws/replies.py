@@ -15,7 +15,7 @@ from parcelq.errors import AwsError
 from parcelq.limits import KIB
 
 _log = logging.getLogger(__name__)
-_CHECKED_BYTES: Final = 64 * KIB
+_CHECKED_BYTES: Final = 4 * KIB
 """The form of a reply is checked if the reply has at most this many bytes. Larger replies are full of messages."""
 _TYPES: Final = {
     "structure": dict,

@@ -148,7 +148,7 @@ def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: fl
 def _seen(record: JobRecord, found: Found) -> JobRecord:
     """Return the job's record after adding the findings of a check, and the number and time of the next check."""
     has_moved = found.segments != record.segments
-    moved = found.now if has_moved else record.moved
+    moved = found.now if has_moved else min(record.moved, found.now)  # the clock of another machine may be ahead
     still = record.still + 1 if found.empty and not has_moved else 0
     uploaded = record.uploaded or found.uploaded
     done = found.covered + found.dead_bytes
