@@ -15,6 +15,7 @@ class BuildWithDeployment(build_py):
         super().run()
         if not self.editable_mode:
             deployment = Path(self.build_lib, "parcelq_emulator", "deployment")
+            shutil.rmtree(deployment, ignore_errors=True)  # an earlier build in the same checkout may have left it
             shutil.copytree("functions", deployment / "functions", ignore=shutil.ignore_patterns("__pycache__"))
             for name in ("template.yaml", "dashboard.yaml"):
                 shutil.copy(name, deployment)

@@ -70,8 +70,6 @@ def known(lines: int) -> Measured:
         out_bytes=float(LINE_BYTES),
         illegal=0.0,
         escaped=1.0,
-        attributes_in=200,
-        attributes_out=300,
     )
 
 

@@ -138,7 +138,7 @@ def keys(described: type, hidden: Collection[str] = ()) -> str:
     rows = []
     for name, one in inspect.signature(described).parameters.items():
         if name not in hidden:
-            has_default = one.default not in (one.empty, None, "", ()) and str(one.default) != "<factory>"
+            has_default = isinstance(one.default, bool | int)
             rows.append(f"| `{name}` | {meanings[name]} | {f'`{str(one.default).lower()}`' * has_default} |")
     return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows]) + "\n"
 

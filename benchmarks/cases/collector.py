@@ -62,7 +62,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
             f"merging {10 * count:,} lineages {order}: memory",
             f"the speed with {count:,} in as many segments",
             memory,
-            f"{large['bytes'] / MB:,.0f} MB , compared with {small['bytes'] / MB:,.0f} MB",
+            f"{large['bytes'] / MB:,.0f} MB, compared with {small['bytes'] / MB:,.0f} MB",
             at_most(1.25),
         )
         yield Figure(

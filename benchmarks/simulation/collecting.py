@@ -141,7 +141,7 @@ class Collector:
         if complete and self.is_uploaded() and self.job.ranges:  # this reads the notes of all ranges
             seconds += self.job.ranges * S3_SECONDS / 8
             self.out.s3.gets += self.job.ranges
-        new, following = after(record, found)
+        new, following = after(found)
         if following is Next.HEAL:
             self._note("messages that were only late were published again")
         if following is Next.FINISH:
@@ -168,17 +168,16 @@ class Collector:
         total = self.job.known.size
         covered = total if complete else total * self.collected // self.out.messages
         segments = self.indexes.segments
-        return Found(
-            now,
-            segments,
+        found = record._replace(
+            segments=segments,
             total=total if segments else None,
             covered=covered,
             missing=total - covered,
             hole_count=int(not complete),
-            complete=complete,
-            empty=self.topics.are_empty if wants_counts(record, segments, now) else None,
-            uploaded=self.is_uploaded(),
+            uploaded=record.uploaded or self.is_uploaded(),
         )
+        empty = self.topics.are_empty if wants_counts(record, segments, now) else None
+        return Found(record, found, now, complete, empty)
 
     # ---- Writing the result.
 

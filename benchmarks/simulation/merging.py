@@ -32,11 +32,6 @@ DRAINING_BYTES: Final = BASE + RECEIVERS * (SEGMENT_BYTES + 2 * PULLED_BYTES)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    count: int
-
-
 @dataclass(slots=True)
 class Indexes:
     """The segments of a job, and the job's index runs, which are merged by the rules of `collect.runs`.
@@ -53,7 +48,7 @@ class Indexes:
     rows: int = 0
     memory: float = BASE
     _loose: list[int] = field(default_factory=list)
-    _runs: list[_Run] = field(default_factory=list)
+    _runs: list[int] = field(default_factory=list)
     _looked: int = 0
 
     def add(self, rows: int, segments: int) -> None:
@@ -93,17 +88,15 @@ class Indexes:
             return
         while len(self._loose) >= FEWEST:
             some, self._loose = self._loose[:FEWEST], self._loose[FEWEST:]
-            yield self._merge([_Run(rows) for rows in some])
-        while some_runs := of_one_size(self._runs):
-            left = list(self._runs)
-            for run in some_runs:
-                left.remove(run)
-            self._runs = left
-            yield self._merge(some_runs)
+            yield self._merge(some)
+        while numbers := of_one_size(self._runs):
+            some = [self._runs[number] for number in numbers]
+            self._runs = [rows for number, rows in enumerate(self._runs) if number not in numbers]
+            yield self._merge(some)
 
-    def _merge(self, some: list[_Run]) -> float:
-        rows = sum(one.count for one in some)
-        self._runs.append(_Run(rows))
+    def _merge(self, some: list[int]) -> float:
+        rows = sum(some)
+        self._runs.append(rows)
         written = rows * _ROW_BYTES
         self.requests.puts += 1 + written // part_bytes(written)
         return self.read(rows, len(some), MERGED) + S3_SECONDS + written / BYTES_PER_SECOND

@@ -24,9 +24,7 @@ def topics() -> Topics:
 
 
 def topic(name: str, bucket: str = "") -> SqsTopic:
-    """Return the topic with a name or URL. Bodies that are too large for a message are stored in the bucket, if any.
-    Raises TopicNotFoundError if the topic does not exist.
-    """
+    """Return the topic with a name or URL; the bucket, if any, stores bodies that are too large for a message."""
     from parcelq.topics.sqs import SqsTopic
 
     every = topics()
@@ -62,9 +60,7 @@ def bucket(name: str) -> BucketStore:
 
 
 def overflow(bucket: str) -> Overflow:
-    """Return the store of bodies that are too large for a message. To read bodies, no bucket is needed, because each
-    message names its bucket.
-    """
+    """Return the store of large bodies. Reading needs no bucket, because each message names its bucket."""
     from parcelq.topics.overflow import Overflow
 
     return Overflow(s3(), bucket)

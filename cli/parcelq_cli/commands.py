@@ -21,11 +21,8 @@ _EMULATOR: Final = ("moto", "samtranslator")
 class _Command:
     """A command, whose module is imported only when the command runs or is listed.
 
-    Attributes:
-        name: the command's name.
-        place: the module and the function of the command, or the module and the `Typer` object of a group of commands.
-        example: an example for the command's help.
-        short: the command's description in the list of commands; empty to use the first line of the command's help.
+    `place` names the module and its function, or its `Typer` object for a group of commands. `example` is for the
+    command's help. `short` is for the list of commands; if empty, the list shows the first line of the help.
     """
 
     name: str
@@ -50,8 +47,8 @@ _COMMANDS: Final = (
     _Command("try", ".try_:try_", _STEP, "Run a program over the first records."),
     _Command("jobs", ".jobs:jobs", "--json", "List the jobs that are not complete."),
     _Command("cancel", ".jobs:cancel", "28b1c5e0886b --stack parcelq", "Cancel jobs of a stack."),
-    _Command("dead", ".dead:dead", "28b1c5e0886b", "List entries that failed for good, and why."),
-    _Command("redrive", ".jobs:redrive", "28b1c5e0886b --step ./score.py", "Run the failed entries of a job again."),
+    _Command("dead", ".dead:dead", "28b1c5e0886b", "List dead entries, and why they failed."),
+    _Command("redrive", ".jobs:redrive", "28b1c5e0886b --step ./score.py", "Run the dead entries of a job again."),
     _Command("resume", ".jobs:resume", "28b1c5e0886b", "Continue a job that was stopped."),
     _Command("publish", ".messages:publish", "molecules CCO 'c1ccccc1'"),
     _Command("pull", ".messages:pull", "molecules --max 5 --json"),
@@ -71,14 +68,11 @@ _COMMANDS: Final = (
 _EMULATE: Final = _Command(
     "emulate", "parcelq_emulator.command:emulate", f"{_STEP} --output results", "Run the deployed functions here."
 )
+_INSTALL: Final = "pip install 'parcelq[emulate]'"
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """Build the command line with all commands, or with only the command that `words` names.
-
-    Args:
-        words: the words that the user wrote after `parcelq`.
-    """
+    """Build the command line: only the command that the user's first word names, or all commands."""
     made = typer.Typer(
         cls=PlainGroup,
         no_args_is_help=True,
@@ -104,9 +98,14 @@ def _add_emulate(to: typer.Typer) -> None:
         _EMULATE.add_to(to)
         return
 
-    @to.command("emulate", hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    @to.command(
+        _EMULATE.name,
+        short_help=f"{_EMULATE.short.rstrip('.')}; first {_INSTALL}.",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )
     def _no_emulator(_: Annotated[list[str] | None, typer.Argument()] = None) -> NoReturn:
-        raise ParcelqError("emulate needs more packages; install them with: pip install 'parcelq[emulate]'")
+        raise ParcelqError(f"emulate needs more packages; install them with: {_INSTALL}")
 
 
 def _version(wanted: bool) -> None:

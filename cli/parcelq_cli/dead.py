@@ -1,16 +1,11 @@
-"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and send dead letters back.
-
-`parcelq dead` takes the id of a job or the name of a topic. `--topic` is needed if the name of a topic has the form of
-a job's id.
-"""
+"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and send dead letters back."""
 
 from __future__ import annotations
 
 import base64
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 from parcelq.errors import ParcelqError
@@ -44,11 +39,11 @@ def dead(
     results: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """List entries that failed for good: the dead entries of a job, or the dead letters of a topic.
+    """List dead entries, which failed for good: those of a job, or the dead letters of a topic.
 
-    Shows for each entry its file or source, its record or line, its content, and why it failed. With --json each line
-    is an object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is
-    not UTF-8, base64.
+    Shows for each dead entry its file or source, its record or line, its content, and why it failed. With --json each
+    line is an object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it
+    is not UTF-8, base64.
     """
     from parcelq.lineage.source import Source, is_job_id
 
@@ -75,18 +70,16 @@ def _list_letters(output: Output, topic: str) -> None:
     from parcelq.topics.sqs import SqsTopic
 
     topics = clients.topics()
-    messages = peek(SqsTopic(topics.sqs, topics.letters_url(topic)))
-    places = {message.message_id: place for message in messages if (place := _Place.of(message))}
-    lines = _line_numbers(places.values())
+    found = [(one, _Place.of(one)) for one in peek(SqsTopic(topics.sqs, topics.dead_letters_of(topic)))]
+    lines = _line_numbers(place for _, place in found if place)
     overflow = clients.overflow("")
-    for message in messages:
+    for message, place in found:
         body, problem = body_of(message, overflow)
-        place = places.get(message.message_id)
-        line = lines.get((place.source, place.start)) if place and place.is_right(body) else None
+        line = lines.get(place) if place and place.is_right(body) else None
         document = _document(message, place, line, body, problem)
         where, reason = f"{document['source'] or 'no source'}, line {line or 'unknown'}", document["reason"]
         output.result(document, Text.assemble((one_line(where), "bold"), f": {shown(body, problem)}: {reason}"))
-    output.note(amount(len(messages), "dead letter"))
+    output.note(amount(len(found), "dead letter"))
 
 
 @with_output
@@ -114,8 +107,7 @@ def redrive(
         raise ParcelqError(f"not sent back: {len(chosen) - moved} of {len(chosen)} chosen; see parcelq dead {topic}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """The origin of a dead letter: the source, and the bytes of the source that the message covers."""
 
     source: Source
@@ -135,11 +127,6 @@ class _Place:
         except (InvalidValueError, LineageError):
             return None
 
-    @property
-    def start(self) -> int:
-        """The offset in the source of the message's first byte."""
-        return self.lineage.root.start
-
     def is_right(self, body: bytes | None) -> bool:
         """Return whether the source is unchanged since the message was made, as far as this can be checked.
 
@@ -157,9 +144,7 @@ class _Place:
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """Return the decoded body of a message, even if the body is in S3. If the body cannot be read, return None and the
-    reason.
-    """
+    """Return the decoded body of a message, which may be in S3; or None and the reason if it cannot be read."""
     try:
         return overflow.load(message).message().body, ""
     except ParcelqError as error:
@@ -183,7 +168,7 @@ def _document(
         "source": attributes.get(SOURCE, "").partition("?")[0],
         "version": (place.source.version or place.source.put) if place else "",
         "line": line,
-        "start": place.start if place else None,
+        "start": place.lineage.root.start if place else None,
         "end": place.lineage.root.end if place else None,
         "lineage": attributes.get(LINEAGE, ""),
         "entries": counted if count is None else count,
@@ -225,21 +210,19 @@ def _file(source: Source) -> BinaryIO:
     return open(source.key, "rb")
 
 
-def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return a dict from the first byte of each dead letter to its line number. Unreadable and changed sources are left
-    out.
-    """
+def _line_numbers(every: Iterable[_Place]) -> dict[_Place, int]:
+    """Return the line number of each dead letter, except for unreadable and changed sources."""
     from parcelq.records import LINES, places
 
-    starts: dict[Source, list[int]] = {}
+    by_source: dict[Source, list[_Place]] = {}
     for place in every:
-        starts.setdefault(place.source, []).append(place.start)
-    numbers: dict[tuple[Source, int], int] = {}
-    for source, positions in starts.items():
+        by_source.setdefault(place.source, []).append(place)
+    numbers: dict[_Place, int] = {}
+    for source, some in by_source.items():
         # If the source was deleted or cannot be read, the dead letters are listed without line numbers.
         with suppress(ParcelqError, OSError, ValueError), _opened(source) as stream:
-            found = places(stream, LINES, positions) if stream else {}
-            numbers.update(((source, start), place.line) for start, place in found.items())
+            found = places(stream, LINES, [one.lineage.root.start for one in some]) if stream else {}
+            numbers |= {one: at.line for one in some if (at := found.get(one.lineage.root.start))}
     return numbers
 
 

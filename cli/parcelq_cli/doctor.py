@@ -42,7 +42,7 @@ class Examined:
 
     def mapping(self, function: str) -> Mapping[str, Any]:
         """Return the event source of a function. Raises ParcelqError if the function has no event source."""
-        found = _asked(self.functions.list_event_source_mappings, FunctionName=function).get("EventSourceMappings")
+        found = self.functions.list_event_source_mappings(FunctionName=function).get("EventSourceMappings")
         if not found:
             raise ParcelqError(f"function {function} has no event source")
         mapping: Mapping[str, Any] = found[0]
@@ -50,7 +50,7 @@ class Examined:
 
     def concurrency(self) -> Iterator[Finding]:
         """Check that the account may run as many invocations at once as the stack needs."""
-        account = needed(_asked(self.functions.get_account_settings), "GetAccountSettings", "AccountLimit")
+        account = needed(self.functions.get_account_settings(), "GetAccountSettings", "AccountLimit")
         limit = needed(account, "GetAccountSettings", "ConcurrentExecutions")
         mappings = map(self.mapping, (*self.processors.values(), *self.others))
         wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
@@ -63,7 +63,7 @@ class Examined:
 
     def event_sources(self) -> Iterator[Finding]:
         """Check that the functions' event sources are enabled."""
-        for function in (*self.processors.values(), self.others[0]):
+        for function in (*self.processors.values(), *self.others):
             state = self.mapping(function).get("State")
             if state != "Enabled":
                 yield Finding(
@@ -87,7 +87,7 @@ class Examined:
     def alarms(self) -> Iterator[Finding]:
         """Check that no alarm is active."""
         alarms = _client("cloudwatch").describe_alarms
-        reply = _asked(alarms, AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100)
+        reply = alarms(AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100)
         for one in reply.get("MetricAlarms", ()):
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
@@ -119,6 +119,8 @@ def doctor(out: Output, stack: StackName) -> None:
 
     The exit code is 1 if there is a problem.
     """
+    from parcelq.aws.clients import translated
+
     examined = Examined(look_up(stack))
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("concurrency", examined.concurrency),
@@ -130,7 +132,8 @@ def doctor(out: Output, stack: StackName) -> None:
     found = 0
     for name, check in checks:
         try:
-            findings = list(check())
+            with translated():
+                findings = list(check())
         except AwsError as error:
             advice = "ask an administrator for this permission" if error.is_denied else "try again"
             findings = [Finding(f"{error.operation} failed with {error.code}, so this could not be checked", advice)]
@@ -159,12 +162,15 @@ def scale(
 
     The next sam deploy resets the number to the parameter Concurrency.
     """
+    from parcelq.aws.clients import translated
+
     examined = Examined(look_up(stack))
     if stage not in examined.processors:
         raise ParcelqError(f"STAGE is {stage!r}, but must be one of {', '.join(examined.stack.stages)}")
-    mapping = examined.mapping(examined.processors[stage])
     wanted = {"MaximumConcurrency": number}
-    reply = _asked(examined.functions.update_event_source_mapping, UUID=mapping["UUID"], ScalingConfig=wanted)
+    with translated():
+        mapping = examined.mapping(examined.processors[stage])
+        reply = examined.functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=wanted)
     now = reply.get("ScalingConfig", {}).get("MaximumConcurrency")
     if now != number:
         raise ParcelqError(f"Lambda was asked for a concurrency of {number}, but reports {now}")
@@ -176,10 +182,3 @@ def _client(service: Literal["cloudwatch", "lambda"]) -> Any:
     from parcelq.aws.clients import other_client
 
     return other_client(service)
-
-
-def _asked(call: Callable[..., Any], **options: object) -> Any:
-    from parcelq.aws.clients import translated
-
-    with translated():
-        return call(**options)

@@ -76,6 +76,20 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@contextmanager
+def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals interrupt as Ctrl-C does, unless the process ignores them, for example SIGHUP under `nohup`."""
+    before = {one: signal.getsignal(one) for one in signals}
+    for one, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(one, interrupted)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 def interrupted(number: int, frame: FrameType | None) -> None:
     """Handle a signal: raise KeyboardInterrupt now, or after a moment if the frame cannot handle the exception."""
     if is_interruptible(frame):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.stack.lookup import look_up
+from parcelq.errors import ParcelqError
+from parcelq.lineage.source import Source
+from parcelq.stack.lookup import Stack, look_up
 from rich.text import Text
 
 from parcelq_cli.escaping import one_line
@@ -37,7 +39,7 @@ SHOWN: Final = 80
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """Return the jobs of a folder of results. All commands call this function."""
+    """Return the jobs of a folder of results."""
     from parcelq.local.manage import LocalJobs
     from parcelq.local_files import check_folder
 
@@ -52,16 +54,14 @@ def jobs(
     stack: AnyStack = "",
     every: Annotated[bool, typer.Option("--all", help="With --stack, list complete jobs too.")] = False,
 ) -> None:
-    """List the jobs that are not complete: jobs that are running, stopped, or finished with failed entries.
+    """List the jobs that are not complete: jobs that are running, stopped, or finished with dead entries.
 
     Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ some
     failed and some missing. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack
     keeps the record of a job for 105 days.
     """
     if stack:
-        from parcelq_cli.stack_jobs import list_jobs
-
-        list_jobs(out, look_up(stack), every=every)
+        list_stack_jobs(out, stack, every=every)
         return
     if every:
         raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no complete jobs")
@@ -88,9 +88,11 @@ def cancel(out: Output, job: JobIds, stack: StackName) -> None:
     Finished work is kept, and parcelq resume runs the remaining work. To stop a job of this machine, press Ctrl-C in
     its terminal.
     """
-    from parcelq_cli.stack_jobs import cancel_jobs
-
-    cancel_jobs(out, look_up(stack), job)
+    known = look_up(stack).jobs
+    for name in job:
+        record = known.cancel(name)
+        out.result(_stack_document(record), f"cancelled {record.id}")
+        out.note(f"finished work is kept; parcelq resume {record.id[:12]} --stack {stack} continues")
 
 
 @with_output
@@ -107,17 +109,15 @@ def redrive(
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """Run the failed entries of a job again, and insert their outputs into the result.
+    """Run the dead entries of a job again, and insert their outputs into the result.
 
     This rewrites the result, its report and the list of dead entries; an entry that fails again is listed once. If a
-    job has several steps, all entries of a message with a failed entry run again, from the first step on. On a stack,
+    job has several steps, all records of a message with a dead entry run again, from the first step on. On a stack,
     other steps become a version of the workflow that only this job uses, and the report names all versions. For dead
     letters of a topic, use parcelq topics redrive.
     """
     if stack:
-        from parcelq_cli.stack_jobs import redrive_job
-
-        redrive_job(out, look_up(stack), job, step or [], workflow)
+        _redrive_on_stack(out, look_up(stack), job, step or [], workflow)
     elif workflow:
         raise WrongUsageError("--workflow is for a job of a stack; a job of this machine runs its own folder")
     else:
@@ -127,14 +127,17 @@ def redrive(
 @with_output
 def resume(out: Output, job: JobId, go_on: GoOn = False, output: ResultsFolder = RESULTS, stack: AnyStack = "") -> None:
     """Continue a job that was stopped or cancelled, without the limits that stopped it."""
-    if stack:
-        from parcelq_cli.stack_jobs import resume_job
-
-        if go_on:
-            raise WrongUsageError("--continue is for jobs of this machine; parcelq redrive --step runs another version")
-        resume_job(out, look_up(stack), job)
-    else:
+    if not stack:
         _run_again(out, output, job, go_on=go_on)
+        return
+    if go_on:
+        raise WrongUsageError("--continue is for jobs of this machine; parcelq redrive --step runs another version")
+    known = look_up(stack).jobs
+    record = known.find(job)
+    parts = known.resume(record.id)
+    document = {"job": record.id, "parts": parts}
+    out.result(document, f"{record.id} continues with {amount(parts, 'missing part')}")
+    _say_how_to_wait(out, stack, record)
 
 
 def _run_again(
@@ -145,6 +148,60 @@ def _run_again(
         return [again(job, redrive=redrive, steps=steps, go_on=go_on, note=out.note, on_progress=show)]
 
     run_and_report(out, output, f"parcelq resume {job} continues it", work)
+
+
+def _redrive_on_stack(out: Output, stack: Stack, job: str, steps: Sequence[str], folder: Path | None) -> None:
+    from parcelq.stack.run import redrive
+
+    from parcelq_cli.choice import naming_options, recipe_of
+    from parcelq_cli.remote import uploading
+
+    with naming_options():
+        changed = recipe_of(folder, steps).assembled() if steps or folder else None
+    record, count = redrive(stack, job, changed, out.note, uploading(out), is_folder=folder is not None)
+    out.result({"job": record.id, "redriven": count}, f"{record.id} runs {amount(count, 'dead entry')} again")
+    _say_how_to_wait(out, stack.name, record)
+
+
+def _say_how_to_wait(out: Output, stack: str, record: JobRecord) -> None:
+    out.note(f"parcelq wait {record.id[:12]} --stack {stack} waits for the result and downloads it")
+
+
+def list_stack_jobs(out: Output, stack: str, *, every: bool, name: str = "") -> None:
+    """List the jobs of a stack whose files have names that contain `name`, the newest first.
+
+    Raises:
+        ParcelqError: if a name is given, and the stack knows no job of a file with such a name.
+    """
+    from parcelq.stack.kept import all_jobs
+
+    listed = [one for one in all_jobs(look_up(stack).jobs) if every or not one.is_whole]
+    found = [one for one in listed if name in Source.parse(one.source).name]
+    for one in found:
+        file = Source.parse(one.source).name
+        out.result(_stack_document(one), line_of(one.id, one, file, one.problem, mapped=not one.is_whole))
+    if not found and name:
+        raise ParcelqError(f"there is no job of a file whose name contains {name!r}")
+    if not found:
+        out.note(f"stack {stack} has no job" if every else f"all jobs of stack {stack} are complete")
+
+
+def _stack_document(record: JobRecord) -> dict[str, Any]:
+    return {
+        **document_of(record.id, record),
+        "file": Source.parse(record.source).name,
+        "result": record.result or None,
+        "workflow": record.workflow,
+        "versions": list(record.versions),
+        "reason": record.reason,
+        "problem": record.problem,
+        "holes": record.hole_count,
+        "healings": record.healings,
+        "rate": round(record.rate, 1),
+        "time_left": record.time_left,
+        "started": record.started,
+        "ended": record.ended or None,
+    }
 
 
 def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:

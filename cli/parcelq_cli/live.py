@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from parcelq.collect.page.amounts import duration
+
 from parcelq_cli.escaping import one_line
 from parcelq_cli.output import amount
 from parcelq_cli.source_map import map_line
@@ -26,14 +28,12 @@ Show = Callable[["Progress"], None]
 
 
 def text_of(progress: Progress) -> str:
-    """Return the progress line: percent (100 only if all is done), speed, time left, dead entries and the newest
-    reason.
-    """
-    parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "entry")]
+    """Return the progress line: percent (100 only if all is done), speed, time left, dead entries, newest reason."""
+    parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "record")]
     if progress.entries_per_second:
         parts.append(f"{progress.entries_per_second:,.0f}/s")
     if progress.seconds_left is not None and progress.share < 1:
-        parts.append(f"{_duration(progress.seconds_left)} left")
+        parts.append(f"{duration(round(progress.seconds_left))} left")
     if progress.dead:
         reason = one_line(progress.reason.partition("\n")[0])[:_REASON_CHARACTERS].rstrip()
         parts.append(f"{progress.dead:,} dead" + (f" ({reason})" if reason else ""))
@@ -41,9 +41,9 @@ def text_of(progress: Progress) -> str:
 
 
 def summary_of(progress: Progress, seconds: float) -> str:
-    """Return the summary that is shown at the end: the numbers of entries and dead entries, the time and the speed."""
-    took = f"{seconds:,.1f} s" if seconds < 60 else _duration(seconds)
-    parts = [f"{amount(progress.entries, 'entry')} in {took}"]
+    """Return the summary that is shown at the end: the numbers of records and dead entries, the time and the speed."""
+    took = f"{seconds:,.1f} s" if seconds < 60 else duration(round(seconds))
+    parts = [f"{amount(progress.entries, 'record')} done in {took}"]
     if seconds > 0 and progress.entries:
         parts.append(f"{progress.entries / seconds:,.0f}/s")
     parts.append(f"{progress.dead:,} dead")
@@ -96,9 +96,3 @@ def _line(progress: Progress) -> Text:
     bar = Text.assemble(("━" * done, "green"), ("━" * (_BAR_CHARACTERS - done), "bright_black"))
     line = Text.assemble(bar, " ", text_of(progress), no_wrap=True, overflow="ellipsis")
     return line.append("\n").append_text(map_line(progress.map)) if progress.map else line
-
-
-def _duration(seconds: float) -> str:
-    from parcelq.collect.page.amounts import duration  # most runs are too short to show a live line
-
-    return duration(round(seconds))

@@ -17,9 +17,7 @@ its time on collections.
 
 
 def main() -> None:
-    """Run the command line and exit. Only this function turns errors into sentences on stderr, one sentence for each
-    error.
-    """
+    """Run the command line and exit. Only this function turns errors into sentences on stderr."""
     try:
         with interruptible():
             _run()

@@ -143,9 +143,7 @@ def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
 
 @contextmanager
 def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
-    """Yield the bodies: the arguments, or the lines of a file with their line ends, so that an empty line is an entry
-    too.
-    """
+    """Yield the arguments, or the lines of a file with their line ends, so that an empty line is an entry too."""
     if file is None and bodies != [_STDIN]:
         yield map(os.fsencode, bodies)
     elif file is None:

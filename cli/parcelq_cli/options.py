@@ -35,7 +35,7 @@ Steps = Annotated[
 ]
 OneStep = Annotated[
     str,
-    typer.Option("--step", help="The step: a path, or the name of a program on the PATH.", show_default=False),
+    typer.Option("--step", help="The step: a path, or a command such as 'tr a-z A-Z'.", show_default=False),
 ]
 StepSettings = Annotated[
     str, typer.Option("--settings", metavar="FILE", help="The step's settings file.", show_default="none")

@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import wraps
+from dataclasses import dataclass
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, Protocol
 
 import typer
@@ -57,29 +57,18 @@ def to_stderr() -> Console:
     return _console(stderr=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Output:
-    """Prints the results and messages of a command.
-
-    Attributes:
-        json: whether to print results as JSON.
-        quiet: whether to print only results and errors.
-        verbose: whether to print a detailed log.
-        clock: a function that returns a time in seconds.
-    """
+    """Prints the results and messages of a command, as its options `--json`, `--quiet` and `--verbose` say."""
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
-    clock: Callable[[], float] = time.monotonic
-    _stderr: list[Console] = field(default_factory=list, repr=False)
 
-    @property
+    @cached_property
     def stderr(self) -> Console:
         """The console that prints everything except results."""
-        if not self._stderr:
-            self._stderr.append(to_stderr())
-        return self._stderr[0]
+        return to_stderr()
 
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
@@ -106,10 +95,8 @@ class Output:
             self.stderr.print(escaped(text))
 
     def confirm(self, doomed: Mapping[str, str], yes: bool) -> None:
-        """Show the names and contents of the things that will be deleted, and ask the user to confirm unless `yes` is
-        true.
-
-        Raises ParcelqError if the answer is no, or if there is no terminal on which to ask.
+        """Show what will be deleted, and ask the user to confirm unless `yes` is true. Raises ParcelqError if the
+        answer is no, or if there is no terminal.
         """
         if yes or not doomed:
             return
@@ -166,12 +153,12 @@ class Output:
             logger.removeHandler(handler)
 
     def _lines(self, doing: str) -> StatusLine:
-        due = self.clock()
+        due = time.monotonic()
 
         def report(text: str, share: float | None = None) -> None:
             nonlocal due
-            if self.clock() >= due:
-                due = self.clock() + _SECONDS_BETWEEN_LINES
+            if time.monotonic() >= due:
+                due = time.monotonic() + _SECONDS_BETWEEN_LINES
                 self.note(f"{doing}: {one_line(text)}" + (f", {share:.0%}" if share is not None else ""))
 
         return report

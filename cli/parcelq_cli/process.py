@@ -83,7 +83,7 @@ def process(
     )
     processor, deadline = _processor(input_topic, output_topic, bucket, found, rules, stopper)
     try:
-        with closing(processor), stopper, out.progress("processing") as report:
+        with closing(processor), stopper.listening(), out.progress("processing") as report:
 
             def tell(_round: RoundProgress, so_far: RoundProgress) -> None:
                 nonlocal total
@@ -111,7 +111,7 @@ def _processor(
     from parcelq_cli.stopping import StoppableProcessor
 
     topics, overflow = clients.topics(), clients.overflow(bucket or "")
-    urls = topics.url(input_topic), topics.url(output_topic), topics.letters_url(input_topic)
+    urls = topics.url(input_topic), topics.url(output_topic), topics.dead_letters_of(input_topic)
     if urls[1] in {urls[0], urls[2]}:
         raise WrongUsageError(f"OUTPUT_TOPIC is {output_topic!r}, but must not be INPUT_TOPIC or its dead-letter topic")
     source, output, dead_letters = (SqsTopic(topics.sqs, url, overflow) for url in urls)

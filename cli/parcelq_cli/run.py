@@ -56,13 +56,13 @@ def run(
         ),
     ] = "",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="The most entries of one run of the step.", show_default="1000")
+        int | None, typer.Option(min=1, help="The most records of one run of the step.", show_default="1000")
     ] = None,
     parcel_size: Annotated[
-        int | None, typer.Option(min=1, help="The most entries of a message.", show_default="1000")
+        int | None, typer.Option(min=1, help="The most records of a message.", show_default="1000")
     ] = None,
     max_dead: Annotated[
-        str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
+        str, typer.Option(metavar="N|P%", help="Stop when more records than this failed.", show_default="no limit")
     ] = "",
     keep_going: Annotated[bool, typer.Option(help="Continue even if the step fails on every record.")] = False,
     fresh: Annotated[bool, typer.Option(help="Start over, and discard the work of an earlier run.")] = False,
@@ -81,8 +81,8 @@ def run(
     it.
 
     If you repeat the command of a run that was stopped, the run continues where it stopped. Exits with 0 only if every
-    record is in a result; failed records are listed with their reasons in DIR/NAME.dead.jsonl, and parcelq redrive runs
-    these records again.
+    record is in a result; dead entries are the records that failed; DIR/NAME.dead.jsonl lists them with their
+    reasons, and parcelq redrive runs them again.
     """
     from parcelq.local.run import run_files
     from parcelq.local_files import check_folder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.errors import ParcelqError
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.interrupts import interrupted
+from parcelq_cli.interrupts import interrupted_by
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output, amount
@@ -26,36 +26,23 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 5
 """How many dead entries are printed for each file; the list beside the result contains all dead entries."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+_TRY: Final = "'parcelq try' with the same file and step shows the result of single records"
 
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the process ignores them, for example under `nohup`.
-    After an interruption, print how to continue.
-    """
-    before = {one: signal.getsignal(one) for one in _SIGNALS}
-    for one, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(one, interrupted)
-    try:
-        yield
-    except KeyboardInterrupt:
-        out.note(f"stopped; {goes_on}")
-        raise
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does. After an interruption, print how to continue."""
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        try:
+            yield
+        except KeyboardInterrupt:
+            out.note(f"stopped; {goes_on}")
+            raise
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a progress line, and print the outcome of each file with `report_of`.
-
-    Args:
-        out: prints the output of the command.
-        folder: the path of the folder of results.
-        goes_on: a text that says how to continue after an interruption.
-        work: a function that runs the files; its argument is a function that shows the progress.
+    """Call `work`, which runs files and shows their progress, and print the outcome of each file. `goes_on` says how to
+    continue after an interruption.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -66,17 +53,13 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
                 results = work(show)
         except BrokenStepError as error:
             out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
-            raise ParcelqError(
-                f"{error}; 'parcelq try' with the same file and step shows the result of single records"
-            ) from None
+            raise ParcelqError(f"{error}; {_TRY}") from None
         report_of(out, results, folder, time.monotonic() - began)
 
 
 @contextmanager
 def _without_single_failures(out: Output) -> Iterator[None]:
-    """Drop the log messages about failed runs, because the progress line shows the number of dead entries, and the list
-    of dead entries names them.
-    """
+    """Drop the log messages about failed runs: the progress line counts dead entries, and a list names them."""
     logger = logging.getLogger("parcelq.process.decide")
     before = logger.level
     logger.setLevel(before if out.verbose else logging.ERROR)
@@ -119,9 +102,11 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
     if (log := folder / one.names.printed).exists():
         document["log"] = str(log)
         out.note(f"{one.file}: {log} contains the output that the steps printed")
-    if one.state.dead and one.state.result:
+    if one.state.result and one.state.report and one.state.report["dead"]:
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
+    elif one.problem and path.exists():
+        out.note(f"{path} is the result of another run")
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
         out.note(
@@ -145,7 +130,9 @@ def _sentence(one: FileResult, path: Path) -> str:
     if one.problem:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
-        return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+        return f"{path} lacks {amount(one.state.dead, 'record')} that failed"
+    if one.state.report and one.state.report["dead"]:
+        return f"{path} is empty, because the step failed on the header, and there are no records"
     if one.state.report and one.state.report["doubts"]:
         return f"{path} may differ from what the step would write for the whole file"
     return str(path)
@@ -163,6 +150,12 @@ def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
             out.note(f"{dead_place(dead, one.file)}: {first_line(dead['reason'])}")
     if one.state.dead > _SHOWN:
         out.note(f"… and {one.state.dead - _SHOWN:,} more in {listed}")
+    if one.state.dead > 1 and one.state.report and one.state.report["entries"]["done"] == 0:
+        with listed.open("rb") as lines:
+            reasons = (first_line(json.loads(line)["reason"]) for line in lines)
+            first = next(reasons, "")
+            if all(reason == first for reason in reasons):
+                out.note(f"{one.file}: every record failed with the same reason, so the step looks broken; {_TRY}")
 
 
 def dead_place(dead: dict[str, Any], file: str) -> str:

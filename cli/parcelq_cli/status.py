@@ -50,11 +50,9 @@ def status(
     if bool(stack) == bool(bucket):
         raise WrongUsageError("give either --stack or --bucket")
     if not bucket:
-        from parcelq.stack.lookup import look_up
+        from parcelq_cli.jobs import list_stack_jobs
 
-        from parcelq_cli.stack_jobs import list_jobs
-
-        list_jobs(output, look_up(stack), every=bool(source), name=source)
+        list_stack_jobs(output, stack, every=bool(source), name=source)
         return
     found = _statuses(bucket, topic, source)
     for one in found:

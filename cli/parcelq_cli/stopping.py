@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
-from types import FrameType, TracebackType
-from typing import Any, Final
+from types import FrameType
+from typing import Any
 
 from parcelq.process.apply import Outcome
-from parcelq.process.budget import Budget
 from parcelq.process.processor import Processor
-from parcelq.topics.message import Pulled
 
 from parcelq_cli.interrupts import is_interruptible, signal_later
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
@@ -24,30 +21,26 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopper:
-    """A context manager that makes SIGINT and SIGTERM end the worker after the current round.
+    """Lets SIGINT and SIGTERM end the worker after the current round.
 
-    While the worker waits for messages, a signal raises `Stopped` at once. A second signal during a round raises
-    KeyboardInterrupt.
-
-    Args:
-        on_signal: a function that is called in a thread when a signal arrives during a round.
+    While the worker waits for messages, a signal raises `Stopped` at once. During a round, `on_signal` is called in a
+    thread, and a second signal raises KeyboardInterrupt.
     """
 
     def __init__(self, on_signal: Callable[[], None]) -> None:
         self._on_signal = on_signal
         self._waiting = False
         self._asked = False
-        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Stopper:
-        self._before = {one: signal.signal(one, self._signalled) for one in _SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle signals while the context lasts."""
+        before = {one: signal.signal(one, self._signalled) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     def begin_waiting(self) -> None:
         """From now on, let a signal raise Stopped. If a signal has already arrived, raise Stopped at once."""
@@ -78,17 +71,7 @@ class StoppableProcessor(Processor):
 
     stopper: Stopper = field(kw_only=True)
 
-    def handle(
-        self,
-        pulled: Iterable[Pulled],
-        time_left: Callable[[], float] = lambda: float("inf"),
-        *,
-        invocation: str = "",
-        acknowledges: bool = False,
-        budget: Budget | None = None,
-    ) -> Outcome:
+    def handle(self, *arguments: Any, **options: Any) -> Outcome:
         """Process messages; see `Processor.handle`."""
         self.stopper.begin_round()
-        return Processor.handle(
-            self, pulled, time_left, invocation=invocation, acknowledges=acknowledges, budget=budget
-        )
+        return super().handle(*arguments, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -67,7 +68,7 @@ def create(
     attributes = attributes_of(attribute)
     check_topic(name)
     topics = clients.topics()
-    out.confirm(_counts(topics, _existing(topics, [name, dead_letter(name)])), yes)
+    out.confirm(_counts(topics, [name, dead_letter(name)]), yes)
 
     def wait(refused: str, seconds: float) -> None:
         out.note(
@@ -157,25 +158,13 @@ def _name(topic: str) -> str:
     return topic_of_url(topic) if is_url(topic) else topic
 
 
-def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
-    existing = []
-    for name in names:
-        with suppress(TopicNotFoundError):
-            topics.url(name)
-            existing.append(name)
-    return existing
-
-
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, str]:
-    """Return a dict from the names of topics, in order, to their approximate numbers of messages; 0 for a topic that
-    was just deleted.
-    """
+    """Return a dict from the names of those topics that exist, in order, to their approximate numbers of messages."""
     from parcelq.aws.parallel import in_flight
 
-    def counted(name: str) -> tuple[str, str]:
-        count = 0
+    def counted(name: str) -> list[tuple[str, str]]:
         with suppress(TopicNotFoundError):
-            count = topics.count(name)
-        return _name(name), f"about {amount(count, 'message')}"
+            return [(_name(name), f"about {amount(topics.count(name), 'message')}")]
+        return []
 
-    return dict(sorted(in_flight(counted, names, _REQUESTS)))
+    return dict(sorted(chain.from_iterable(in_flight(counted, names, _REQUESTS))))

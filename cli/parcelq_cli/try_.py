@@ -98,27 +98,19 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _document(trial: Trial) -> dict[str, Any]:
-    document = {
-        "record": trial.record,
-        "line": trial.line,
-        "input": _decoded(trial.entry),
-        "output": None if trial.reason else _decoded(trial.output),
-        "seconds": round(trial.seconds, 6),
-        "memory_bytes": trial.memory_bytes or None,
-    }
+    about = {"record": trial.record, "line": trial.line, "input": _decoded(trial.entry), **_outcome(trial)}
     if trial.reason:
-        document["reason"] = trial.reason
-    document["steps"] = [
-        {
-            "step": one.step,
-            "output": None if one.reason else _decoded(one.output),
-            "seconds": round(one.seconds, 6),
-            "memory_bytes": one.memory_bytes or None,
-            "printed": one.printed,
-        }
-        for one in trial.steps
-    ]
-    return document
+        about["reason"] = trial.reason
+    steps = [{"step": one.step, **_outcome(one), "printed": one.printed} for one in trial.steps]
+    return {**about, "steps": steps}
+
+
+def _outcome(one: Trial | StepTrial) -> dict[str, Any]:
+    return {
+        "output": None if one.reason else _decoded(one.output),
+        "seconds": round(one.seconds, 6),
+        "memory_bytes": one.memory_bytes or None,
+    }
 
 
 class _Table:
@@ -127,7 +119,6 @@ class _Table:
     def __init__(self, out: Output, steps: int) -> None:
         width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else _WIDE
         self._column = max(_LEAST, (width - _NUMBERS) // 2)
-        self._fits = self._column
         self._several = steps > 1
         self._reasons: dict[str, int] = {}
         self._headed = out.json
@@ -163,9 +154,7 @@ class _Table:
             made.append(f"        printed: {one_line(line)}\n", "dim")
 
     def _explain(self, made: Text, trial: Trial) -> None:
-        """Append the full reason why a record failed, or the number of an earlier record that failed for the same
-        reason.
-        """
+        """Append the reason why a record failed, or the number of an earlier record with the same reason."""
         before = self._reasons.setdefault(trial.reason, trial.record)
         if before != trial.record:
             made.append(f"        as record {before:,}\n")
@@ -178,7 +167,7 @@ class _Table:
         return f"{number:>6}  {left} {right} {seconds:>8} {memory:>8}".rstrip()
 
     def _cut(self, text: str) -> str:
-        return text if len(text) <= self._fits else text[: self._fits - 1] + "…"
+        return text if len(text) <= self._column else text[: self._column - 1] + "…"
 
 
 def _lines(data: bytes) -> list[str]:

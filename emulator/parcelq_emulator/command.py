@@ -106,7 +106,7 @@ def emulate(
         check_readable(file)
     check_folder(output_folder, "--output")
     check_distinct(str(file) for file in files)
-    check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
+    check_targets(files, [output_folder / name for file in files for name in result_names(file.name)])
     for number in (signal.SIGTERM, signal.SIGHUP):  # these signals end the command as cleanly as Ctrl-C does
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, for example, ignores SIGHUP
             signal.signal(number, signal.default_int_handler)

@@ -1,6 +1,4 @@
-"""The downloader: drains the output topic, checks jobs when a message asks for a look (a scheduled check), and writes
-results.
-"""
+"""The downloader: drains the output topic, takes looks (scheduled checks of jobs), and writes results."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.aws.events import events_client, put_event
+from parcelq.aws.clients import other_client, s3_client, sqs_client
+from parcelq.aws.events import put_event
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.draining import DRAIN_SHARE, LOCKED_SECONDS, Draining
@@ -51,18 +49,7 @@ MOST_LISTED = 100
 
 
 class App(NamedTuple):
-    """The objects that all invocations of an instance of the Lambda function share.
-
-    Attributes:
-        config: the configuration of the stack.
-        topics: manages the stack's topics.
-        store: the stack's bucket.
-        output: the topic with the outputs from which results are put together.
-        looks: the topic of looks, which are messages that ask for a check of a job.
-        looker: the object that checks jobs.
-        draining: the object that drains the output topic before jobs are checked.
-        large: the object that writes parts of large results.
-    """
+    """The objects that all invocations of an instance of the Lambda function share."""
 
     config: Config
     topics: Topics
@@ -108,7 +95,7 @@ def app() -> App:
 @cache
 def events() -> Any:
     """Return the client of EventBridge, which is created only when a job ends, because few invocations need it."""
-    return events_client()
+    return other_client("events")
 
 
 def tell(kind: str, detail: Mapping[str, Any]) -> None:
@@ -121,9 +108,7 @@ def tell(kind: str, detail: Mapping[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take the looks (checks of jobs) that an SQS event asks for, or collect the messages of all jobs on other
-    requests.
-    """
+    """Take the looks that an SQS event asks for, or collect the messages of all jobs on other requests."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -145,10 +130,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, check jobs, and write parts of large results, as the looks and tasks of a batch ask.
-
-    Only the messages of the batch that failed are delivered again.
-    """
+    """Drain the output topic, take looks, and write parts of large results, as the messages of a batch ask."""
     pulled = [Pulled.from_lambda(record) for record in records]
     asked = [(one, what) for one in pulled if (what := asked_of(one))]
     looks = [(one, what) for one, what in asked if isinstance(what, Look)]
@@ -179,9 +161,7 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
 
 
 def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, Look]]]:
-    """Group looks (checks of jobs) by job, with each job's newest look first. Looks at one job must not run
-    simultaneously.
-    """
+    """Group looks by job, the newest look first. Looks at one job must not run at the same time."""
     found: dict[str, list[tuple[Pulled, Look]]] = {}
     for one in sorted(looks, key=lambda one: -one[1].number):
         found.setdefault(one[1].job, []).append(one)
@@ -190,9 +170,7 @@ def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, 
 
 
 def asked_of(pulled: Pulled) -> Look | PartTask | None:
-    """Return the look (check of a job) or the task in a message. Return None and log an error if the message has
-    neither.
-    """
+    """Return the look or the task in a message; None if it has neither, which is logged."""
     try:
         return PartTask.parse(pulled.wire.text) or Look.parse(pulled.wire.text)
     except MessageError as error:
@@ -201,9 +179,7 @@ def asked_of(pulled: Pulled) -> Look | PartTask | None:
 
 
 def take_look(pulled: Pulled, look: Look) -> Taken:
-    """Check a job. If the check fails, its message is delivered again with growing delays, and finally becomes a dead
-    letter.
-    """
+    """Check a job. If the check fails, its message is delivered again with growing delays, and finally becomes dead."""
     try:
         taken = app().looker.take(look)
     except (ParcelqError, OSError) as error:
@@ -245,11 +221,8 @@ def log_state(state: SourceState) -> None:
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain a topic, check all jobs with new segments, and publish lost looks (messages that ask for a check of a job)
-    again.
-
-    Raises:
-        ParcelqError: if the check of a job failed; all other jobs are checked first.
+    """Drain a topic, check all jobs with new segments, and publish lost looks again. Raises ParcelqError at the end if
+    the check of a job failed.
     """
     name, destination = request.topic_in(app().config), request.destination_in(app().config)
     topic = app().topic(name)

@@ -123,9 +123,7 @@ def workflows() -> Workflows:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Process a batch of messages. If the settings are wrong, all messages fail, and SQS delivers them again after a
-    long delay.
-    """
+    """Process a batch of messages. If the settings are wrong, SQS delivers all messages again after a long delay."""
     if not event.get("Records"):
         return {"batchItemFailures": []}
     messages = by_workflow(event)
@@ -146,9 +144,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
-    """Group the messages of an event by the workflow version that they name; "" is the key of messages that name no
-    version.
-    """
+    """Group the messages of an event by the workflow version that they name; the key "" means the built-in step."""
     messages: defaultdict[str, list[Pulled]] = defaultdict(list)
     for record in event["Records"]:
         pulled = Pulled.from_lambda(record)

@@ -41,26 +41,26 @@ class App(NamedTuple):
     store: Store
 
     def name(self, topic: str) -> str:
-        """Return the name of a topic from its name or URL. Raises InvalidValueError if the name lacks the stack's
-        prefix.
-        """
+        """Return the name of a topic from its name or URL. Raises InvalidValueError without the stack's prefix."""
         return topic_within(self.config.prefix, topic)
 
     def url(self, topic: str) -> str:
         """Return the URL of a topic whose name begins with the stack's prefix."""
         return self.topics.url(self.name(topic))
 
+    def topic(self, url: str) -> SqsTopic:
+        """Return the topic with a URL."""
+        from parcelq.topics.sqs import SqsTopic
+
+        return SqsTopic(self.topics.sqs, url, self.overflow)
+
     @property
     def looks(self) -> SqsTopic:
         """The stack's topic of looks (scheduled checks of jobs)."""
-        from parcelq.topics.sqs import SqsTopic
-
-        return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))
+        return self.topic(self.url(self.config.looks_topic))
 
     def others(self, topic: str) -> str:
-        """Return the name of a topic that is not the stack's. Raises InvalidValueError for a topic that CloudFormation
-        manages.
-        """
+        """Return the name of a topic. Raises InvalidValueError for a topic that CloudFormation manages."""
         name = self.name(topic)
         if name in self.config.own_topics:
             raise InvalidValueError("topic", topic, "none of the stack's own, which only deleting the stack deletes")
@@ -76,12 +76,7 @@ class Action(NamedTuple):
 
 
 def answer(app: App, request: object) -> dict[str, Any]:
-    """Carry out a request, and return the answer.
-
-    Raises:
-        BadRequest: if the request is wrong; the error message names all mistakes.
-        ParcelqError: if the action failed.
-    """
+    """Carry out a request. Raises BadRequest that names all mistakes, or ParcelqError if the action failed."""
     if not isinstance(request, dict):
         raise BadRequest(f"request is {shown(request)}, but must be a JSON object")
     name = request.get("action")
@@ -120,29 +115,25 @@ def _purge(app: App, topic: str) -> dict[str, Any]:
 
 def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
     from parcelq.jobs.look import Look
-    from parcelq.topics.sqs import SqsTopic
     from parcelq.topics.topic import publish_all
 
-    published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
+    published, failed = app.topic(app.url(topic)).publish(messages)
     publish_all(app.looks, [Look()])  # so that the stack collects the messages' results
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 
 def _peek(app: App, topic: str, most: int = 10) -> dict[str, Any]:
     from parcelq.process.redrive import peek
-    from parcelq.topics.sqs import SqsTopic
 
-    seen = peek(SqsTopic(app.topics.sqs, app.url(topic)), most)
+    seen = peek(app.topic(app.url(topic)), most)
     return {"messages": [_shown(one, app.overflow) for one in seen]}
 
 
 def _redrive(app: App, topic: str, message_ids: list[str] | None = None) -> dict[str, Any]:
     from parcelq.process.redrive import redrive
-    from parcelq.topics.sqs import SqsTopic
 
     only = None if message_ids is None else frozenset(message_ids)
-    urls = app.topics.redrive_urls(app.name(topic))
-    dead_letters, source = (SqsTopic(app.topics.sqs, url, app.overflow) for url in urls)
+    dead_letters, source = map(app.topic, app.topics.redrive_urls(app.name(topic)))
     return {"redriven": redrive(dead_letters, source, only, looks=app.looks)}
 
 

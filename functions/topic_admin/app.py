@@ -1,6 +1,4 @@
-"""Manages the topics of a stack: each request names an action. The answer to an invalid request says what is wrong with
-it.
-"""
+"""Manages the topics of a stack: each request names an action."""
 
 from __future__ import annotations
 

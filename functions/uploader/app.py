@@ -49,16 +49,7 @@ was read.
 
 
 class App(NamedTuple):
-    """The objects that all invocations of an instance of the Lambda function share.
-
-    Attributes:
-        config: the configuration of the stack.
-        topics: manages the topics of the account.
-        overflow: the store of large message bodies.
-        uploader: the object that publishes the records of sources for the built-in step.
-        jobs: the job records of the stack.
-        gate: the object that knows which jobs were stopped.
-    """
+    """The objects that all invocations of an instance of the Lambda function share."""
 
     config: Config
     topics: Topics
@@ -108,11 +99,9 @@ class Way(NamedTuple):
 
 
 def record_format(config: Config) -> Format | None:
-    """Return the record format of all sources; None if each source's name decides. Raises SettingsError if it is
-    invalid.
-    """
+    """Return the record format of all sources; None if each source's name decides."""
     try:
-        return parse(config.record_format) if config.record_format else None
+        return parse(config.format) if config.format else None
     except InvalidValueError as error:
         raise SettingsError("the function's environment", [f"PARCELQ_FORMAT: {error}"]) from None
 
@@ -142,9 +131,8 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
 
 
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
-    """Publish an object's records. If the object is large, publish tasks for its ranges instead.
-
-    Errors are raised, so that Lambda retries, unless the object can never be uploaded.
+    """Publish an object's records, or tasks for its ranges if it is large. Errors are raised, so that Lambda retries,
+    unless the object can never be uploaded.
     """
     put = put_of(record)
     if put.is_folder:
@@ -170,9 +158,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
 
 
 def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
-    """Publish the records of a range, or the remaining records of a stream. If a task fails, only this task is
-    delivered again.
-    """
+    """Publish the records of a range, or the rest of a stream. A task that fails is delivered again alone."""
     pulled = Pulled.from_lambda(record)
     try:
         task = task_of(pulled.wire.text)
@@ -202,10 +188,8 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
 
 
 def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded: bool) -> Callable[[], bool]:
-    """Return a Python function that says whether an upload may continue: if time is left and the job was not stopped.
-
-    A compressed source is always uploaded to its end. Its size is known only at the end, and is needed to resume the
-    job.
+    """Return a function that says whether an upload may continue: if time is left and the job was not stopped. A
+    compressed source is always uploaded to its end, because its size is needed to resume the job.
     """
     if coded:
         return may_go_on
@@ -226,11 +210,8 @@ def check_inbox(source: Source, config: Config) -> None:
 
 
 def way_of(put: Object) -> Way:
-    """Return how to upload an object. The object's folder in the inbox names a workflow or a topic of the stack.
-
-    Raises:
-        SourceError: if there is no such workflow; the reason is also stored for reports.
-        InvalidValueError: if records may not be published on this topic.
+    """Return how to upload an object. The object's folder in the inbox names a workflow or a topic of the stack. Raises
+    SourceError if there is no such workflow, or InvalidValueError for another topic.
     """
     config = app().config
     folder = put.topic("")
@@ -245,9 +226,7 @@ def way_of(put: Object) -> Way:
 
 @lru_cache(maxsize=64)
 def way_of_version(attribute: str) -> Way:
-    """Return how to upload a source of a workflow version. Raises WorkflowError or SettingsError if the version is
-    invalid.
-    """
+    """Return how to upload a source of a workflow version. Raises WorkflowError or SettingsError if it is invalid."""
     config, whole = app().config, app().uploader
     workflow = versions().read(attribute).workflow
     batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
@@ -276,9 +255,7 @@ def topic_for(put: Object, config: Config) -> str:
 
 
 def topic_of_records(topic: str, config: Config) -> str:
-    """Return the name of a topic for records. Raises InvalidValueError if it is not the stack's, or is the topic of
-    ranges or of looks.
-    """
+    """Return the name of a topic for records. Raises InvalidValueError unless it is the stack's and for records."""
     name = topic_within(config.prefix, topic)
     if name.removesuffix(DEAD_LETTER_SUFFIX) in {config.range_topic, config.looks_topic}:
         raise InvalidValueError("topic", topic, "another topic than those of ranges and of looks")

@@ -17,7 +17,7 @@ from parcelq.errors import AwsError, ConflictError, InvalidValueError, NotFoundE
 from parcelq.limits import MIB
 from parcelq.store.bucket import BucketStore
 from parcelq.store.folder import FolderStore
-from parcelq.store.store import Multipart, Store
+from parcelq.store.store import Store
 
 
 @pytest.fixture(params=["bucket", "folder"])
@@ -177,12 +177,14 @@ class TestUploads:
     """What stores offer in which several invocations write one object together."""
 
     @pytest.fixture(params=["bucket", "memory"])
-    def shared(self, request: pytest.FixtureRequest) -> Multipart:
+    def shared(self, request: pytest.FixtureRequest) -> Objects | BucketStore:
         if request.param == "memory":
             return Objects()  # which tests of large results use
         return BucketStore(request.getfixturevalue("s3"), request.getfixturevalue("bucket"))
 
-    def test_parts_come_in_any_order_and_are_seen_until_the_object_is_there(self, shared: Multipart) -> None:
+    def test_parts_come_in_any_order_and_are_seen_until_the_object_is_there(
+        self, shared: Objects | BucketStore
+    ) -> None:
         upload = shared.begin_upload("results/x", {"parcelq-state": "whole"})
         for number in (3, 1, 2, 1):
             shared.put_part("results/x", upload, number, BytesIO(bytes([number]) * 5 * MIB))
@@ -198,7 +200,7 @@ class TestUploads:
         with pytest.raises(NotFoundError):
             shared.parts("results/x", upload)
 
-    def test_an_upload_replaces_only_the_object_that_was_seen(self, shared: Multipart) -> None:
+    def test_an_upload_replaces_only_the_object_that_was_seen(self, shared: Objects | BucketStore) -> None:
         seen = shared.put("x", b"before")
         upload = shared.begin_upload("x", {})
         etag = shared.put_part("x", upload, 1, b"after")
@@ -207,7 +209,7 @@ class TestUploads:
         shared.complete_upload("x", upload, [etag], seen)
         assert shared.read("x") == b"after"
 
-    def test_an_upload_may_be_aborted_twice_and_leaves_nothing(self, shared: Multipart) -> None:
+    def test_an_upload_may_be_aborted_twice_and_leaves_nothing(self, shared: Objects | BucketStore) -> None:
         upload = shared.begin_upload("x", {})
         shared.put_part("x", upload, 1, b"data")
         shared.abort_upload("x", upload)

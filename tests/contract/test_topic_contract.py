@@ -49,9 +49,9 @@ def case(request: pytest.FixtureRequest, clock: Any) -> Iterator[Case]:
         def move(_condition: Condition, seconds: float) -> None:
             clock.now += seconds
 
-        dead = MemoryTopic.create("topic-dead-letter", clock=clock)
+        dead = MemoryTopic("topic-dead-letter", clock=clock)
         yield Case(
-            MemoryTopic.create("topic", max_receive_count=2, dead_letter_topic=dead, clock=clock, wait=move),
+            MemoryTopic("topic", max_receive_count=2, dead_letter_topic=dead, clock=clock, wait=move),
             clock.sleep,
         )
         return
@@ -242,12 +242,12 @@ def test_a_message_published_again_as_it_is_is_the_same(case: Case) -> None:
 
 def case_time(case: Case) -> float:
     topic = case.topic
-    return topic.queue._clock() if isinstance(topic, MemoryTopic) else time.time()
+    return topic._clock() if isinstance(topic, MemoryTopic) else time.time()
 
 
 class TestMemory:
     def test_pulling_waits_until_a_message_is_published(self) -> None:
-        topic = MemoryTopic.create("topic")
+        topic = MemoryTopic("topic")
         pulled: list[Pulled] = []
         puller = Thread(target=lambda: pulled.extend(topic.pull(1, 10, 30)))
         puller.start()
@@ -256,7 +256,7 @@ class TestMemory:
         assert [topic.read(one).body for one in pulled] == [b"one"]
 
     def test_pulling_waits_for_a_deadline_that_was_set_after_it_began(self) -> None:
-        topic = MemoryTopic.create("topic")
+        topic = MemoryTopic("topic")
         topic.publish([Message(b"one")])
         first = topic.pull(1, 1, 0, deadline=600)
         pulled: list[Pulled] = []
@@ -268,7 +268,7 @@ class TestMemory:
         assert len(pulled) == 1
 
     def test_only_the_receipt_of_the_latest_delivery_counts(self, clock: Any) -> None:
-        topic = MemoryTopic.create("topic", clock=clock)
+        topic = MemoryTopic("topic", clock=clock)
         topic.publish([Message(b"one")])
         first = topic.pull(1, 1, 0)
         clock.now += 31
@@ -279,7 +279,7 @@ class TestMemory:
         assert topic.acknowledge(second) == []
 
     def test_a_late_acknowledgement_deletes_a_message_that_nobody_else_got(self, clock: Any) -> None:
-        topic = MemoryTopic.create("topic", clock=clock)
+        topic = MemoryTopic("topic", clock=clock)
         topic.publish([Message(b"one")])
         pulled = topic.pull(1, 1, 0)
         clock.now += 31
@@ -289,10 +289,11 @@ class TestMemory:
         assert topic.pull(1, 1, 0) == []
 
     def test_an_uploader_waits_for_room_and_what_is_put_back_does_not(self) -> None:
-        topic = MemoryTopic.create("topic", max_bytes=4000)
+        topic = MemoryTopic("topic", max_bytes=4000)
         done: list[int] = []
         uploader = Thread(
-            target=lambda: done.append(topic.bounded().publish([Message(b"x" * 1000)] * 9).published), daemon=True
+            target=lambda: done.append(topic.publish(topic.when_there_is_room([Message(b"x" * 1000)] * 9)).published),
+            daemon=True,
         )
         uploader.start()
         taken = 0
@@ -314,10 +315,10 @@ class TestMemory:
         assert done == [9]
 
     def test_closing_a_memory_topic_ends_all_that_wait_for_it(self) -> None:
-        topic = MemoryTopic.create("topic", max_bytes=1)
+        topic = MemoryTopic("topic", max_bytes=1)
         topic.publish([Message(b"one")])
         waiting = [
-            Thread(target=lambda: topic.bounded().publish([Message(b"two")])),
+            Thread(target=lambda: topic.publish(topic.when_there_is_room([Message(b"two")]))),
             Thread(target=lambda: MemoryTopic.pull(topic, 9, 10, 600)),
         ]
         for thread in waiting:
@@ -328,7 +329,7 @@ class TestMemory:
         assert not any(thread.is_alive() for thread in waiting)
 
     def test_many_threads_that_pull_at_once_get_every_message_once(self) -> None:
-        topic = MemoryTopic.create("topic")
+        topic = MemoryTopic("topic")
         got: list[bytes] = []
 
         def work() -> None:
@@ -345,11 +346,11 @@ class TestMemory:
         assert sorted(got) == sorted(b"%d" % number for number in range(5000))
 
     def test_timers_of_messages_that_are_gone_take_no_memory_for_long(self, clock: Any) -> None:
-        topic = MemoryTopic.create("topic", clock=clock)
+        topic = MemoryTopic("topic", clock=clock)
         for _ in range(5000):
             topic.publish([Message(b"one")])
             topic.acknowledge(topic.pull(1, 1, 0))
-        assert len(topic.queue._timers) < 1100
+        assert len(topic._timers) < 1100
 
 
 def test_a_memory_topic_and_a_folder_store_do_not_import_boto3() -> None:

@@ -21,8 +21,7 @@ from typing import Any, Final
 from crash_faults import Call, Fault, Invocation, Killed, Reply
 from crash_s3 import Bucket
 from moto.sqs.models import sqs_backends
-from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.aws.events import events_client
+from parcelq.aws.clients import other_client, s3_client, sqs_client
 from parcelq.names import JOBS, dead_letter
 from parcelq.topics.message import Pulled
 from parcelq_emulator.lambda_events import failed_ids, record_of
@@ -106,7 +105,7 @@ class Clients:
     world: World
 
     def __init__(self) -> None:
-        self.sqs, self.s3, self.events = sqs_client(), s3_client(), events_client()
+        self.sqs, self.s3, self.events = sqs_client(), s3_client(), other_client("events")
         self.sqs.meta.events.register("before-call.sqs", self._answer_sqs)
         self.s3.meta.events.register("provide-client-params.s3", self._note)
         self.s3.meta.events.register("before-call.s3", self._answer_s3)

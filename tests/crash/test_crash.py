@@ -95,7 +95,7 @@ def make_world(
     for function in functions.values():
         monkeypatch.setattr(function, "sqs_client", lambda: clients.sqs, raising=False)
         monkeypatch.setattr(function, "s3_client", lambda: clients.s3)
-        monkeypatch.setattr(function, "events_client", lambda: clients.events, raising=False)
+        monkeypatch.setattr(function, "other_client", lambda _service: clients.events, raising=False)
     monkeypatch.setattr("parcelq.collect.drain.PULLED_TOGETHER", 10)  # more are asked for by many polls at once
     return make
 

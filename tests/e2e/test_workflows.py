@@ -136,7 +136,7 @@ def test_a_step_with_rdkit_from_inline_metadata_gives_the_same_bytes_here_and_on
         assert (tmp_path / "cloud" / name).read_bytes() == (tmp_path / "results" / name).read_bytes()
     (dead,) = map(json.loads, (tmp_path / "cloud/molecules.smi.dead.jsonl").read_text().splitlines())
     assert (dead["record"], dead["reason"]) == (101, "RDKit cannot read the SMILES 'C1CC'")
-    assert "lacks 1 entry that failed" in there.stdout
+    assert "lacks 1 record that failed" in there.stdout
 
 
 def test_a_workflow_is_put_listed_shown_used_and_deleted(cloud, tmp_path, lines, flow):

@@ -21,7 +21,7 @@ from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.notes import note_upload
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import task_of
 from parcelq.upload.sources import Uploaded
 
 BUCKET = "bucket"
@@ -66,7 +66,7 @@ class Cloud:
     def __post_init__(self) -> None:
         names = ("step", "output", "ranges", "looks")
         self.step, self.output, self.ranges, self.looks = (
-            MemoryTopic.create(name, deadline_seconds=300, clock=lambda: self.now) for name in names
+            MemoryTopic(name, deadline_seconds=300, clock=lambda: self.now) for name in names
         )
         self.jobs = Jobs(self.store, self.looks, lambda: self.now)
         self.finisher = Finisher(self.store, "output", bucket=BUCKET, now=lambda: datetime.fromtimestamp(self.now, UTC))
@@ -133,7 +133,7 @@ class Cloud:
         """Parts that the uploader is asked to publish again; they are taken."""
         pulled = self.ranges.pull(1, 100, 0)
         self.ranges.acknowledge(pulled)
-        tasks = [RangeTask.parse(one.message().body.decode()) for one in pulled]
+        tasks = [task_of(one.message().body.decode()) for one in pulled]
         assert all(one.part and one.source == source() and one.topic == "step" for one in tasks)
         return sorted((one.start, one.end) for one in tasks)
 

@@ -69,9 +69,7 @@ class Stage:
 
     def topic(self, name: str, **options: Any) -> MemoryTopic:
         """A topic by the test's clock."""
-        return MemoryTopic.create(
-            name, deadline_seconds=self.deadline, clock=self.clock, wait=self.clock.wait, **options
-        )
+        return MemoryTopic(name, deadline_seconds=self.deadline, clock=self.clock, wait=self.clock.wait, **options)
 
     @property
     def route(self) -> Route:

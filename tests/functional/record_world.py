@@ -103,7 +103,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = FolderStore(self.folder / "store")
-        self.output = MemoryTopic.create("output")
+        self.output = MemoryTopic("output")
 
     def step(self, text: str, **settings: Any) -> None:
         """Add a step: a program in Python."""
@@ -125,7 +125,7 @@ class World:
         """Take a file through the steps to its result."""
         path = self.folder / name
         path.write_bytes(data)
-        topics = [MemoryTopic.create(f"stage{number}") for number in range(len(self.steps))]
+        topics = [MemoryTopic(f"stage{number}") for number in range(len(self.steps))]
         first = topics[0]
         with opened(path) as file:
             source = Source.of_file(file.path, "1")
@@ -145,7 +145,7 @@ class World:
         return Result(state, self.store.read(names.result) if there else b"", report)
 
     def _process(self, topic: MemoryTopic, after: MemoryTopic, step: Step) -> None:
-        dead = MemoryTopic.create(f"{topic.name}-dead-letter")
+        dead = MemoryTopic(f"{topic.name}-dead-letter")
         rules = Rules(self.batch_size, self.parcel_size, back_off_seconds=0, joins=False)
         processor = Processor(Route(topic, after, dead, self.output), step, rules, self.store, workers=self.workers)
         chance = random.Random(self.seed)

@@ -219,9 +219,13 @@ def test_lines_that_are_not_text_are_counted(tmp_path: Path, filter_step: tuple[
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("nowhere.txt", "--step", "cat"), 1, "file 'nowhere.txt' cannot be read: No such file or directory"),
+        (("nowhere.txt", "--step", "cat"), 1, "file 'nowhere.txt' cannot be read: there is no such file"),
         (("empty.txt", "--step", "cat"), 1, "file 'empty.txt' has no records"),
-        (("words.txt", "--step", "no-such-step"), 1, "step no-such-step: there is no such file"),
+        (
+            ("words.txt", "--step", "no-such-step"),
+            1,
+            "step no-such-step: there is no such file, and no such program on the PATH",
+        ),
         (("words.txt", "--step", "cat", "--sample", "0"), 2, "--sample"),
         (("words.txt", "--step", "cat", "--parcel-size", "-3"), 2, "--parcel-size"),
         (("words.txt", "--step", "cat", "--batch-size", "0"), 2, "--batch-size"),

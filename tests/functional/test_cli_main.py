@@ -36,15 +36,26 @@ def test_starting_the_command_imports_no_slow_module() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).stderr == b"\n"
 
 
-def test_without_its_packages_emulate_says_how_to_install_them() -> None:
+def without_emulator(*words: str) -> subprocess.CompletedProcess[str]:
+    """Call `parcelq` as if the packages of `parcelq emulate` were not installed."""
     program = (
         "import importlib.util, sys; found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *more: None if name == 'moto' else found(name, *more)\n"
-        "from parcelq_cli.main import main; sys.argv = ['parcelq', 'emulate', 'x', '--step', 'tr', '--help']; main()"
+        "from parcelq_cli.main import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [("x", "--step", "tr"), ("--help",), ()])
+def test_without_its_packages_emulate_says_how_to_install_them(words: tuple[str, ...]) -> None:
+    done = without_emulator("emulate", *words)
     assert done.returncode == 1
     assert done.stderr == "parcelq: emulate needs more packages; install them with: pip install 'parcelq[emulate]'\n"
+
+
+def test_without_its_packages_emulate_is_listed_with_what_to_install() -> None:
+    listed = " ".join(without_emulator("--help").stdout.split())
+    assert "emulate Run the deployed functions here; first pip install 'parcelq[emulate]'." in listed
 
 
 def test_the_option_version_prints_the_version(cli: Cli) -> None:

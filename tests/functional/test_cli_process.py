@@ -118,7 +118,7 @@ def test_an_output_that_is_too_large_for_a_message_overflows_into_the_bucket(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--step", "no-such-step"), "step no-such-step: there is no such file"),
+        (("--step", "no-such-step"), "step no-such-step: there is no such file, and no such program on the PATH"),
         (("--step", "tr", "--settings", "nowhere.yaml"), "settings file nowhere.yaml: it cannot be read"),
         (("--step", "tr", "--settings", "bad.yaml"), "unknown key 'filtre'"),
         (("--step", "./plain.txt"), "it is not executable"),
@@ -255,7 +255,8 @@ def test_a_process_command_that_is_killed_loses_nothing_and_doubles_nothing(cli:
 
 def test_after_its_work_the_stopper_restores_the_handlers_of_signals() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Stopper(lambda: None) as stopper:
+    stopper = Stopper(lambda: None)
+    with stopper.listening():
         stopper.begin_waiting()
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGTERM)
@@ -263,7 +264,8 @@ def test_after_its_work_the_stopper_restores_the_handlers_of_signals() -> None:
 
 
 def test_a_stopper_lets_only_the_first_signal_wait_for_the_end_of_a_round() -> None:
-    with Stopper(lambda: None) as stopper:
+    stopper = Stopper(lambda: None)
+    with stopper.listening():
         stopper.begin_round()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(Stopped):

@@ -174,6 +174,18 @@ class TestRepair:
         assert world.process() == spans(1, 4)
         assert world.result() == DATA.upper()
 
+    def test_repair_publishes_all_holes_although_a_status_lists_only_the_first(
+        self, cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("parcelq.collect.resolution.MOST_HOLES", 1)
+        world.upload(world.put())
+        world.process(0, 2, 5)
+        (one,) = status(cli)
+        assert (len(one["holes"]), one["hole_count"]) == (1, 3)
+        assert repair(cli, "m.smi") == 3
+        assert world.process() == spans(0, 2, 5)
+        assert world.result() == DATA.upper()
+
     def test_repair_does_not_publish_a_dead_entry_again(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.process(4, dead=1)

@@ -15,7 +15,7 @@ from parcelq.errors import ParcelqError
 from parcelq.local.manage import LocalJobs
 from parcelq_cli.console.local import LocalConsole
 from parcelq_cli.console.pages import job_page
-from parcelq_cli.console.view import JobView, Which, act
+from parcelq_cli.console.view import JobView, act, selected
 from parcelq_cli.console.web import Console
 
 ID = "a" * 24
@@ -77,7 +77,7 @@ class TestLocalJobs:
         (view,) = console.views()
         (results.parent / "mended").touch()
         (first, *_) = LocalJobs(results).dead(view.id)
-        act(console, view.id, "redrive", Which(span=(first.start, first.end)))
+        act(console, view.id, "redrive", selected(span=(first.start, first.end)))
         left = ended(console, view.id)
         assert left is not None
         assert left.dead == 3
@@ -90,11 +90,11 @@ class TestLocalJobs:
         (results.parent / "mended").touch()
         page = job_page(console, view.id)
         kind = next(part.partition('"')[0] for part in page.split('data-kind="') if part.startswith("ValueError"))
-        act(console, view.id, "redrive", Which(kind=kind))
+        act(console, view.id, "redrive", selected(kind=kind))
         left = ended(console, view.id)
         assert left is not None
         assert [one.record for one in LocalJobs(results).dead(view.id)] == [5]
-        act(console, view.id, "redrive", Which())
+        act(console, view.id, "redrive")
         whole = ended(console, view.id)
         assert whole is not None
         assert (whole.state, whole.dead, whole.actions) == ("whole", 0, ())
@@ -105,7 +105,7 @@ class TestLocalJobs:
         console = LocalConsole(results)
         (view,) = console.views()
         before = (results / "lines.txt").read_bytes()
-        act(console, view.id, "redrive", Which())
+        act(console, view.id, "redrive")
         left = ended(console, view.id)
         assert left is not None
         assert (left.state, left.dead, left.problem) == ("finished", 4, "")
@@ -116,10 +116,10 @@ class TestLocalJobs:
         (view,) = console.views()
         for action in ("resume", "cancel"):
             with pytest.raises(Exception, match="it is finished, so this action is not possible now"):
-                act(console, view.id, action, Which())
+                act(console, view.id, action)
         with pytest.raises(Exception, match="there is no such job"):
-            act(console, "0" * 24, "redrive", Which())
-        act(console, view.id, "redrive", Which(kind="something else"))
+            act(console, "0" * 24, "redrive")
+        act(console, view.id, "redrive", selected(kind="something else"))
         left = ended(console, view.id)
         assert left is not None
         assert "the chosen entries are no longer dead" in left.problem

@@ -11,27 +11,28 @@ from typing import Any
 import parcelq
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "topics.md"
 SETTINGS = 'filter: true\narguments: ["a-z", "A-Z"]\n'
 
 
 def program() -> str:
-    """The program that the README shows, and that its text calls complete."""
-    (found,) = re.findall(r"```python\n(import parcelq\n.*?)```", README.read_text(), re.DOTALL)
+    (found,) = re.findall(r"```python\n(import parcelq\n.*?)```", PAGE.read_text(), re.DOTALL)
     return str(found)
 
 
 def shown_settings() -> str:
-    (found,) = re.findall(r"```yaml\n# s\.yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    (found,) = re.findall(r"```yaml\n# s\.yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     return str(found)
 
 
-def test_the_program_in_the_readme_runs_as_it_is(sqs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_of_the_page_about_topics_runs_as_it_is(
+    sqs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = "".join(f"line {number}\n" for number in range(2500))
     (tmp_path / "molecules.smi").write_text(lines)
     (tmp_path / "s.yaml").write_text(shown_settings())
     monkeypatch.chdir(tmp_path)
-    exec(compile(program(), "README.md", "exec"), {})
+    exec(compile(program(), PAGE.name, "exec"), {})
     assert (tmp_path / "out.smi").read_text() == lines.upper()
 
 

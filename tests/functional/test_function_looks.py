@@ -51,7 +51,7 @@ class TestLooks:
         assert cost["runs"]["count"] == sum(count for _, count in cost["runs"]["durations"]) > 0
         assert cost["usd"]["total"] == pytest.approx(sum(cost["usd"][name] for name in ("lambda", "sqs", "s3")))
         assert 0 < cost["usd"]["total"] < 0.01
-        assert record["cost"]["bytes"] == 2 * len(MOLECULES)
+        assert record["bytes"] == 2 * len(MOLECULES)
         assert stack.keys("segments/") == []
 
     def test_an_event_that_is_delivered_again_after_the_job_publishes_nothing(

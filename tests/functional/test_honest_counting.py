@@ -69,7 +69,7 @@ def test_outputs_that_shrink_after_halving_are_doubted_although_nothing_is_dead(
     world.step(SHRINKS)
     whole = world.run("whole.txt", lines_of(160)).report
     assert (whole["complete"], whole["doubts"]) == (True, [])
-    world.output = MemoryTopic.create("output")
+    world.output = MemoryTopic("output")
     halves = world.run("lines.txt", lines_of(160, bad=50)).report
     assert halves["entries"] == {"read": 160, "done": 160, "dead": 0, "missing": 0, "written": 148}
     assert halves["complete"] is False

@@ -162,7 +162,7 @@ def test_no_run_begins_when_those_before_it_took_too_long(make: Make) -> None:
 @pytest.mark.parametrize("warm", [True, False])
 def test_a_message_that_fails_in_a_hop_is_the_only_one_with_a_failure(make: Make, warm: bool) -> None:
     runner = make(LOUD.format("os._exit(3)"), warm=warm)
-    topics = {name: MemoryTopic.create(name) for name in ("in", "following", "dead", "output")}
+    topics = {name: MemoryTopic(name) for name in ("in", "following", "dead", "output")}
     topics["in"].publish([Message(one, {}) for one in (b"a\n", b"bad\n", b"c\n", b"d\n")])
     route = Route(topics["in"], topics["following"], topics["dead"], topics["output"])
     rules = Rules(batch_size=1, parcel_size=1, back_off_seconds=0)
@@ -173,3 +173,25 @@ def test_a_message_that_fails_in_a_hop_is_the_only_one_with_a_failure(make: Make
     assert [one.body.split()[0] for one in published] == [b"A", b"C", b"D"]
     again = [one.message() for one in topics["in"].pull(1, 10, 0)]
     assert [(one.body, one.attributes[FAILURES]) for one in again] == [(b"bad\n", "1")]
+
+
+def test_runs_that_could_not_go_to_the_step_together_go_alone_and_the_log_says_why(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner, run_all = make(LOUD.format("pass")), Runner.run_all
+
+    def refuse(own: Runner, given: list[Given], timeout: float | None = None) -> list[object]:
+        if len(given) > 1:
+            raise RuntimeError("no two at once")
+        return run_all(own, given, timeout)  # type: ignore[return-value]
+
+    monkeypatch.setattr(Runner, "run_all", refuse)
+    topics = {name: MemoryTopic(name) for name in ("in", "following", "dead", "output")}
+    topics["in"].publish([Message(one, {}) for one in (b"a\n", b"b\n", b"c\n")])
+    route = Route(topics["in"], topics["following"], topics["dead"], topics["output"])
+    rules = Rules(batch_size=1, parcel_size=1, back_off_seconds=0)
+    with contextlib.closing(Processor(route, runner.step, rules, workers=1, together=16)) as processor:
+        outcome = processor.handle(topics["in"].pull(3, 3, 0), acknowledges=True)
+    assert (len(outcome.ended), outcome.failed) == (3, [])
+    (logged,) = [one for one in caplog.records if one.message.startswith("groups could not run together")]
+    assert "no two at once" in str(logged.exc_info)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
-from parcelq.collect.segments import JobKey, segments_among
+from parcelq.collect.segments import segments_among
 from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS, woken
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State, read_job, write_job
@@ -45,6 +45,17 @@ class TestHealing:
         cloud.came(output(3, 4))
         cloud.run()
         assert cloud.result() == DATA.upper()
+
+    def test_all_holes_are_published_again_although_a_job_record_lists_only_the_first(
+        self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("parcelq.collect.found.MOST_HOLES", 1)
+        cloud.begin()
+        cloud.came(output(1, 2), output(3, 5))
+        cloud.look()
+        self.still(cloud)
+        assert len(cloud.record().holes) == 1
+        assert cloud.tasks() == [(EDGES[0], EDGES[1]), (EDGES[2], EDGES[3]), (EDGES[5], EDGES[6])]
 
     def test_nothing_is_published_again_before_90_seconds_of_quiet(self, cloud: Cloud) -> None:
         cloud.begin()
@@ -168,7 +179,7 @@ class TestTheDead:
         cloud.came(output(0, 3), output(3, 4, dead="bad"), output(4, 5, dead="bad"), output(5, 6))
         cloud.run()
         record, etag = read_job(cloud.store, cloud.record().id) or (cloud.record(), "")
-        newest = max(segments_among(cloud.finisher.keys_of(JobKey(record.source))))
+        newest = max(segments_among(cloud.finisher.keys_of(record.id)))
         changed = woken(record, cloud.now)._replace(redriven_after=newest, left_dead=left)
         write_job(cloud.store, changed, etag)
         cloud.jobs.publish(changed)

@@ -50,7 +50,7 @@ def test_more_dead_entries_than_a_limit_stop_a_job_although_nothing_else_is_miss
     begun(cloud, Limits(max_dead=1))
     cloud.came(output(0, 4), output(4, 5, dead="bad"), output(5, 6, dead="worse"))
     cloud.run()
-    assert cloud.record().problem == "2 entries are dead, more than 1: bad"
+    assert cloud.record().problem == "2 records failed, more than 1: bad"
     assert cloud.result() is None
 
 
@@ -78,6 +78,6 @@ def test_a_cancelled_job_gets_its_report_by_one_look_whatever_else_comes(cloud: 
 def test_a_share_counts_entries_that_a_step_filters_out() -> None:
     """Of 2,000 entries 20 are dead, and the step wrote nothing for nearly all of the others."""
     record = JobRecord("id", "s", dead=20, dead_bytes=200, covered=19_800, entries=100, limits=Limits(None, 0.02))
-    found = Found(0.0, total=20_000, covered=19_800, dead=20, dead_bytes=200, missing=1, entries=100)
-    assert after(record, found)[1] is Next.LOOK
-    assert after(record._replace(limits=Limits(None, 0.005)), found)[1] is Next.STOP
+    found = record._replace(total=20_000, missing=1)
+    assert after(Found(record, found, 0.0))[1] is Next.LOOK
+    assert after(Found(record, found._replace(limits=Limits(None, 0.005)), 0.0))[1] is Next.STOP

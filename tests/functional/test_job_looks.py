@@ -6,14 +6,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
 from parcelq.collect.draining import Draining
-from parcelq.errors import ConflictError, ParcelqError, PublishError
+from parcelq.errors import ParcelqError, PublishError
 from parcelq.jobs.look import LATE_SECONDS, Look
-from parcelq.jobs.record import State, read_job, write_job
+from parcelq.jobs.record import State
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source, job_id
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
@@ -265,25 +264,6 @@ class TestRecords:
         cloud.store.put(key, data)
         with pytest.raises(ParcelqError, match="is not a record of a job"):
             cloud.record()
-
-    def test_a_record_counts_as_written_if_only_the_reply_was_lost(
-        self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        cloud.begin()
-        put = cloud.store.put
-
-        def put_twice(*given: Any, **options: Any) -> str:
-            put(*given, **options)
-            return put(*given, **options)
-
-        found = read_job(cloud.store, cloud.record().id)
-        assert found
-        record, etag = found
-        monkeypatch.setattr(cloud.store, "put", put_twice)
-        new = write_job(cloud.store, record._replace(dead=1), etag)
-        assert read_job(cloud.store, record.id) == (record._replace(dead=1), new)
-        with pytest.raises(ConflictError):
-            write_job(cloud.store, record._replace(dead=2), etag)
 
     def test_a_member_that_a_later_minor_version_added_is_no_obstacle(self, cloud: Cloud) -> None:
         cloud.begin()

@@ -37,8 +37,7 @@ class TestAtOnce:
 
         for name in ("put", "read", "read_with_etag", "stat", "keys", "delete", "write"):
             setattr(cloud.store, name, before(name, getattr(cloud.store, name)))
-        queue = cloud.looks.queue
-        queue.put = before("publish", queue.put)  # type: ignore[method-assign]
+        cloud.looks.publish = before("publish", cloud.looks.publish)  # type: ignore[method-assign]
 
     def ready(self) -> Cloud:
         cloud = Cloud()

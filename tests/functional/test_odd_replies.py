@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from parcelq.errors import AwsError
+from parcelq.aws.clients import other_client
+from parcelq.collect import runs
+from parcelq.collect.segments import JobKey, write_segment
+from parcelq.errors import AwsError, ConflictError
 from parcelq.stack import lookup
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Message, Pulled, Wire
+from parcelq.topics.pieces import Piece
 from sqs_calls import acknowledge, publish_many, pull
 
 XML = b'<?xml version="1.0"?>'
@@ -107,6 +112,32 @@ def test_a_version_that_another_put_replaced_is_not_read(s3, bucket) -> None:
         assert found.body.read() == b"second"
 
 
+def lose_the_first_reply(s3: Any) -> None:
+    """Let botocore send each put a second time, as if the reply to the first request was lost."""
+    s3.meta.events.register_first("needs-retry.s3.PutObject", lambda attempts, **_: 0 if attempts == 1 else None)
+
+
+@pytest.mark.parametrize("seen", [b"", b"old"])
+def test_a_conditional_write_counts_if_only_its_reply_was_lost(s3, bucket, seen: bytes) -> None:
+    store = BucketStore(s3, bucket)
+    etag = store.put("a", seen) if seen else None
+    lose_the_first_reply(s3)
+    new = store.put("a", b"ne", b"w", if_match=etag, if_absent=etag is None)
+    assert store.read_with_etag("a") == (b"new", new)
+    with pytest.raises(ConflictError):
+        store.put("a", b"newer", if_match=etag, if_absent=etag is None)
+
+
+def test_index_runs_stay_if_the_reply_to_the_write_that_names_them_was_lost(s3, bucket) -> None:
+    store, now, job = BucketStore(s3, bucket), datetime.now(UTC), JobKey("s3://bucket/inbox/a?put=1")
+    for _ in range(runs.FEWEST):
+        write_segment(store, "output", job, [Piece("0-1/9", b"x", 1)], (), now, now)
+    lose_the_first_reply(s3)
+    record = runs.tidy(store, "output", list(store.keys("segments/")), now)
+    assert record.runs
+    assert set(record.runs) <= set(store.keys("segments/"))
+
+
 @pytest.mark.parametrize(
     ("body", "ask"),
     [
@@ -133,11 +164,9 @@ def test_a_list_of_s3_that_is_cut_off_or_lacks_members_is_an_error(s3, bucket, b
 
 @pytest.mark.parametrize("stacks", [b"", b"<Stacks></Stacks>"])
 def test_a_reply_without_a_stack_is_an_error(aws, monkeypatch, stacks: bytes) -> None:
-    from parcelq.aws.clients import cloudformation_client
-
-    client = cloudformation_client()
+    client = other_client("cloudformation")
     body = b"<DescribeStacksResponse><DescribeStacksResult>%s</DescribeStacksResult></DescribeStacksResponse>" % stacks
     answer(client, XML + body)
-    monkeypatch.setattr("parcelq.aws.clients.cloudformation_client", lambda: client)
+    monkeypatch.setattr("parcelq.aws.clients.other_client", lambda _: client)
     with pytest.raises(AwsError, match="DescribeStacks failed: the reply does not contain Stacks"):
         lookup.look_up("parcelq")

@@ -10,6 +10,8 @@ from parcelq.errors import AwsError, InvalidValueError, TopicNotFoundError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.attributes import ENTRIES, SOURCE
 from parcelq.topics.message import Message, Pulled, Wire
+from parcelq.topics.overflow import Overflow
+from parcelq.topics.sqs import SqsTopic
 from sqs_calls import acknowledge, pull, refresh_deadline
 
 
@@ -261,3 +263,17 @@ class TestRefreshDeadline:
         with pytest.raises(InvalidValueError, match="timeout"):
             refresh_deadline(sqs, topic, [], timeout)
         assert requests.asked == []
+
+
+class TestMessagesThatNeverLeftTheProcess:
+    def test_they_are_read_without_a_request_and_need_no_acknowledgement(self, sqs, topic, s3):
+        stage = SqsTopic(sqs, topic, Overflow(s3, "bucket"))
+        stage.publish([Message(b"sent")])
+        (sent,) = stage.pull(1, 1, 5)
+        handed = Pulled("1", "handed over: 1", 1, Message(b"handed over"))
+        assert stage.read(handed) is handed.content
+        assert stage.refresh_deadline([handed]) == []
+        assert stage.acknowledge([handed]) == []
+        assert stage.counts().in_flight == 1
+        assert stage.acknowledge([handed, sent]) == []
+        assert stage.counts().in_flight == 0

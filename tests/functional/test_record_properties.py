@@ -186,13 +186,13 @@ def through(data: bytes, fmt: Format, way: Way, store: Objects) -> dict[str, Any
     """
     chance = random.Random(way.seed)
     FastRunner.chance, FastRunner.fails_by_chance = chance, way.fails_by_chance
-    stages = [MemoryTopic.create(f"stage{number}") for number in range(way.stages)]
-    output, ranges = MemoryTopic.create("output"), MemoryTopic.create("ranges")
+    stages = [MemoryTopic(f"stage{number}") for number in range(way.stages)]
+    output, ranges = MemoryTopic("output"), MemoryTopic("ranges")
     uploader = ObjectUploader(OneObject(data), store, way.parcel_size, format=fmt)
     upload(uploader, data, stages[0], ranges, way, chance)
     rules = Rules(way.batch_size, max(way.parcel_size, way.batch_size), back_off_seconds=0, joins=False)
     for topic, following in zip(stages, [*stages[1:], output], strict=True):
-        dead = MemoryTopic.create(f"{topic.name}-dead-letter")
+        dead = MemoryTopic(f"{topic.name}-dead-letter")
         route = Route(topic, following, dead, output)
         step = Step(Path("step"), StepSettings(rejects=way.rejects))
         one = Processor(route, step, rules, store, workers=1)

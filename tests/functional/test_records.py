@@ -143,7 +143,7 @@ class TestCsv:
 
     def test_an_unclosed_quote_is_an_error_that_names_the_place_and_nothing_is_published(self, tmp_path: Path) -> None:
         (tmp_path / "unclosed.csv").write_bytes(b'id,name\n1,"never closed\n' + b"2,x\n" * 100)
-        topic = MemoryTopic.create("t")
+        topic = MemoryTopic("t")
         with pytest.raises(SourceError, match=r"unclosed\.csv cannot be uploaded: csv: record 1 \(line 2; byte 8\)"):
             upload_files(topic, [tmp_path / "unclosed.csv"], 10)
         assert topic.counts().visible == 0
@@ -260,7 +260,7 @@ class TestSourcesThatDoNotFitTheirFormat:
     @pytest.mark.parametrize("range_bytes", [1, 5, 11, 1000])
     def test_a_range_that_does_not_fit_its_format_is_refused_too(self, name: str, range_bytes: int) -> None:
         data, _ = REFUSED[name]
-        store, topic, ranges = Objects(), MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+        store, topic, ranges = Objects(), MemoryTopic("topic"), MemoryTopic("ranges")
         uploader = ObjectUploader(OneObject(data), store, 2, format=by_name(name))
 
         def all_ranges() -> None:
@@ -418,7 +418,7 @@ class TestCompression:
         files = {"cut.txt.gz": data[:-20], "not.txt.gz": b"plain\n", "good.txt": self.LINES}
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
-        topic, done = MemoryTopic.create("t"), []
+        topic, done = MemoryTopic("t"), []
         with pytest.raises(SourceError, match=r"(?s)cut\.txt\.gz.*ends too early.*not\.txt\.gz.*is not gzip"):
             upload_files(
                 topic, [tmp_path / name for name in files], 100, on_file=lambda path, _: done.append(path.name)
@@ -428,7 +428,7 @@ class TestCompression:
     def test_other_bytes_after_gzip_data_give_a_warning(self, tmp_path: Path) -> None:
         (tmp_path / "garbage.txt.gz").write_bytes(gzip.compress(self.LINES) + b"garbage")
         warnings: list[str] = []
-        topic = MemoryTopic.create("t")
+        topic = MemoryTopic("t")
         upload_files(
             topic, [tmp_path / "garbage.txt.gz"], 100, on_file=lambda _, uploaded: warnings.extend(uploaded.warnings)
         )
@@ -441,7 +441,7 @@ class TestPlainTopics:
 
     def test_csv_that_is_uploaded_and_downloaded_is_the_same_file(self, tmp_path: Path) -> None:
         (tmp_path / "orders.csv").write_bytes(ORDERS)
-        topic = MemoryTopic.create("t")
+        topic = MemoryTopic("t")
         upload_files(topic, [tmp_path / "orders.csv"], 7)
         done = download(topic, tmp_path / "out", receive_message_timeout=0)
         assert (tmp_path / "out").read_bytes() == ORDERS
@@ -452,7 +452,7 @@ class TestPlainTopics:
         self, tmp_path: Path, again: int
     ) -> None:
         (tmp_path / "orders.csv").write_bytes(ORDERS)
-        topic, twice = MemoryTopic.create("t"), MemoryTopic.create("twice")
+        topic, twice = MemoryTopic("t"), MemoryTopic("twice")
         upload_files(topic, [tmp_path / "orders.csv"], 7)
         messages = [topic.read(one) for one in topic.pull(1, 10, 0)]
         twice.publish([*messages, *messages[:again], Message(b"alone\n")])
@@ -462,7 +462,7 @@ class TestPlainTopics:
 
     def test_a_download_of_a_part_counts_the_entries_of_the_file_too(self, tmp_path: Path) -> None:
         (tmp_path / "orders.csv").write_bytes(ORDERS)
-        topic, some = MemoryTopic.create("t"), MemoryTopic.create("some")
+        topic, some = MemoryTopic("t"), MemoryTopic("some")
         upload_files(topic, [tmp_path / "orders.csv"], 7)
         header, first, _, *rest = [topic.read(one) for one in topic.pull(1, 10, 0)]
         some.publish([header, first, first, *rest])
@@ -474,7 +474,7 @@ class TestPlainTopics:
     def test_csv_that_a_worker_processed_is_downloaded_with_its_header(self, world: World, tmp_path: Path) -> None:
         world.step(UPPER_CSV)
         (tmp_path / "orders.csv").write_bytes(ORDERS)
-        topic, after, dead = map(MemoryTopic.create, ("t", "after", "dead"))
+        topic, after, dead = map(MemoryTopic, ("t", "after", "dead"))
         upload_files(topic, [tmp_path / "orders.csv"], 7)
         processor = Processor(Route(topic, after, dead, after), world.steps[0], Rules(14, 7), None)
         process(processor, receive_message_timeout=0)
@@ -487,7 +487,7 @@ class TestPlainTopics:
         self, world: World, tmp_path: Path
     ) -> None:
         (tmp_path / "rows.csv").write_bytes(b"a,b\n" + b"1,2\n" * 6)
-        topic, after, dead = map(MemoryTopic.create, ("t", "after", "dead"))
+        topic, after, dead = map(MemoryTopic, ("t", "after", "dead"))
         upload_files(topic, [tmp_path / "rows.csv"], 3)
         for name in ("one", "two"):
             world.step(f"import sys\nopen(sys.argv[4], 'w').write('{name}\\n' + open(sys.argv[2]).read())\n")

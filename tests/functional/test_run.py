@@ -99,7 +99,19 @@ class TestInputAndOutput:
     def test_an_output_file_may_be_empty_but_must_be_there(self, shell):
         assert output_of(shell('> "$4"'), b"a\n") == b""
         error = failure_of(shell("exit 0"), b"a\n")
-        assert (error.reason, error.exit_code, error.timed_out) == ("exited with 0 but wrote no output file", 0, False)
+        assert (error.exit_code, error.timed_out) == (0, False)
+        assert error.reason == (
+            "exited with 0 but wrote no output file; "
+            "a program that reads stdin and writes stdout needs filter: true in its settings"
+        )
+
+    def test_a_python_file_that_never_calls_its_functions_gets_a_hint(self, make_step):
+        step = Step(make_step("def main():\n    print('never')\n", "step.py"))
+        with pytest.raises(StepError) as error, run_step(step, [b"a\n"]):
+            pass
+        assert error.value.reason == (
+            "exited with 0 but wrote no output file; step.py defines functions, but calls none of them"
+        )
 
     def test_a_folder_in_the_place_of_the_output_file_fails_the_run(self, shell):
         assert "no output file" in str(failure_of(shell('mkdir "$4"')))

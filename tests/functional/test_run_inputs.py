@@ -34,9 +34,10 @@ class TestFolders:
 
     def test_run_refuses_a_folder_without_files(self, world: World) -> None:
         world.write("data/.hidden", "a\n", 0o644)
+        world.write("data/.git/x", "a\n", 0o644)
         done = world.run("data", "--step", "cat")
         assert done.returncode == 1
-        assert "folder 'data' has no files" in done.stderr
+        assert "folder 'data' has no files; files and folders whose names begin with a dot do not count" in done.stderr
         assert not world.results.exists()
 
     def test_a_link_in_a_folder_that_leads_nowhere_is_named(self, world: World) -> None:
@@ -45,7 +46,7 @@ class TestFolders:
         done = world.run("data", "--step", "cat")
         assert done.returncode == 1
         assert "data/b.txt" in done.stderr
-        assert "No such file" in done.stderr
+        assert "there is no such file" in done.stderr
 
     def test_two_files_with_one_result_are_refused_with_both_names(self, world: World) -> None:
         for name in ("a/x.txt", "b/x.txt"):

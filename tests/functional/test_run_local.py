@@ -75,6 +75,93 @@ def test_a_broken_step_ends_the_job_with_its_reason_and_after_mending_it_the_sam
     assert world.read("lines.txt") == lines_of(20_000)
 
 
+def test_a_failed_run_says_which_results_are_still_those_of_an_earlier_run(world: World) -> None:
+    sources = [world.write(f"{name}.txt", lines_of(10), 0o644) for name in "ab"]
+    assert world.run(*sources, "--step", "cat").returncode == 0
+    broken = world.write("step.py", "import no_such_module\n")
+    done = world.run(*sources, "--step", broken, "--batch-size", 2, "--parcel-size", 2, "--fresh")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "results/a.txt and 1 more are still the results of an earlier run\n" in done.stderr
+    assert world.read("a.txt") == lines_of(10)
+    done = world.run(sources[0], "--step", "cat")
+    assert (done.returncode, "earlier run" in done.stderr) == (0, False)
+
+
+def test_a_broken_step_does_not_replace_the_results_of_short_files(world: World) -> None:
+    sources = [world.write(f"{name}.txt", f"{name}\n{name}\n", 0o644) for name in "abc"]
+    assert world.run(*sources, "--step", "cat").returncode == 0
+    broken = world.write("step.py", "import no_such_module\n")
+    for some in (sources[:1], sources):
+        done = world.run(*some, "--step", broken, "--fresh")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "so it is broken: ModuleNotFoundError" in done.stderr
+        assert [world.read(f"{name}.txt") for name in "abc"] == ["a\na\n", "b\nb\n", "c\nc\n"]
+        assert not list(world.results.glob("*.dead.jsonl"))
+
+
+def test_a_file_without_a_new_result_is_named_if_it_still_has_an_old_one(world: World) -> None:
+    source = world.write("rows.csv", "id\n1\n2\n", 0o644)
+    assert world.run(source, "--step", "cat").returncode == 0
+    world.write("rows.csv", 'id\n1\n"2\n', 0o644)
+    done = world.run(source, "--step", "cat")
+    assert (done.returncode, "rows.csv: no result: " in done.stdout) == (1, True)
+    assert "results/rows.csv is the result of another run\n" in done.stderr
+
+
+def test_a_step_that_fails_on_a_source_with_only_a_header_is_reported_with_its_reason(world: World) -> None:
+    source = world.write("people.csv", "name,born\n", 0o644)
+    step = world.write("step.py", "import csv\nraise ValueError('no rows')\n")
+    done = world.run(source, "--step", step)
+    assert (done.returncode, world.read("people.csv")) == (1, "")
+    assert "people.csv: ValueError: no rows" in done.stderr
+    assert (
+        done.stdout == "results/people.csv is empty, because the step failed on the header, and there are no records\n"
+    )
+
+
+def test_a_step_that_rejects_every_record_of_a_short_file_for_one_reason_looks_broken(world: World) -> None:
+    source = world.write("lines.txt", lines_of(4), 0o644)
+    step = world.write(
+        "step.py",
+        "from parcelq.step import step\n\n@step(each=True)\ndef run(entry):\n"
+        "    return misspelt(entry) if entry != 'line 3' or {0} else entry\n\nrun.main()\n",
+    )
+    text = step.read_text()
+    step.write_text(text.format("True"))
+    done = world.run(source, "--step", step)
+    assert (done.returncode, len(world.dead("lines.txt"))) == (1, 4)
+    looks_broken = "lines.txt: every record failed with the same reason, so the step looks broken; 'parcelq try' "
+    assert looks_broken in done.stderr
+    step.write_text(text.format("False"))
+    done = world.run(source, "--step", step, "--fresh")
+    assert len(world.dead("lines.txt")) == 3
+    assert "broken" not in done.stderr
+
+
+def test_records_that_all_fail_for_reasons_of_their_own_do_not_make_the_step_look_broken(world: World) -> None:
+    source = world.write("lines.txt", lines_of(3), 0o644)
+    step = world.write(
+        "step.py", "from parcelq.step import step\n\n@step(each=True)\ndef run(e): int(e)\n\nrun.main()\n"
+    )
+    done = world.run(source, "--step", step)
+    assert len(world.dead("lines.txt")) == 3
+    assert "broken" not in done.stderr
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_with_nul_bytes_gets_a_warning_unless_its_format_is_named(world: World, packed: bool) -> None:
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    source = world.write("some.png", gzip.compress(data) if packed else data, 0o644)
+    done = world.run(source, "--step", "cat")
+    assert (done.returncode, world.report("some.png")["complete"]) == (0, True)
+    assert (world.results / "some.png").read_bytes() == data
+    (warning,) = world.report("some.png")["warnings"]
+    assert "has NUL bytes, so it looks like a binary file or UTF-16 text" in warning
+    assert warning in done.stderr
+    done = world.run(source, "--step", "cat", "--format", "lines", "--fresh")
+    assert (world.report("some.png")["warnings"], "NUL" in done.stderr) == ([], False)
+
+
 def test_a_step_that_fails_on_most_first_messages_is_not_taken_for_broken(world: World) -> None:
     entries = [f"{'bad' if number % 10 == 3 else 'good'} {number}\n" for number in range(100)]
     source = world.write("lines.txt", "".join(entries), 0o644)
@@ -105,7 +192,7 @@ def test_too_many_dead_entries_stop_the_job(world: World) -> None:
     step = world.write("step", FAILS_ON_BAD)
     done = world.run(source, "--step", step, "--batch-size", 10, "--max-dead", 5)
     assert done.returncode == 1
-    assert "entries are dead, more than 5" in done.stderr
+    assert "records failed, more than 5" in done.stderr
     assert not (world.results / "lines.txt").exists()
 
 
@@ -205,7 +292,7 @@ def test_the_limits_of_a_workflow_stop_a_job(world: World) -> None:
     world.write("flow/step", FAILS_ON_BAD)
     world.write("flow/workflow.yaml", "batch_size: 5\nlimits: {max_dead: 3}\nsteps: [{run: step}]\n", 0o644)
     done = world.run(source, "--workflow", "flow")
-    assert (done.returncode, "entries are dead, more than 3" in done.stderr) == (1, True)
+    assert (done.returncode, "records failed, more than 3" in done.stderr) == (1, True)
     world.write("flow/step", "#!/bin/sh\nsleep 1\ncat $2 > $4\n")
     world.write("flow/workflow.yaml", "batch_size: 1\nlimits: {max_seconds: 1}\nsteps: [{run: step}]\n", 0o644)
     done = world.run(source, "--workflow", "flow", "--fresh")
@@ -263,9 +350,7 @@ def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_
     assert "warning" not in done.stderr
     assert "\n  File " in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "parcelq: the step failed in each of 8 runs with a single entry, so it is broken: ModuleNotFoundError: "
-        "No module named "
-        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the "
-        ""
+        "parcelq: the step failed in each of 9 runs with a single record, so it is broken: ModuleNotFoundError: "
+        "No module named 'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the "
         "same file and step shows the result of single records"
     )

@@ -20,7 +20,7 @@ from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
 from parcelq_cli.console.pages import job_page
 from parcelq_cli.console.remote import StackConsole
-from parcelq_cli.console.view import Which, act
+from parcelq_cli.console.view import act, selected
 
 LINES = b"".join(b"line %d\n" % number for number in range(60))
 MENDED = '#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n'
@@ -152,7 +152,7 @@ def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) 
     world.look()
     ended = world.jobs.find(job.id)
     assert (ended.state, ended.halted) == (State.STOPPED, True)
-    assert ended.problem.startswith("2 entries are dead, more than 1: a bad one")
+    assert ended.problem.startswith("2 records failed, more than 1: a bad one")
     assert world.stack.keys("segments/parcelq-output/")
     assert world.jobs.resume(job.id) > 0
     ended = world.run(job)
@@ -342,8 +342,8 @@ def test_a_list_reads_only_records_that_changed_and_does_without_what_is_kept(wo
     first = all_jobs(world.jobs, tmp_path)
     assert len(first) == 3
     read: list[str] = []
-    original = StackJobs._read
-    monkeypatch.setattr(StackJobs, "_read", lambda self, key: read.append(key) or original(self, key))
+    original = StackJobs.read_listed
+    monkeypatch.setattr(StackJobs, "read_listed", lambda self, key: read.append(key) or original(self, key))
     assert all_jobs(world.jobs, tmp_path) == first
     assert read == []
     new = world.upload("nothing/d.txt")
@@ -373,12 +373,12 @@ class TestConsole:
         assert "bad 7" in page
         assert 'data-action="redrive"' in page
         with pytest.raises(JobError, match="it is finished, so this action is not possible now"):
-            act(console, job.id, "cancel", Which())
+            act(console, job.id, "cancel")
         with pytest.raises(JobError, match="the chosen entries are no longer dead"):
-            act(console, job.id, "redrive", Which(kind="another reason"))
+            act(console, job.id, "redrive", selected(kind="another reason"))
         put("shout", "steps: [{run: step}]", step=MENDED)
         (dead,) = world.jobs.dead(job.id)
-        assert act(console, job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
+        assert act(console, job.id, "redrive", selected(span=(dead.start, dead.end))) == "Failed records run again."
         assert world.jobs.find(job.id).generation == 1
 
     def test_the_console_of_a_stack_cancels_and_resumes_a_job_and_its_page_says_so(self, world: World, put) -> None:
@@ -387,11 +387,11 @@ class TestConsole:
         world.process()
         world.look()
         console = StackConsole(world.jobs)
-        assert act(console, job.id, "cancel", Which()) == "The job stops; finished work is kept."
+        assert act(console, job.id, "cancel") == "The job stops; finished work is kept."
         (view,) = console.views()
         assert (view.state, view.actions) == ("cancelled", ("resume",))
         assert "it was cancelled" in job_page(console, job.id)
-        assert act(console, job.id, "resume", Which()) == "The job continues with what is missing."
+        assert act(console, job.id, "resume") == "The job continues with what is missing."
         assert world.run(job).is_whole
         assert "All 60 records are in the result" in job_page(console, job.id)
         assert [view.state for view in console.views()] == ["whole"]
@@ -401,6 +401,6 @@ class TestConsole:
             world.upload(f"nothing/{name}.txt")
         console, read = StackConsole(world.jobs), []
         assert len(console.views()) == 3
-        monkeypatch.setattr(StackJobs, "_read", lambda _self, key: read.append(key))
+        monkeypatch.setattr(StackJobs, "read_listed", lambda _self, key: read.append(key))
         assert len(console.views()) == 3
         assert read == []

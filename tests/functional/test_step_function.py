@@ -65,6 +65,24 @@ class TestEach:
         assert first == "ValueError: invalid literal for int() with base 10: 'x'"
         assert more == ["  step.py, line 6, in run"]
 
+    def test_the_place_of_an_exception_in_a_library_is_the_line_of_the_step_that_called_the_library(self, run):
+        function = """
+        import json
+
+        def name_of(entry):
+            return json.loads(entry)["name"]
+
+        @step(each=True)
+        def run(entry):
+            return os.environ[name_of(entry)]
+        """
+        output, rejects = run(function, b'{"name": "PATH"}\nx\n{"name": "NO_SUCH"}\n', entries=3)
+        assert output.count(b"\n") == 1
+        assert [one.reason.splitlines()[-1] for one in rejects] == [
+            "  step.py, line 7, in name_of",
+            "  step.py, line 11, in run",
+        ]
+
     def test_a_function_of_each_entry_may_give_none_or_several(self, run):
         function = """
         @step(each=True)
@@ -95,6 +113,14 @@ class TestEach:
         [
             ("3", "TypeError: a function of one entry must return a str, None or an iterable of str, not 3"),
             ("b'x'", "TypeError: a function of one entry must return a str, None or an iterable of str, not b'x'"),
+            (
+                "{'a': entry}",
+                (
+                    "TypeError: a function of one entry must return a str, None or an iterable of str, "
+                    "not {'a': 'bad'}; json.dumps makes a str of a dict"
+                ),
+            ),
+            ("{'a'}", "TypeError: a function of one entry must return a str, None or an iterable of str, not {'a'}"),
             ("[1]", "TypeError: an entry must be a str, but 1 is a int"),
             ("'a\\nb'", r"ValueError: an entry is one line without its line end, but 'a\nb' has one"),
         ],

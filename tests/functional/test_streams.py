@@ -30,13 +30,13 @@ def messages_of(topic: MemoryTopic) -> list[Message]:
 
 def uploaded(uploader: ObjectUploader, may_go_on: Callable[[], Callable[[], bool]], twice: bool) -> list[Message]:
     """The messages of all invocations that it takes."""
-    topic, ranges = MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+    topic, ranges = MemoryTopic("topic"), MemoryTopic("ranges")
     uploader.upload(SOURCE, topic, ranges, may_go_on())
     while pulled := ranges.pull(1, 1, 0):
         task = task_of(pulled[0].wire.text)
         assert isinstance(task, StreamTask)
         for _ in range(1 + twice):
-            uploader.upload_rest(task, topic, ranges if not twice else MemoryTopic.create("lost"), may_go_on())
+            uploader.upload_rest(task, topic, ranges if not twice else MemoryTopic("lost"), may_go_on())
         if twice:
             uploader.upload_rest(task, topic, ranges, may_go_on())
         ranges.acknowledge(pulled)
@@ -70,7 +70,7 @@ def test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not(
 ) -> None:
     store, fmt = Objects(), parse(text)
     uploader = ObjectUploader(OneObject(compressed(data, way)), store, 4, format=fmt, chosen_by="stack")
-    topic = MemoryTopic.create("whole")
+    topic = MemoryTopic("whole")
     uploader.upload(SOURCE, topic)
     whole = messages_of(topic)
     store.delete(list(store.objects))
@@ -87,7 +87,7 @@ def test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not(
 @pytest.mark.parametrize("count", [20, 200])
 def test_no_note_of_a_try_that_handed_over_stays_if_a_later_try_uploads_the_whole(count: int) -> None:
     """S3 sends an event twice. A small upload is never handed over, and its notes are deleted without a listing."""
-    store, topic, ranges = Objects(), MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+    store, topic, ranges = Objects(), MemoryTopic("topic"), MemoryTopic("ranges")
     uploader = ObjectUploader(OneObject(b"line\n" * count), store, 1)
     if count > 100:
         uploader.upload(SOURCE, topic, ranges, after(count // 2))
@@ -113,7 +113,7 @@ def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypat
     monkeypatch.setattr("parcelq.upload.objects.BLOCK_BYTES", 10)
     store, data = Objects(), b"line\n" * 100
     uploader = ObjectUploader(OneObject(gzip.compress(data)), store, 10)
-    topic, ranges = MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+    topic, ranges = MemoryTopic("topic"), MemoryTopic("ranges")
     task = StreamTask(str(SOURCE), "topic", "lines", Rest(250, 51, 51, coded=True))
     with pytest.raises(SourceError, match="decompressing its first 250 bytes takes longer than a function may run"):
         uploader.upload_rest(task, topic, ranges, after(3))
@@ -123,7 +123,7 @@ def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypat
 
 
 def test_an_upload_notes_that_its_object_is_gone_before_all_of_it_was_uploaded() -> None:
-    store, topic = Objects(), MemoryTopic.create("topic")
+    store, topic = Objects(), MemoryTopic("topic")
     task = StreamTask(str(SOURCE), "topic", "lines", Rest(10, 3, 3))
     assert ObjectUploader(Nothing(b""), store, 10).upload_rest(task, topic, topic, lambda: True) is None
     (note,) = notes_of(store, str(SOURCE))
@@ -166,5 +166,5 @@ def test_a_task_is_read_again_as_it_was_written() -> None:
 )
 def test_a_task_of_a_stream_that_is_nonsense_is_refused(old: str, new: str) -> None:
     assert old in str(TASK)
-    with pytest.raises(MessageError, match="is not the rest of an object"):
+    with pytest.raises(MessageError, match="is not a range or the rest of an object"):
         task_of(str(TASK).replace(old, new))

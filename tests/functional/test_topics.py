@@ -205,7 +205,7 @@ class TestDeleting:
         topics.create_queue("t-dead-letter")
         graveyard = topics.create_queue("graveyard")
         topics.create_queue("t", policy(topics, graveyard))
-        assert topics.dead_letter_url("t") == topics.letters_url("t") == graveyard
+        assert topics.dead_letter_url("t") == topics.dead_letters_of("t") == graveyard
         assert topics.delete("t") == ["t", "graveyard"]
         assert topics.names() == ["t-dead-letter"]
 
@@ -226,14 +226,14 @@ class TestDeleting:
         assert topics.dead_letter_url(url) == expected
         requests.reply("GetQueueAttributes", {"Attributes": attributes})
         requests.refuse("GetQueueAttributes", "AccessDenied", 403)
-        assert topics.letters_url(url) == expected
+        assert topics.dead_letters_of(url) == expected
         requests.reply("GetQueueAttributes", {"Attributes": attributes})
         assert topics.delete("t") == ["t"]
 
     def test_a_dead_letter_topic_has_none_of_its_own(self, topics):
         topics.create("t")
         assert topics.dead_letter_url("t-dead-letter") is None
-        assert topics.letters_url("t-dead-letter") == topics.url("t-dead-letter")
+        assert topics.dead_letters_of("t-dead-letter") == topics.url("t-dead-letter")
         assert topics.delete("t-dead-letter") == ["t-dead-letter"]
 
     def test_a_redrive_knows_both_topics_from_either(self, topics):
@@ -256,7 +256,7 @@ class TestDeleting:
         topics.create_queue("t")
         assert topics.dead_letter_url("t") is None
         with pytest.raises(TopicError, match="'t': it has no dead-letter topic"):
-            topics.letters_url("t")
+            topics.dead_letters_of("t")
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"deadLetterTargetArn": "graveyard"}', "[" * 100_000])
     def test_a_redrive_policy_that_names_no_queue_is_an_error(self, topics, requests, text):

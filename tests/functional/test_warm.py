@@ -203,6 +203,7 @@ class TestEntriesAndBytes:
         [
             ("return None", "TypeError: run must return or yield entries, not NoneType"),
             ("return 'text'", "TypeError: run must return or yield entries, not str"),
+            ("return {'a': 1}", "TypeError: run must return or yield entries, not dict"),
             ("return [b'x']", "TypeError: an entry must be a str, but b'x' is a bytes"),
             ("yield 'x\\n'", r"ValueError: an entry is one line without its line end, but 'x\n' has one"),
         ],

@@ -2,55 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import pytest
-from parcelq.process.broken import MOST_SAMPLES, BrokenStep, FirstRuns, sample
+from parcelq.errors import StepError
+from parcelq.lineage.lineage import Lineage, Span
+from parcelq.process.broken import BrokenStep, FirstFailures
+from parcelq.process.plan import Work
+from parcelq.process.runs import Run
+from parcelq.steps.data import Held
+from parcelq.steps.ran import Ran
+from parcelq.steps.rejects import Reject
+from parcelq.topics.attributes import ENTRIES, FAILURES, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Pulled
 
-BODIES = [b"a1\na2\na3\na4\n", b"b1\n", b"c1\nc2\nc3\nc4\nc5\nc6"]
-
-
-def all_failed(*bodies: bytes) -> FirstRuns:
-    runs = FirstRuns()
-    for body in bodies:
-        runs = runs.after(body, succeeded=False)
-    return runs
-
-
-def test_three_messages_that_all_failed_are_suspicious() -> None:
-    assert not all_failed(*BODIES[:2]).are_suspicious
-    assert all_failed(*BODIES).are_suspicious
+ERROR = StepError("step", "exited with 1", exit_code=1, stderr_tail="no module 'x'\n")
 
 
-def test_single_entries_are_taken_from_all_of_them_in_turn() -> None:
-    assert all_failed(*BODIES).samples() == [b"a1\n", b"b1\n", b"c1\n", b"a2\n", b"c2\n", b"a3\n", b"c3\n", b"a4\n"]
+def work(start: int, entries: int, *, source: str = "s", failures: int = 0) -> Work:
+    """A message with entries of two bytes."""
+    body = b"x\n" * entries
+    attributes = {SOURCE: source, LINEAGE: str(Lineage(Span(start, start + len(body), None))), ENTRIES: str(entries)}
+    message = Message(body, attributes | ({FAILURES: str(failures)} if failures else {}))
+    return Work.of(Pulled("id", "receipt", 1, message), message)
 
 
-@pytest.mark.parametrize("bodies", [[b"one\n", b"two\n", b"three"], [b"\n\n", b"\r\n", b"x"], [b"x\n" * 1000] * 50])
-def test_a_suspicion_is_tested_with_eight_samples_at_the_most(bodies: list[bytes]) -> None:
-    samples = sample(bodies)
-    assert len(samples) == min(MOST_SAMPLES, sum(body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies))
-    assert all(one.count(b"\n") <= 1 for one in samples)
+class Step:
+    """A step that succeeds only with some single entries, which the bytes before them in the source identify."""
+
+    def __init__(self, good: Collection[int] = ()) -> None:
+        self.good = good
+        self.alone: list[int] = []
+        self.first = FirstFailures()
+
+    def run_alone(self, _work: Work, samples: Sequence[Work]) -> list[Run]:
+        starts = [one.lineage.span.start for one in samples if one.lineage]
+        self.alone += starts
+        return [succeeded(one) if at in self.good else failed(one) for one, at in zip(samples, starts, strict=True)]
+
+    def stops(self, run: Run) -> str:
+        return self.first.stops(run, self.run_alone) if self.first.is_suspicious(run) else ""
 
 
-def test_a_step_is_broken_where_every_single_entry_of_the_sample_fails_too() -> None:
-    runs, verdict = all_failed(*BODIES).judged(["no module 'x'"] * 8)
-    assert verdict == BrokenStep("no module 'x'", 8)
-    assert str(verdict) == "the step failed in each of 8 runs with a single entry, so it is broken: no module 'x'"
-    assert runs.is_over
+def failed(*group: Work) -> Run:
+    return Run(group, group[0].lineage, error=ERROR)
 
 
-def test_a_step_works_where_one_single_entry_succeeds_however_many_fail_later() -> None:
-    runs, verdict = all_failed(*BODIES).judged(["bad"] * 7 + [None])
-    assert (verdict, runs.works) == (None, True)
-    for _ in range(10):
-        runs = runs.after(b"bad\n", succeeded=False)
-    assert not runs.are_suspicious
+def succeeded(*group: Work, rejects: int = 0) -> Run:
+    bad = tuple(Reject(number, None, "bad") for number in range(rejects))
+    return Run(group, group[0].lineage, ran=Ran(Held(b""), bad))
 
 
-def test_nothing_is_suspicious_any_more_when_one_message_succeeded() -> None:
-    runs = all_failed(*BODIES[:2]).after(b"good\n", succeeded=True)
-    assert not all_failed(*BODIES[:2]).works
-    assert not runs.after(b"bad\n", succeeded=False).after(b"bad\n", succeeded=False).are_suspicious
+def test_a_step_is_broken_if_the_first_middle_and_last_entries_of_three_messages_fail_alone_too() -> None:
+    step = Step()
+    assert [step.stops(failed(work(at, 10))) for at in (0, 20)] == ["", ""]
+    assert step.stops(failed(work(40, 10))) == (
+        "the step failed in each of 9 runs with a single record, so it is broken: "
+        "no module 'x' (step 'step' exited with 1)"
+    )
+    assert step.alone == [0, 10, 18, 20, 30, 38, 40, 50, 58]
+    assert isinstance(step.first.verdict, BrokenStep)
+    assert step.first.verdict.reason.splitlines()[1] == "no module 'x'"
 
 
-def test_a_step_is_not_called_broken_without_a_sample() -> None:
-    assert all_failed(b"", b"", b"").judged([])[1] is None
+def test_a_step_works_if_one_single_entry_succeeds_however_many_messages_fail_later() -> None:
+    step = Step(good=[30])
+    assert [step.stops(failed(work(20 * number, 10))) for number in range(20)] == [""] * 20
+    assert step.first.verdict is None
+    assert step.alone == [0, 10, 18, 20, 30, 38]
+
+
+def test_a_step_works_if_the_run_of_a_whole_message_succeeded() -> None:
+    step = Step()
+    assert not step.first.is_suspicious(succeeded(work(0, 10), rejects=9))
+    assert [step.stops(failed(work(20 * number, 10))) for number in range(1, 20)] == [""] * 19
+    assert step.alone == []
+
+
+def test_a_step_that_rejects_every_entry_is_broken_without_further_runs() -> None:
+    step = Step()
+    reasons = [step.stops(succeeded(work(20 * number, 10), rejects=10)) for number in range(3)]
+    assert reasons[2].endswith("so it is broken: bad")
+    assert step.alone == []
+
+
+def test_after_the_conclusion_no_more_entries_are_run_alone() -> None:
+    step = Step()
+    reasons = [step.stops(failed(work(20 * number, 10))) for number in range(9)]
+    assert len(set(reasons[2:])) == 1
+    assert len(step.alone) == 9
+
+
+def test_messages_that_failed_together_are_not_suspicious_before_each_ran_alone() -> None:
+    assert not Step().first.is_suspicious(failed(work(0, 10), work(20, 10)))
+
+
+def test_one_message_that_fails_again_is_not_enough_but_its_halves_are() -> None:
+    step = Step()
+    assert [step.stops(failed(work(0, 5, failures=number))) for number in range(4)] == [""] * 4
+    assert step.stops(failed(work(0, 2, failures=1))) == ""
+    assert step.stops(failed(work(4, 3, failures=1))).startswith("the step failed in each of 5 runs")
+
+
+@pytest.mark.parametrize("entries", [1, 2, 5])
+def test_small_files_show_together_that_a_step_is_broken(entries: int) -> None:
+    step = Step()
+    reasons = [step.stops(failed(work(0, entries, source=f"file {number}"))) for number in range(3)]
+    assert [bool(one) for one in reasons] == [False, False, True]
+
+
+def test_a_step_is_not_called_broken_if_no_entry_could_be_run_alone() -> None:
+    first = FirstFailures()
+    assert [first.stops(failed(work(20 * number, 10)), lambda *_: []) for number in range(9)] == [""] * 9

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from parcelq.process.apply import Outcome
 from parcelq.process.budget import Budget
-from parcelq.process.chain import Onward, StageTopic
+from parcelq.process.chain import Onward
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published
@@ -32,7 +32,7 @@ class Half:
 
 @pytest.fixture
 def topic() -> MemoryTopic:
-    return MemoryTopic.create("stage")
+    return MemoryTopic("stage")
 
 
 def onward(topic: MemoryTopic, *, direct: bool) -> tuple[Onward, Half]:
@@ -67,16 +67,3 @@ def test_nothing_is_handed_over_while_it_is_not_direct(topic):
     made, half = onward(topic, direct=False)
     assert made.publish(iter(MESSAGES)) == Published(20, [])
     assert (half.given, topic.counts().visible) == ([], 20)
-
-
-def test_messages_that_are_handed_over_need_no_acknowledgement(topic):
-    stage = StageTopic(topic)
-    topic.publish([MESSAGES[0]])
-    (lying,) = topic.pull(1, 1, 0)
-    handed = Pulled("1", "handed over: 1", 1, MESSAGES[1])
-    assert (stage.name, stage.read(handed)) == ("stage", MESSAGES[1])
-    assert stage.refresh_deadline([handed]) == []
-    assert stage.acknowledge([handed]) == []
-    assert topic.counts().in_flight == 1
-    assert stage.acknowledge([handed, lying]) == []
-    assert topic.counts().in_flight == 0

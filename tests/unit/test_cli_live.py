@@ -28,7 +28,9 @@ def printed(steps: Iterator[tuple[float, Progress]], *, terminal: bool, quiet: b
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=100, soft_wrap=True, color_system=None)
     clock = Clock()
-    with shown(Output(quiet=quiet, _stderr=[console]), clock) as show:
+    output = Output(quiet=quiet)
+    output.stderr = console
+    with shown(output, clock) as show:
         for clock.now, progress in steps:
             show(progress)
     return text.getvalue()
@@ -36,16 +38,16 @@ def printed(steps: Iterator[tuple[float, Progress]], *, terminal: bool, quiet: b
 
 def test_the_line_has_percent_entries_speed_time_left_and_the_newest_reason() -> None:
     text = text_of(at(0.4251, 1500, 310.4, 75.2, 3, "ValueError: bad SMILES 'x'\n  step.py, line 3"))
-    assert text == " 42 %, 1,500 entries, 310/s, 1 min 15 s left, 3 dead (ValueError: bad SMILES 'x')"
+    assert text == " 42 %, 1,500 records, 310/s, 1 min 15 s left, 3 dead (ValueError: bad SMILES 'x')"
 
 
 def test_the_line_of_progress_leaves_out_what_is_not_known() -> None:
-    assert text_of(at(0.0)) == "  0 %, 0 entries"
+    assert text_of(at(0.0)) == "  0 %, 0 records"
 
 
 def test_a_hundred_percent_are_shown_only_when_all_is_done() -> None:
     assert text_of(at(0.9999, 1)).startswith(" 99 %")
-    assert text_of(at(1.0, 1, 5.0, 0.0)) == "100 %, 1 entry, 5/s"
+    assert text_of(at(1.0, 1, 5.0, 0.0)) == "100 %, 1 record, 5/s"
 
 
 def test_the_line_of_progress_shows_no_reason_that_could_change_the_terminal() -> None:
@@ -56,11 +58,11 @@ def test_without_a_terminal_there_is_a_plain_line_every_few_seconds() -> None:
     steps = ((float(second), at(second / 20, second * 10)) for second in range(21))
     lines = printed(steps, terminal=False).splitlines()
     assert [line.partition(" %")[0].strip() for line in lines[:-1]] == ["25", "50", "75", "100"]
-    assert lines[-1] == "200 entries in 20.0 s, 10/s, 0 dead"
+    assert lines[-1] == "200 records done in 20.0 s, 10/s, 0 dead"
 
 
 def test_a_short_job_prints_only_its_summary() -> None:
-    assert printed(iter([(0.5, at(1.0, 10))]), terminal=False) == "10 entries in 0.5 s, 20/s, 0 dead\n"
+    assert printed(iter([(0.5, at(1.0, 10))]), terminal=False) == "10 records done in 0.5 s, 20/s, 0 dead\n"
 
 
 def test_with_the_option_quiet_no_progress_is_shown() -> None:
@@ -69,8 +71,8 @@ def test_with_the_option_quiet_no_progress_is_shown() -> None:
 
 def test_a_terminal_shows_an_empty_bar_at_the_beginning_and_the_summary_begins_a_line() -> None:
     text = printed(iter([(0.0, at(0.0)), (1.0, at(0.5, 5)), (2.0, at(1.0, 10, dead=1))]), terminal=True)
-    assert "  0 %, 0 entries" in text or "100 %" in text  # the line is drawn a few times a second
-    before, summary = text.rsplit("10 entries in", 1)
+    assert "  0 %, 0 records" in text or "100 %" in text  # the line is drawn a few times a second
+    before, summary = text.rsplit("10 records done in", 1)
     assert before.endswith(("\x1b[2K", "\r", "\n", "\x1b[?25h"))
     assert summary == " 2.0 s, 5/s, 1 dead\n"
 

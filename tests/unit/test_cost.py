@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from page_world import figures_from, report_of
 from parcelq.collect.bill import Bill
 from parcelq.collect.page.render import report_page
-from parcelq.jobs.record import Cost as JobCost
 from parcelq.jobs.record import new_record, read_job, write_job
 from parcelq.limits import MAX_ATTRIBUTES
 from parcelq.process.apply import Application, Route
@@ -98,7 +97,7 @@ class TestMeter:
 class TestMessages:
     @pytest.fixture
     def route(self) -> Route:
-        return Route(*(MemoryTopic.create(name) for name in ("step", "output", "dead", "output")))
+        return Route(*(MemoryTopic(name) for name in ("step", "output", "dead", "output")))
 
     def pulled(self, **attributes: str) -> Pulled:
         return Pulled("id", f"handle {len(attributes)}", 1, Message(b"a\n", {SOURCE: "s", LINEAGE: "l", **attributes}))
@@ -178,11 +177,11 @@ class TestReports:
         from parcelq.store.folder import FolderStore
 
         store = FolderStore(tmp_path)
-        cost = JobCost().with_more(Cost(1, 1500, requests=7), 0).with_more(Cost(1, 500, requests=1), 80)
+        cost = Cost(1, 1500, requests=7) + Cost(1, 500, requests=1, runs={3: 1})
         record = new_record("s3://bucket/inbox/a?put=1", "", 0)._replace(cost=cost)
         write_job(store, record, None)
         found = read_job(store, record.id)
         assert found
-        assert found[0].cost.whole == Cost(2, 2000, requests=8)
-        assert (cost.invocations, cost.seconds, cost.requests, cost.bytes) == (2, 2.0, 8, 80)
-        json.dumps(found[0].document())
+        assert found[0].cost == Cost(2, 2000, requests=8, runs={3: 1})
+        shown = json.loads(json.dumps(found[0].document()))["cost"]
+        assert (shown["invocations"], shown["seconds"], shown["requests"]) == (2, 2.0, 8)

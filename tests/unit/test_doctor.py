@@ -70,7 +70,8 @@ def test_event_sources_that_are_off_or_gone_are_found(examined, functions):
     assert list(examined.event_sources()) == []
     functions.state = "Disabled"
     assert [one.what for one in examined.event_sources()] == [
-        f"the event source of parcelq-{name} is Disabled" for name in ("processor-step", "processor-heavy", "uploader")
+        f"the event source of parcelq-{name} is Disabled"
+        for name in ("processor-step", "processor-heavy", "uploader", "downloader")
     ]
     functions.state = ""
     with pytest.raises(ParcelqError, match="parcelq-processor-step has no event source"):

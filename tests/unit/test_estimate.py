@@ -15,6 +15,7 @@ from parcelq.prices import Price, Prices, load_prices
 from parcelq.records import LINES
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 from parcelq_cli.estimate.bill import Row, bill, billed, idle, keeping, s3, sqs, total, units, usd
+from parcelq_cli.estimate.collecting import Result
 from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Estimate, ramp_seconds, run_seconds
@@ -43,8 +44,6 @@ KNOWN = Measured(
     out_bytes=100.0,
     illegal=0.0,
     escaped=1.0,
-    attributes_in=200,
-    attributes_out=300,
 )
 SETUP = Setup()
 PRICES = load_prices()
@@ -228,7 +227,7 @@ def test_a_large_result_is_written_by_several_invocations_side_by_side() -> None
     assert result.tasks == 75
     assert result.seconds(50) < result.seconds(5) < result.seconds(1)
     # The more ranges are uploaded at once, the more requests it takes to read a part, up to one a message.
-    gets = [replace(result, mixed=mixed).gets for mixed in (1, 10, 100, 10_000)]
+    gets = [Result(result.size, result.messages, mixed).gets for mixed in (1, 10, 100, 10_000)]
     assert gets == sorted(gets)
     assert gets[-1] == pytest.approx(1 + result.messages / result.parts)
 
@@ -301,13 +300,9 @@ def test_the_estimate_assumes_what_the_template_of_this_version_has() -> None:
         range_bytes=int(defaults["RangeBytes"]),
         together=int(defaults["MessagesPerInvocation"]),
     )
-    assert (
-        Setup(
-            *(int(defaults[name]) for name in ("ParcelSize", "BatchSize", "ProcessorMemory", "Concurrency")),
-            int(defaults["ProcessorTimeout"]),
-        )
-        == Setup()
-    )
+    names = "ParcelSize", "BatchSize", "ProcessorMemory", "Concurrency", "ProcessorTimeout"
+    wanted = (SETUP.parcel_size, SETUP.batch, SETUP.memory, SETUP.concurrency, SETUP.timeout)
+    assert wanted == tuple(int(defaults[name]) for name in names)
 
 
 def test_a_source_that_is_one_stream_has_no_ranges_and_its_upload_takes_long() -> None:
@@ -353,24 +348,24 @@ def test_a_job_of_small_parcels_costs_more() -> None:
 
 
 def test_the_chosen_setup_and_the_cheapest_one_are_among_the_options() -> None:
-    every = neighbours(job(), batches_follow=True)
+    every = neighbours(job())
     assert SETUP in [one.setup for one in every]
     assert {one.setup.parcel_size for one in every} == {100, 1000, 10_000}
-    assert all(one.setup.parcel_size == one.setup.batch_size for one in every)
+    assert all(one.setup.parcel_size == one.setup.batch for one in every)
     best = cheapest(every)
     assert best
     assert usd(best) == min(usd(one) for one in every)
-    assert {one.setup.batch_size for one in neighbours(job(), batches_follow=False)} == {1000}
+    assert {one.setup.batch for one in neighbours(job(batch_size=1000))} == {1000}
 
 
 def test_a_setup_that_does_not_fit_into_an_invocation_is_never_the_cheapest() -> None:
     slow = replace(KNOWN, wall=Line(0.0, 0.1), cpu=Line(0.0, 0.1))  # 1,000 lines take 100 s, 10,000 take 1,000 s
-    every = neighbours(job(slow), batches_follow=True)
+    every = neighbours(job(slow))
     assert {one.setup.parcel_size for one in every if not one.fits and one.setup.memory >= VCPU_MB} == {10_000}
     best = cheapest(every)
     assert best
     assert best.setup.parcel_size < 10_000
-    every = neighbours(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))), batches_follow=True)
+    every = neighbours(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))))
     assert cheapest(every) is None
     [chosen] = [one for one in every if one.setup == SETUP]
     assert "a run takes 400 seconds" in next(iter(warnings(chosen)))

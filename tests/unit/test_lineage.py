@@ -118,12 +118,6 @@ class TestText:
         with pytest.raises(LineageError, match="steps"):
             parse("0-1/9" + f">0-1/9:{ONE}" * (MAX_DEPTH + 1))
 
-    def test_the_span_of_a_lineage_can_be_read_alone(self) -> None:
-        assert Span.parse("3-7/*") == Span(3, 7, None)
-        assert len(Span.parse("3-7/10")) == 4
-        with pytest.raises(LineageError, match="is not a span"):
-            Span.parse(f"3-7/10>0-1/1:{ONE}")
-
 
 class TestBuilding:
     @pytest.mark.parametrize(("start", "end", "total"), [(-1, 2, 3), (2, 1, 3), (0, 4, 3), (0, MAX_POSITION + 1, None)])

@@ -10,7 +10,7 @@ import pytest
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import KIB
 from parcelq.lineage.source import Source
-from parcelq.local_files import check_folder, check_readable, check_targets, naming, opened, place
+from parcelq.local_files import check_folder, check_free, check_readable, check_targets, naming, opened
 from parcelq.result_names import result_names
 
 LARGE = b"0123456\n" * (16 * KIB)
@@ -140,7 +140,7 @@ class TestTargets:
         one, other = Path("results/r"), Path("results/r.report.json")
         one.write_bytes(b"a\n")
         other.write_bytes(b"{}\n")
-        targets = [Path("results") / name for path in (one, other) for name in result_names(path.name).all]
+        targets = [Path("results") / name for path in (one, other) for name in result_names(path.name)]
         with pytest.raises(ParcelqError, match="would be overwritten"):
             check_targets([one, other], targets)
         with pytest.raises(ParcelqError, match=r"'results/r\.report\.json' is a source"):
@@ -163,20 +163,14 @@ class TestTargets:
         with pytest.raises(InvalidValueError, match=r"but must be a folder; 'data\.txt' is a file"):
             check_folder(Path("data.txt/deep/er"), "--output")
 
-    def test_a_result_never_leaves_its_folder(self):
-        assert place(Path("results"), "a/b/c") == Path("results/a/b/c")
-        assert Path("results/a/b").is_dir()
-        for name in ("../x", "a/../../x", "/x", "a//b", "", "a/", "a\0b", "."):
-            with pytest.raises(InvalidValueError, match="name of a result is"):
-                place(Path("results"), name)
-
     def test_a_file_and_a_folder_of_one_name_are_refused_with_both_names(self):
-        place(Path("results"), "x").write_bytes(b"")
+        Path("results/x").write_bytes(b"")
         with pytest.raises(ParcelqError, match="'x/y' needs a folder 'results/x', but that is a file"):
-            place(Path("results"), "x/y")
-        place(Path("results"), "z/y")
+            check_free(Path("results"), "x/y")
+        Path("results/z").mkdir()
+        check_free(Path("results"), "z/y")
         with pytest.raises(ParcelqError, match="'z' is to be a file, but 'results/z' is a folder"):
-            place(Path("results"), "z")
+            check_free(Path("results"), "z")
 
 
 def test_an_error_names_the_file_when_the_disk_is_full():

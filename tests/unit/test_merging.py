@@ -498,12 +498,15 @@ class TestDeath:
         assert [one.reason for one in bodies.dead()] == ["why"]
         assert bodies.result() == b""
 
-    def test_of_two_reasons_for_a_dead_entry_the_newest_counts(self) -> None:
+    def test_a_redriven_entry_that_dies_again_has_its_newest_reason_and_is_no_duplicate(self) -> None:
         bodies = Bodies()
-        for reason in ("why", "or why"):
+        for reason in ("why", "or why", "or why"):
             bodies.add("0-4/4", dead=reason, entries=1)
         assert [one.reason for one in bodies.dead()] == ["or why"]
-        assert bodies.resolve().duplicates == 1
+        assert bodies.resolve().duplicates == 0
+        for _ in range(2):
+            bodies.add("0-4/4", b"one\n")
+        assert (bodies.result(), bodies.resolve().duplicates) == (b"one\n", 1)
 
     def test_an_entry_that_died_in_the_second_step_is_named_by_its_place_in_the_source(self) -> None:
         bodies = Bodies()

@@ -9,7 +9,7 @@ from parcelq.errors import MessageError
 from parcelq.lineage.source import Source
 from parcelq.store.folder import FolderStore
 from parcelq.upload.puts import Object, is_coded
-from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
+from parcelq.upload.ranges import RangeTask, note_scan, task_of, tasks_after_scan, tasks_for
 
 
 def put(key: str, size: int = 1) -> Object:
@@ -50,7 +50,7 @@ class TestObject:
 class TestRangeTask:
     def test_the_task_of_a_range_reads_as_it_was_written(self) -> None:
         task = RangeTask(str(put("inbox/ä b.txt").source), "topic", 3, 9, 12)
-        assert RangeTask.parse(str(task)) == task
+        assert task_of(str(task)) == task
 
     @pytest.mark.parametrize(
         ("changed", "value"),
@@ -83,13 +83,13 @@ class TestRangeTask:
         task = RangeTask(
             **{"source": str(put("a").source), "topic": "topic", "start": 3, "end": 9, "total": 12, changed: value}
         )  # type: ignore[arg-type]
-        with pytest.raises(MessageError, match="not a range of an object"):
-            RangeTask.parse(str(task))
+        with pytest.raises(MessageError, match="not a range or the rest of an object"):
+            task_of(str(task))
 
     @pytest.mark.parametrize("text", ["", "[]", "null", "7", "[" * 100_000, '{"a":' * 100_000, '{"source": NaN}'])
     def test_a_text_that_is_no_task_of_a_range_is_refused(self, text: str) -> None:
-        with pytest.raises(MessageError, match="not a range of an object"):
-            RangeTask.parse(text)
+        with pytest.raises(MessageError, match="not a range or the rest of an object"):
+            task_of(text)
 
 
 class TestScans:

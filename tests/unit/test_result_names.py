@@ -44,7 +44,7 @@ NAMES = st.lists(PIECES, min_size=1, max_size=8).map("".join)
 def test_a_result_is_called_like_its_source_unless_that_name_is_taken(name, result):
     names = result_names(name, "results/")
     assert names.result == f"results/{result}"
-    assert names.all == (
+    assert names == (
         f"results/{result}",
         f"results/{result}.report.json",
         f"results/{result}.report.html",
@@ -56,13 +56,13 @@ def test_a_result_is_called_like_its_source_unless_that_name_is_taken(name, resu
 @given(NAMES, NAMES)
 def test_two_sources_never_get_the_same_name_for_their_results(one, other):
     if one != other:
-        assert not set(result_names(one).all) & set(result_names(other).all)
+        assert not set(result_names(one)) & set(result_names(other))
 
 
 @given(NAMES)
 def test_every_name_has_room_for_what_is_added_to_it(name):
     names = result_names(name, "results/")
-    for one in names.all:
+    for one in names:
         unfinished = f"{one}.{'f' * 16}-{'f' * 16}-{'f' * 14}"
         assert len(unfinished.encode()) <= 1024
         assert all(len(part.encode()) <= 255 for part in unfinished.split("/"))

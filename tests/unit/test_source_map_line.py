@@ -42,6 +42,28 @@ def test_each_part_of_a_map_line_shows_the_worst_of_it():
     assert line_of(collected_of(100, [(0, 100)], [])) == "█" * 10
 
 
+def test_the_header_of_a_source_is_no_part_of_its_map():
+    header = Piece(str(Lineage(Span(0, 30, 50)).child(Span(0, 0, 0), digest(b""), 0)), b"", 0)
+    store = Objects()
+    pieces = [header, *(Piece(str(Lineage(Span(at, at + 10, 50))), b"bad\n", 1, dead="why") for at in (30, 40))]
+    write_segment(store, "output", JobKey(SOURCE), pieces, [], WHEN, WHEN)
+    collected = Collected(store, open_indexes(store, list(store.keys(""))))
+    cells = source_map_of(collected, collected.resolve(), 4)
+    assert [(cell.start, cell.end, cell.kind) for cell in cells] == [
+        (30, 35, "dead"),
+        (35, 40, "dead"),
+        (40, 45, "dead"),
+        (45, 50, "dead"),
+    ]
+
+
+def test_a_step_that_writes_nothing_for_the_first_records_has_them_in_its_map():
+    store = Objects()
+    nothing = Piece(str(Lineage(Span(0, 50, 100)).child(Span(0, 0, 0), digest(b""), 5)), b"", 0)
+    write_segment(store, "output", JobKey(SOURCE), [nothing], [], WHEN, WHEN)
+    assert line_of(Collected(store, open_indexes(store, list(store.keys(""))))) == "█████░░░░░"
+
+
 def test_bytes_that_never_came_at_the_end_are_missing_where_the_size_is_known():
     assert line_of(collected_of(100, [(0, 40)], [], end=False), 100) == "████░░░░░░"
 

@@ -49,7 +49,7 @@ class TestCommand:
 class TestLocalStep:
     def test_a_step_may_be_given_by_any_path(self, tmp_path):
         path = program(tmp_path / "anywhere" / "tool")
-        assert local_step(str(path), workflow_id="wf") == Step(path, StepSettings(), "wf")
+        assert local_step(str(path), workflow_id="wf") == Step(path, StepSettings(), "wf", copied=True)
 
     def test_a_relative_path_and_a_name_in_the_working_directory_become_absolute(self, tmp_path, monkeypatch):
         path = program(tmp_path / "tool")

@@ -53,7 +53,7 @@ def test_a_wrong_format_is_one_mistake_that_names_its_key(folder):
     assert problem.startswith("output is 9, but must be lines, jsonl, csv")
     assert "format is" not in problem
     (problem,) = problems_of(folder("output: {lines: 0}\nsteps: [{run: score.py}]\n"))
-    assert problem.endswith("must be a record format; lines is 0, but must be a number from 1 to 1000")
+    assert problem.endswith("must be a record format; lines is 0, but must be a whole number from 1 to 1000")
 
 
 def test_every_key_of_a_workflow_that_the_page_documents_is_read(folder):
@@ -129,6 +129,8 @@ def test_mistakes_in_settings_are_mistakes_of_the_workflow(folder):
 
 def test_a_folder_without_a_workflow_says_so(tmp_path):
     assert problems_of(tmp_path) == ("the folder has no workflow.yaml",)
+    (tmp_path / "workflow.yaml").touch()
+    assert problems_of(tmp_path / "workflow.yaml") == ("it is a file; name the folder that has workflow.yaml",)
 
 
 def test_a_stage_follows_from_the_step_before():

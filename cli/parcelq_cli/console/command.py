@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.options import AnyStack
+from parcelq_cli.interrupts import interrupted_by
+from parcelq_cli.options import RESULTS, AnyStack
 from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def console(
     out: Output,
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
-    ] = Path("results"),
+    ] = RESULTS,
     stack: AnyStack = "",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The port of the console; 0 for any free port.")] = 0,
 ) -> None:
@@ -56,21 +55,7 @@ def console(
     out.result({"url": served.url}, served.url)
     out.note("open this address in a browser; Ctrl-C ends the console")
     try:
-        with _ended_by_sigterm():
+        with interrupted_by(signal.SIGTERM):  # so that running steps end with the console
             served.serve()
     finally:
         jobs.close()
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that running steps end with the console."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,4 @@
-"""Shows jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the
-console started.
-"""
+"""Shows the jobs of one machine in the console, with those completed since the console started."""
 
 from __future__ import annotations
 
@@ -10,9 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from parcelq.collect.deaths import Dead
 from parcelq.collect.page.figures import Figures, figures_of
 from parcelq.collect.report import Report, report_of
 from parcelq.errors import JobError, ParcelqError
@@ -22,14 +19,13 @@ from parcelq.local.state import LocalRecord
 from parcelq.result_names import DEAD, PAGE, REPORT
 from parcelq.upload.notes import notes_of
 
-from parcelq_cli.console.view import JobView, sentence_of
+from parcelq_cli.console.view import JobView, Selected, sentence_of
 
 _RATE_SECONDS: Final = 30.0
 """A rate is the average of the last `_RATE_SECONDS` seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Began:
+class _Began(NamedTuple):
     """An action that this console runs on a job: the thread, and the event that stops the action."""
 
     thread: threading.Thread
@@ -38,12 +34,7 @@ class _Began:
 
 @dataclass(slots=True)
 class LocalConsole:
-    """The jobs of one folder of results.
-
-    Attributes:
-        results: the path of the folder.
-        clock: a function that returns a time in seconds.
-    """
+    """The jobs of one folder of results."""
 
     results: Path
     clock: Callable[[], float] = time.monotonic
@@ -89,8 +80,8 @@ class LocalConsole:
         report = report._replace(workflows=record.versions, recipe=recipe)
         return report, figures_of(status.collected, resolution, notes)
 
-    def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Begin to run a job's dead entries again: the entries for which `only` returns true, or all."""
+    def redrive(self, job: str, only: Selected) -> None:
+        """Begin to run a job's dead entries again."""
         self._begin(job, redrive=True, only=only)
 
     def resume(self, job: str) -> None:
@@ -108,7 +99,7 @@ class LocalConsole:
         for began in self._began.values():
             began.thread.join()
 
-    def _begin(self, job: str, *, redrive: bool, only: Callable[[Dead], bool] | None) -> None:
+    def _begin(self, job: str, *, redrive: bool, only: Selected) -> None:
         cancelled = threading.Event()
 
         def run() -> None:
@@ -128,9 +119,7 @@ class LocalConsole:
             thread.start()
 
     def _is_whole(self, record: LocalRecord) -> bool:
-        """Return whether the report beside a job's result says that the result is complete. The job's state was
-        deleted.
-        """
+        """Return whether the report of a job whose state was deleted says that the result is complete."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True
@@ -153,9 +142,7 @@ class LocalConsole:
         return JobView(job, status.record.result, state, status.share, dead, rate, left, actions, problem)
 
     def _rate(self, status: JobStatus) -> tuple[float | None, float | None]:
-        """Return how many entries per second the result gains, and the remaining seconds, by comparing earlier
-        progress.
-        """
+        """Return how many entries per second the result gains, and the remaining seconds."""
         seen = self._seen.setdefault(status.record.id, [])
         resolution = status.resolution
         seen.append((self.clock(), resolution.covered + resolution.dead_bytes, resolution.entries))

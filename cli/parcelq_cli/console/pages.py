@@ -32,12 +32,7 @@ def listing(views: Sequence[JobView], place: str) -> str:
 
 
 def job_page(jobs: Jobs, job: str) -> str:
-    """Return the main element of a job's page.
-
-    Raises:
-        JobError: if there is no such job.
-        ParcelqError: if the job cannot be read.
-    """
+    """Return the main element of a job's page. Raises ParcelqError if there is no such job or it cannot be read."""
     for _ in range(_TRIES):
         view = jobs.view(job)
         if view.state == "whole":

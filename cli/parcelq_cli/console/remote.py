@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from parcelq.collect.deaths import Dead
 from parcelq.collect.page.figures import Figures, figures_of
 from parcelq.collect.report import Report
 from parcelq.collect.reporting import stopped_report
@@ -18,7 +17,7 @@ from parcelq.lineage.source import Source
 from parcelq.stack.jobs import StackJobs
 from parcelq.upload.notes import notes_of
 
-from parcelq_cli.console.view import JobView
+from parcelq_cli.console.view import JobView, Selected
 
 MOST_SHOWN: Final = 500
 """How many jobs the list shows: incomplete jobs first, and within both groups the newest first."""
@@ -26,11 +25,7 @@ MOST_SHOWN: Final = 500
 
 @dataclass(slots=True)
 class StackConsole:
-    """The jobs of a stack.
-
-    Attributes:
-        jobs: the job records of the stack.
-    """
+    """The jobs of a stack."""
 
     jobs: StackJobs
     _known: dict[str, tuple[str, JobRecord | None]] = field(default_factory=dict)
@@ -68,8 +63,8 @@ class StackConsole:
 
         return self.jobs.read(record, draw)
 
-    def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Run a job's dead entries again: the entries for which `only` returns true, or all."""
+    def redrive(self, job: str, only: Selected) -> None:
+        """Run a job's dead entries again."""
         self.jobs.redrive(job, only=only)
 
     def resume(self, job: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from parcelq.collect.deaths import Dead, kind_of
 from parcelq.collect.page.figures import Figures
@@ -20,18 +20,8 @@ ACTIONS: Final = {
 """Maps each action on a job to the sentence that the console shows when the action begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Selects the dead entries that run again; by default all dead entries.
-
-    Attributes:
-        kind: selects only entries for whose reason `kind_of` returns this text, after escaping; empty for all reasons.
-        span: selects only the dead entries that cover exactly these bytes of the source, from the first number to
-            before the second; None for all entries. If given, `kind` is ignored.
-    """
-
-    kind: str = ""
-    span: tuple[int, int] | None = None
+Selected: TypeAlias = Callable[[Dead], bool] | None
+"""Says which dead entries run again; None selects all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +29,6 @@ class JobView:
     """The progress of a job, with the values that a console shows.
 
     Attributes:
-        id: the job's id.
-        title: the job's name for people.
         state: `running`, `stopped`, `cancelled`, `finished` if only dead entries are left, or `whole` if the result is
             complete.
         share: how much of the source is done, from 0 to 1; None if unknown.
@@ -75,12 +63,10 @@ class Jobs(Protocol):
         """Return the report's page beside the complete result of a job; empty if somebody deleted the page."""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not complete, and the report's figures; None if the job has no outputs
-        yet.
-        """
+        """Return the report of an incomplete job, and the report's figures; None if the job has no outputs yet."""
 
-    def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Run a job's dead entries again: the entries for which `only` returns true, or all."""
+    def redrive(self, job: str, only: Selected) -> None:
+        """Run a job's dead entries again."""
 
     def resume(self, job: str) -> None:
         """Run the missing records of a job."""
@@ -92,17 +78,13 @@ class Jobs(Protocol):
         """End all work that must end with the console."""
 
 
-def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
-    """Begin an action on a job, and return a sentence that confirms it.
-
-    Raises:
-        ParcelqError: if the action is not possible; the error message says why.
-    """
+def act(jobs: Jobs, job: str, action: str, only: Selected = None) -> str:
+    """Begin an action on a job, and return a sentence that confirms it. Raises ParcelqError if it is not possible."""
     view = jobs.view(job)
     if action not in view.actions:
         raise JobError(job, f"it is {view.state}, so this action is not possible now")
     if action == "redrive":
-        jobs.redrive(view.id, _chosen(which))
+        jobs.redrive(view.id, only)
     elif action == "resume":
         jobs.resume(view.id)
     else:
@@ -117,10 +99,12 @@ def sentence_of(error: ParcelqError | OSError) -> str:
     return f"{error.filename or 'this machine'}: {error.strerror or error}"
 
 
-def _chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return a function that says whether a dead entry is selected; None if all entries are selected."""
-    if which.span:
-        return lambda dead: (dead.start, dead.end) == which.span
-    if which.kind:
-        return lambda dead: one_line(kind_of(dead.reason)) == which.kind
+def selected(kind: str = "", span: tuple[int, int] | None = None) -> Selected:
+    """Select the dead entries that cover exactly the bytes `[start, end)` of the source, or the entries for whose
+    reason `kind_of` returns the text `kind` after escaping. Without a span and a kind, select all entries.
+    """
+    if span:
+        return lambda dead: (dead.start, dead.end) == span
+    if kind:
+        return lambda dead: one_line(kind_of(dead.reason)) == kind
     return None

@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from parcelq_cli.console.pages import job_page, listing
-from parcelq_cli.console.view import ACTIONS, Jobs, Which, act, sentence_of
+from parcelq_cli.console.view import ACTIONS, Jobs, Selected, act, selected, sentence_of
 
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
@@ -42,16 +42,7 @@ _HEADERS: Final = {
 
 
 class Console:
-    """The web application that shows jobs.
-
-    Args:
-        jobs: the jobs that the console shows.
-        place: a text that says where the jobs are.
-        port: the port of the server; 0 for any free port.
-
-    Raises:
-        OSError: if the port is taken.
-    """
+    """The web application that shows jobs on a port (0: any free port). Raises OSError if the port is taken."""
 
     def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
         self._jobs = jobs
@@ -122,11 +113,11 @@ class Console:
 
     def _act(self, job: str) -> tuple[dict[str, str], int]:
         try:
-            action, which = _order(request.get_json())
+            action, only = _order(request.get_json())
         except (ValueError, TypeError, KeyError, AttributeError):
             return {"error": "the request is not valid"}, 400
         try:
-            return {"said": act(self._jobs, job, action, which)}, 200
+            return {"said": act(self._jobs, job, action, only)}, 200
         except (ParcelqError, OSError) as error:
             return {"error": sentence_of(error)}, 409
 
@@ -162,13 +153,13 @@ class _Handler(WSGIRequestHandler):  # type: ignore[misc]
         """Discard the message."""
 
 
-def _order(given: Any) -> tuple[str, Which]:
+def _order(given: Any) -> tuple[str, Selected]:
     """Read the action of a request. Raises ValueError, TypeError or KeyError if the request is invalid."""
     action, kind, span = given["action"], given.get("kind", ""), given.get("range", "")
     if action not in ACTIONS or not isinstance(kind, str):
         raise ValueError(action)
     start, _, end = span.partition(",")
-    return action, Which(kind, (int(start), int(end)) if span else None)
+    return action, selected(kind, (int(start), int(end)) if span else None)
 
 
 def _with_headers(response: Response) -> Response:

@@ -1,13 +1,10 @@
-"""Calculates the requests and the cost of a job, the cost of storing its file and result, and the cost of an idle
-stack.
-"""
+"""Calculates the requests and the cost of a job, of storing its file and result, and of an idle stack."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil, inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.drain import RECEIVERS
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_LONG_POLL_SECONDS, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
@@ -45,8 +42,7 @@ _MONTH_SECONDS: Final = 30 * 24 * 3600
 _METRICS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of a bill: a quantity, the price of a service, and the purpose."""
 
     service: str
@@ -143,7 +139,6 @@ def priced(
     """Return the cost of the resources that a job used.
 
     Args:
-        job: the job, with its stack and the prices.
         asked: maps purposes to the number of requests to SQS.
         fair: how many requests to SQS publish with a MessageGroupId.
         requests: how many requests S3 bills, from `s3`.
@@ -151,13 +146,13 @@ def priced(
         seconds: how many seconds the job took.
     """
     invocations = sum(count for count, _ in invoked.values())
-    functions = [(name, *one, job.megabytes[name] / 1024) for name, one in invoked.items()]
     disk = invoked["processor"][1] * max(0.0, job.stack.disk_gb - _FREE_DISK_GB)
+    gb_seconds = {name: busy * job.megabytes[name] / 1024 for name, (_, busy) in invoked.items()}
     rows = [
         *(("SQS", what, "sqs_requests", count) for what, count in asked.items()),
         ("SQS", "fair queues", "sqs_fair_requests", fair),
-        *(("Lambda", name, "lambda_requests", count) for name, count, _, _ in functions),
-        *(("Lambda", name, "lambda_gb_seconds", busy * memory) for name, _, busy, memory in functions),
+        *(("Lambda", name, "lambda_requests", count) for name, (count, _) in invoked.items()),
+        *(("Lambda", name, "lambda_gb_seconds", count) for name, count in gb_seconds.items()),
         ("Lambda", "processor, disk", "lambda_storage_gb_seconds", disk),
         ("S3", "requests", "s3_puts", requests[0]),
         ("S3", "requests", "s3_gets", requests[1]),

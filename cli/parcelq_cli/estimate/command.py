@@ -83,11 +83,11 @@ def estimate(
         tell(f"the step over {len(records.records):,} records")
         with closing(Runner(found)) as runs:
             known = measure(PurePosixPath(file).name, records, runs)
-    setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout, uploads, collects)
+    setup = Setup(parcel_size, batch_size, memory, concurrency, timeout, uploads, collects)
     job = Estimate(known, setup, table, slowdown=slowdown)
     if html:
         from parcelq_cli.estimate.html import page
 
-        html.write_bytes(page(job, batches_follow=batch_size is None))
-    every = neighbours(job, batches_follow=batch_size is None)
+        html.write_bytes(page(job))
+    every = neighbours(job)
     out.result(report.document(job, every), report.text(job, every))

@@ -68,3 +68,6 @@ EXTENT: Final = 24
 """How many bytes the plan of a large result contains for each message."""
 LOG_BYTES: Final = 1_500
 """How many bytes an invocation writes to its log."""
+INPUT_ATTRIBUTES: Final = 200
+OUTPUT_ATTRIBUTES: Final = 300
+"""About how many bytes the attributes of a message have that the uploader or the processor publishes."""

@@ -7,26 +7,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from parcelq.aws.text import legal_text
 from parcelq.errors import ParcelqError, RecordError, StepError
-from parcelq.lineage.lineage import Lineage
-from parcelq.lineage.source import Source
-from parcelq.names import INBOX
 from parcelq.process.headers import StageHeaders
-from parcelq.process.output import output_messages
-from parcelq.records import Parcel
 from parcelq.steps.run import Runner
-from parcelq.topics.attributes import LINEAGE
-from parcelq.topics.header import header_of_source
-from parcelq.topics.message import Message
-from parcelq.upload.parcels import Layout
-from parcelq.upload.sources import parcel_messages
 
 from parcelq_cli.estimate.sample import Sample
 
 Clock: TypeAlias = Callable[[], float]
+
+_SMALL: Final = 10
+"""How many times larger the larger sample is."""
+_ROUNDS: Final = 3
+_ENOUGH_SECONDS: Final = 10.0
+_RUNS_FOR_BAD: Final = 200
+"""How many runs may be used to find the bad records of the sample."""
+_HOPELESS: Final = 10
+"""If this many records each fail alone, and no record succeeds, the step counts as broken."""
+_SOURCE: Final = "file:///estimate?put=0"
+"""The source that all records seem to come from, so that all outputs of the step must have the same header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,7 @@ class Line:
 
     @classmethod
     def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """Return the linear function through two measurements, adjusted so that its values never fall and are never
-        negative.
-        """
+        """Return the linear function through two measurements; its values never fall and are never negative."""
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
 
@@ -54,7 +53,6 @@ class Measured:
     """Facts about a file, from a `Sample` of the file, and facts about a step, from measured runs.
 
     Attributes:
-        name: the file's name.
         sampled: how many records the sample has.
         failing: the fraction of records on which the step fails.
         reason: why the step failed on one of these records; empty if the step never failed.
@@ -65,8 +63,6 @@ class Measured:
         out_bytes: how many output bytes each input record gives.
         illegal: the fraction of records that contain characters that SQS refuses.
         escaped: how many bytes of JSON each byte of the file becomes.
-        attributes_in: how many bytes the attributes of an input message have.
-        attributes_out: how many bytes the attributes of an output message have.
     """
 
     name: str
@@ -86,8 +82,6 @@ class Measured:
     out_bytes: float
     illegal: float
     escaped: float
-    attributes_in: int
-    attributes_out: int
 
     @property
     def record_bytes(self) -> float:
@@ -95,14 +89,14 @@ class Measured:
         return self.size / self.records
 
 
-_SMALL: Final = 10
-"""How many times larger the larger sample is."""
-_ROUNDS: Final = 3
-_ENOUGH_SECONDS: Final = 10.0
-_RUNS_FOR_BAD: Final = 200
-"""How many runs may be used to find the bad records of the sample."""
-_HOPELESS: Final = 10
-"""If this many records each fail alone, and no record succeeds, the step counts as broken."""
+class _Run(NamedTuple):
+    wall: float
+    cpu: float
+    entries: int
+    size: int
+
+
+_Trial: TypeAlias = Callable[[Sequence[bytes]], _Run]
 
 
 def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.monotonic) -> Measured:
@@ -114,14 +108,12 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
 
     Args:
         name: the file's name.
-        sample: a sample of the file's records.
-        runs: the object that runs the step.
         clock: a function that returns a time in seconds.
 
     Raises:
         ParcelqError: if the step fails on every record; the message contains the reason.
     """
-    run = _Trial(name, sample, runs, clock)
+    run = _trial(sample, runs, clock)
     good, bad, reason = _sift(run, sample.records)
     small = good[::_SMALL]
     few: list[_Run] = []
@@ -130,9 +122,8 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
     while len(many) < _ROUNDS and (not many or clock() - began <= _ENOUGH_SECONDS):
         few.append(run(small))
         many.append(run(good))
-    last = many[-1]
     runs.close()  # the next run must begin with a new process
-    start = max(0.0, run(small).wall - median(one.wall for one in few)) if run.warm else 0.0
+    start = max(0.0, run(small).wall - median(one.wall for one in few)) if runs.step.warm else 0.0
 
     def line(seconds: Callable[[_Run], float]) -> Line:
         return Line.through(len(small), median(map(seconds, few)), len(good), median(map(seconds, many)))
@@ -152,13 +143,31 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
         wall=line(lambda one: one.wall),
         cpu=line(lambda one: one.cpu),
         start=start,
-        out_entries=last.entries / len(good),
-        out_bytes=last.size / len(good),
+        out_entries=many[-1].entries / len(good),
+        out_bytes=many[-1].size / len(good),
         illegal=mean(legal_text(one) is None for one in sample.records),
         escaped=len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) / len(text.encode()),
-        attributes_in=_attributes(run.message(sample.records)),
-        attributes_out=last.attributes,
     )
+
+
+def _trial(sample: Sample, runs: Runner, clock: Clock) -> _Trial:
+    """Return a function that runs the step over records of the sample, and raises StepError if the run fails."""
+    step = runs.step
+    headers = StageHeaders(step.settings, "output", step.workflow_id)
+
+    def run(records: Sequence[bytes]) -> _Run:
+        began = clock()
+        with runs.run([b"".join(records)], entries=len(records), fmt=sample.format, header=sample.header) as ran:
+            output = ran.whole(step)
+            wall = clock() - began
+            try:
+                written = headers.of(output, _SOURCE, sample.format)
+            except RecordError as error:
+                raise StepError(step.name, error.reason, exit_code=0) from None
+            data = output.read_bytes()[written.start :]
+        return _Run(wall, wall if step.warm else ran.cpu_seconds, written.format.count(data), len(data))
+
+    return run
 
 
 def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
@@ -177,65 +186,15 @@ def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]
             run(part)
         except StepError as error:
             reason = str(error)
-            if len(part) > 1:
-                middle = len(part) // 2
+            middle = len(part) // 2
+            if middle:
                 left += [part[middle:], part[:middle]]
                 continue
             bad += 1
             if not good and (bad == _HOPELESS or not left):
-                raise ParcelqError(f"the step fails on every record of the sample that was tried: {error}") from None
+                break
         else:
             good += part
     if not good:
-        raise ParcelqError(f"the step fails on every part of the sample that was tried: {reason}")
+        raise ParcelqError(f"the step fails on every record of the sample that was tried: {reason}")
     return good, bad, reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    wall: float
-    cpu: float
-    entries: int
-    size: int
-    attributes: int
-
-
-class _Trial:
-    """Runs a step over records as if they were messages from the middle of an S3 object."""
-
-    def __init__(self, name: str, sample: Sample, runs: Runner, clock: Clock) -> None:
-        self.sample, self.runs, self.clock = sample, runs, clock
-        self.warm = runs.step.warm
-        self.headers = StageHeaders(runs.step.settings, "output", runs.step.workflow_id)
-        self.source = Source.of_object("parcelq-123456789012-us-east-1", INBOX + name, etag="0" * 32, put="0" * 18)
-        header = header_of_source(sample.header, str(self.source), None)
-        self.layout = Layout.of_source(sample.format, sample.header, header)
-
-    def message(self, records: Sequence[bytes]) -> Message:
-        """Return records as the message that the uploader would publish."""
-        body = b"".join(records)
-        parcel = Parcel((self.sample.size - len(body)) // 2, body, len(records))
-        return next(parcel_messages([parcel], self.source, self.sample.size, self.layout, empty=False))
-
-    def __call__(self, records: Sequence[bytes]) -> _Run:
-        message, step, source = self.message(records), self.runs.step, str(self.source)
-        lineage = Lineage.parse(message.attributes[LINEAGE])
-        began = self.clock()
-        with self.runs.run([message.body], fmt=self.sample.format, header=self.sample.header) as ran:
-            output = ran.whole(step)
-            wall = self.clock() - began
-            size = len(output.read_bytes())
-            try:
-                written = self.headers.of(output, source, self.sample.format)
-            except RecordError as error:
-                raise StepError(step.name, error.reason, exit_code=0) from None
-            whole, count = max(1, size), len(records)
-            messages = output_messages(output, written, lineage, source, whole, step.workflow_id, count)
-            first = next(messages)
-            entries = first.entries + sum(one.entries for one in messages)
-        return _Run(wall, wall if self.warm else ran.cpu_seconds, entries, size, _attributes(first))
-
-
-def _attributes(message: Message) -> int:
-    wire = message.wire()
-    return wire.size - len(wire.text.encode())

@@ -20,12 +20,26 @@ def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
     best, nothing = cheapest(every), idle(job.stack, job.prices)
     return {
         "file": asdict(job.known),
-        "chosen": {**_job(job), "bill": [asdict(row) for row in bill(job)]},
+        "chosen": {**_job(job), "bill": [row._asdict() for row in bill(job)]},
         "options": [{**_job(one), "cheapest": one is best} for one in every],
         "month": {"keeping_usd": total(keeping(job)), "idle_stack_usd": total(nothing)},
-        "idle_stack": [asdict(row) for row in nothing],
+        "idle_stack": [row._asdict() for row in nothing],
         "prices": {"region": job.prices.region, "of": {name: one.document() for name, one in job.prices.of.items()}},
         "warnings": list(warnings(job)),
+    }
+
+
+def _job(job: Estimate) -> dict[str, Any]:
+    times = "run", "invocation", "upload", "processed", "assembly", "busy", "latest"
+    return {
+        **asdict(job.setup),
+        "batch_size": job.setup.batch,
+        "messages": job.runs,
+        "invocations": job.invocations,
+        "result_bytes": job.output_bytes,
+        "seconds": {name: getattr(job, name) for name in times},
+        "usd": usd(job),
+        "fits": job.fits,
     }
 
 
@@ -37,7 +51,7 @@ def text(job: Estimate, every: Sequence[Estimate]) -> str:
     failing = f"{known.failing:.2%} of the records fail: {reason}" if known.failing else "none of the records fails"
     dated = f", dated {days[0]} to {days[1]}" if days else ""
     heads = ("", "parcel", "batch", "MB", "run", "processed", "cost")
-    sizes = f"parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB"
+    sizes = f"parcels of {setup.parcel_size:,}, batches of {setup.batch:,}, {setup.memory:,} MB"
     return f"""\
 {known.name}: {size(known.stored)}, {amount(known.records, "record")} of {known.format} ({counted})
 Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and {seconds(known.wall.each)} a record;
@@ -84,18 +98,5 @@ def _by_service(rows: Sequence[Row]) -> str:
 
 def _cells(one: Estimate, chosen: Estimate, best: Estimate | None) -> tuple[str, ...]:
     marks = "*" * (one.setup == chosen.setup) + "<" * (one is best) + "!" * (not one.fits)
-    numbers = (f"{number:,}" for number in (one.setup.parcel_size, one.setup.batch_size, one.setup.memory))
+    numbers = (f"{number:,}" for number in (one.setup.parcel_size, one.setup.batch, one.setup.memory))
     return (marks, *numbers, seconds(one.run), seconds(one.processed), dollars(usd(one)))
-
-
-def _job(job: Estimate) -> dict[str, Any]:
-    times = "run", "invocation", "upload", "processed", "assembly", "busy", "latest"
-    return {
-        **asdict(job.setup),
-        "messages": job.runs,
-        "invocations": job.invocations,
-        "result_bytes": job.output_bytes,
-        "seconds": {name: getattr(job, name) for name in times},
-        "usd": usd(job),
-        "fits": job.fits,
-    }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
@@ -32,18 +31,14 @@ _Open: TypeAlias = Callable[[int], AbstractContextManager[OpenedPut]]
 """A function that opens a source from a byte offset."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A sample of the records of a source.
+class Sample(NamedTuple):
+    """Some records of a source, in their order, and facts about the whole source.
 
     Attributes:
-        records: the records of the sample, in the order of the source.
-        size: how many bytes the whole source has, decompressed; extrapolated if the source is compressed and large.
+        size: how many bytes the source has, decompressed; extrapolated if the source is compressed and large.
         stored: how many bytes the stored source has, perhaps compressed.
-        total: how many records the whole source has.
+        total: how many records the source has.
         counted: whether `total` was counted; otherwise `total` was extrapolated.
-        format: the source's record format.
-        header: the source's header.
         one_stream: whether the source cannot be cut into ranges.
     """
 
@@ -62,11 +57,10 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
 
     The places are random, so that a pattern in the file does not distort the sample. The same file always gives the
     same places. If a large source cannot be read from the middle (compressed, CSV, `lines=N`), all records come from
-    the first 64 MiB.
+    the first 64 MiB. If the source has fewer records than wanted, all are taken.
 
     Args:
         file: the path of a file, or `s3://bucket/key`.
-        wanted: how many records to take, at least 1; if the source has fewer, all are taken.
         fmt: the record format; None if the source's name decides.
 
     Raises:
@@ -74,14 +68,16 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
         AwsError: if a request to S3 failed.
     """
     name = str(file)
-    opened = _object(name) if name.startswith("s3://") else _file(FileState.of(Path(name)))
+    opened = _object(name) if name.startswith("s3://") else _file(Path(name))
     try:
         return _sample(opened, name, wanted, fmt or by_name(name))
     except (RecordError, CompressionError) as error:
         raise ParcelqError(f"file {name!r} cannot be sampled: {error}") from None
 
 
-def _file(state: FileState) -> _Open:
+def _file(path: Path) -> _Open:
+    state = FileState.of(path)
+
     @contextmanager
     def opened(start: int) -> Iterator[OpenedPut]:
         with state.path.open("rb", buffering=0) as file:

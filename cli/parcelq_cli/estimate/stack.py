@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The parameters of the template that estimates vary. Memory is in MB, and the timeout is in seconds.
-
-    `uploads` and `collects` are the parameters UploadConcurrency and CollectConcurrency.
+    """The template's parameters that estimates vary. `uploads` is UploadConcurrency, and `collects` is
+    CollectConcurrency. Memory is in MB. Without a batch size, the batch size is the parcel size.
     """
 
     parcel_size: int = 1000
-    batch_size: int = 1000
+    batch_size: int | None = None
     memory: int = 1769
     concurrency: int = 5
     timeout: int = 300
     uploads: int = 2
     collects: int = 2
+
+    @property
+    def batch(self) -> int:
+        """How many entries each run of the step should get."""
+        return self.batch_size or self.parcel_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +30,10 @@ class Stack:
     """The properties of a stack that estimates do not vary.
 
     Attributes:
-        alarms: how many CloudWatch alarms the stack has.
-        dashboards: how many CloudWatch dashboards the stack has.
         mappings: how many event source mappings poll SQS.
         collect_seconds: how many seconds pass between two starts of the downloader by its schedule.
-        uploader_mb: the memory of the uploader in MB.
-        downloader_mb: the memory of the downloader in MB.
-        disk_gb: the size of a processor's /tmp in GB.
-        range_bytes: the size in bytes of a range, and above which an object is uploaded in ranges.
+        disk_gb: the size of a processor's /tmp.
+        range_bytes: the size of a range. A larger object is uploaded in ranges.
         together: the most messages that an invocation of the processor gets.
     """
 

@@ -105,14 +105,12 @@ def test_parcels_are_those_that_cutting_entry_by_entry_gives(source, parcel_size
 
 
 @settings(max_examples=300, deadline=None)
-@given(sources(FORMATS), st.integers(1, 20), st.data())
-def test_bodies_are_counted_divided_and_looked_into_as_entry_by_entry(source, size, more):
+@given(sources(FORMATS), st.data())
+def test_bodies_are_counted_split_and_looked_into_as_entry_by_entry(source, more):
     fmt, data = source
     entries = entries_of(data, fmt)
     assert fmt.count(data) == len(entries)
-    parts = list(fmt.parts(data, size))
-    assert [data[one.start : one.end] for one in parts] == naive_parcels(entries, size, 1 << 30)
-    assert sum(one.entries for one in parts) == len(entries)
+    assert list(fmt.split(data)) == entries
     numbers = sorted(more.draw(st.sets(st.integers(0, max(0, len(entries) - 1))))) if entries else []
     found = list(fmt.locate(data, numbers))
     assert [data[one.start : one.end] for one in found] == [entries[number] for number in numbers]
@@ -201,7 +199,7 @@ def test_parcels_for_messages_fit_as_base64_where_they_must_be(source, parcel_si
 def test_an_empty_source_has_no_entries_in_any_format(fmt):
     assert list(cut(BytesIO(b""), fmt, 10, 10)) == []
     assert fmt.count(b"") == 0
-    assert list(fmt.parts(b"", 1)) == []
+    assert list(fmt.split(b"")) == []
 
 
 def test_entries_that_suddenly_become_short_are_still_counted_right():

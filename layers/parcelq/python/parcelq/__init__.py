@@ -13,23 +13,8 @@ A job runs on this machine without AWS, or on a deployed stack:
     parcelq.run("score.py", "molecules.smi").wait()
     parcelq.run("score.py", "molecules.smi", stack="parcelq").wait()
 
-A subpackage imports only subpackages of lower layers; pyproject.toml lists the layers:
-
-    aws         clients, translated errors, requests in flight
-    store       stores of objects: a bucket or a folder
-    lineage     which bytes of its source a message was made from
-    records     how a source is cut into entries
-    topics      messages and topics (SQS queues): publish, pull, acknowledge, lease, create, delete
-    steps       find a step and its settings, and run the step;  `step` turns a Python function into a step
-    upload      files and objects, cut into parcels and published
-    process     process pulled messages: run the step, publish, acknowledge; dead letters; the worker
-    collect     collect messages into segments, and segments into results and reports
-    jobs        workflows and their versions, the job records, and the looks (scheduled checks) at each job
-    local       jobs on one machine: the same parts over topics in memory and a folder
-    stack       jobs on a deployed stack: put files, and follow, cancel, resume and redrive jobs
-    config      the environment of the deployed functions
-    errors      all errors that are raised on purpose;  `limits`, the limits of AWS
-    face        the public interface; imported on first use, like `start`, which contains `run`
+The docstring of each subpackage says what it contains. A subpackage imports only subpackages of lower layers;
+pyproject.toml lists the layers. `face` and `start` have the public interface, which is imported on first use.
 """
 
 from __future__ import annotations

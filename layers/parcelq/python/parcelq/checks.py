@@ -23,11 +23,6 @@ def checked(
 ) -> tuple[dict[str, Any], list[str]]:
     """Check the values of a mapping, and report all mistakes at once.
 
-    Args:
-        given: maps each given key to its value.
-        checks: maps each allowed key to the check of its value.
-        required: the keys that must be given.
-
     Returns:
         A dict from keys to converted values, and a list with one sentence for each problem.
     """
@@ -52,29 +47,19 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
+def of_type(kind: type | tuple[type, ...], wanted: str, suits: Check = lambda _value: True) -> Check:
+    """Return a check that accepts the values of a type for which `suits` is true. True and false are no numbers."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or not suits(value):
+            raise Wrong(wanted)
+        return value
+
+    return check
+
+
 def anything(value: object) -> object:
     """Accept any value."""
-    return value
-
-
-def flag(value: object) -> bool:
-    """Accept true or false."""
-    if not isinstance(value, bool):
-        raise Wrong("true or false")
-    return value
-
-
-def text(value: object) -> str:
-    """Accept a text."""
-    if not isinstance(value, str):
-        raise Wrong("a text")
-    return value
-
-
-def filled(value: object) -> str:
-    """Accept a text that is not empty."""
-    if not isinstance(value, str) or not value:
-        raise Wrong("a text that is not empty")
     return value
 
 
@@ -85,28 +70,17 @@ def optional(check: Check) -> Check:
 
 def whole(least: int, most: int) -> Check:
     """Return a check for a whole number within bounds."""
-
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise Wrong(f"a whole number from {least} to {most}")
-        return value
-
-    return check
+    return of_type(int, f"a whole number from {least} to {most}", lambda value: least <= value <= most)
 
 
 def number(least: float, most: float) -> Check:
     """Return a check for a number within bounds."""
-
-    def check(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise Wrong(f"a number from {least} to {most}")
-        return value
-
-    return check
+    return of_type((int, float), f"a number from {least} to {most}", lambda value: least <= value <= most)
 
 
-def texts(value: object) -> list[str]:
-    """Accept a list of texts, at least one."""
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
-        raise Wrong("a list of one or more texts")
-    return value
+flag: Final = of_type(bool, "true or false")
+text: Final = of_type(str, "a text")
+filled: Final = of_type(str, "a text that is not empty", bool)
+texts: Final = of_type(
+    list, "a list of one or more texts", lambda value: value and all(isinstance(one, str) for one in value)
+)

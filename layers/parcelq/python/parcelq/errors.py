@@ -17,13 +17,7 @@ class ParcelqError(Exception):
 
 
 class InvalidValueError(ParcelqError, ValueError):
-    """A value from a caller or a file is invalid.
-
-    Attributes:
-        name: the name of the value.
-        value: the value itself.
-        wanted: what the value must be.
-    """
+    """A value from a caller or a file is invalid; `wanted` says what it must be."""
 
     def __init__(self, name: str, value: object, wanted: str) -> None:
         super().__init__(f"{name} is {value!r}, but must be {wanted}")
@@ -36,7 +30,6 @@ class RecordError(ParcelqError, ValueError):
     """Bytes do not match their record format, so the boundaries of their records are unknown.
 
     Attributes:
-        format: the short name of the record format, such as `csv`.
         reason: what is wrong; the position is not part of this text.
         record: the number of the invalid record, from 1; 0 is the header.
         line: the number of the record's first line, from 1.
@@ -57,12 +50,7 @@ class RecordError(ParcelqError, ValueError):
 
 
 class CompressionError(ParcelqError, ValueError):
-    """A compressed source cannot be decompressed.
-
-    Attributes:
-        name: the source's name.
-        reason: what is wrong with the source.
-    """
+    """A compressed source cannot be decompressed."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name!r} {reason}")
@@ -71,12 +59,7 @@ class CompressionError(ParcelqError, ValueError):
 
 
 class SourceError(ParcelqError):
-    """A source can never be uploaded: it does not match its record format or is damaged.
-
-    Attributes:
-        source: the name, path or address of the source.
-        reason: what is wrong with the source.
-    """
+    """A source (a name, path or address) can never be uploaded: it does not match its record format or is damaged."""
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source} cannot be uploaded: {reason}")
@@ -93,36 +76,31 @@ class MessageError(ParcelqError, ValueError):
 
 
 class TopicError(ParcelqError):
-    """An operation on a topic (an SQS queue) failed.
+    """An operation on a topic (an SQS queue), given by its name or URL, failed."""
 
-    Attributes:
-        topic: the topic's name or URL, if known.
-    """
+    usual_reason = ""
 
-    def __init__(self, topic: str, reason: str) -> None:
-        super().__init__(f"topic {topic!r}: {reason}")
+    def __init__(self, topic: str, reason: str = "") -> None:
+        super().__init__(f"topic {topic!r}: {reason or self.usual_reason}")
         self.topic = topic
 
 
 class TopicNotFoundError(TopicError):
     """The topic does not exist."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic, "there is no topic of that name in this account and region")
+    usual_reason = "there is no topic of that name in this account and region"
 
 
 class TopicExistsError(TopicError):
     """A topic cannot be created, because a topic of that name already exists with other attributes."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic, "it already exists, with other attributes")
+    usual_reason = "it already exists, with other attributes"
 
 
 class TopicBlockedError(TopicError):
     """The topic was deleted less than 60 s ago; SQS refuses to create the topic again within that time."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic, "it was deleted less than 60 seconds ago; until then SQS refuses the name")
+    usual_reason = "it was deleted less than 60 seconds ago; until then SQS refuses the name"
 
 
 class AwsError(ParcelqError):
@@ -161,36 +139,31 @@ class AwsError(ParcelqError):
 
 
 class StoreError(ParcelqError):
-    """An operation on an object of a store failed.
+    """An operation on an object of a store failed."""
 
-    Attributes:
-        key: the object's key.
-    """
+    usual_reason = ""
 
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"object {key!r}: {reason}")
+    def __init__(self, key: str, reason: str = "") -> None:
+        super().__init__(f"object {key!r}: {reason or self.usual_reason}")
         self.key = key
 
 
 class NotFoundError(StoreError):
     """An object of a store, or the object's unfinished multipart upload, does not exist."""
 
-    def __init__(self, key: str, reason: str = "it does not exist") -> None:
-        super().__init__(key, reason)
+    usual_reason = "it does not exist"
 
 
 class ConflictError(StoreError):
     """An object was not written because another process created, replaced or deleted it first."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key, "another process wrote or deleted it in the meantime")
+    usual_reason = "another process wrote or deleted it in the meantime"
 
 
 class PublishError(ParcelqError):
     """Messages could not be published, so the messages from which they were made must not be acknowledged.
 
-    Attributes:
-        reasons: one text for each message that failed.
+    `reasons` has one text for each message that failed.
     """
 
     def __init__(self, topic: str, reasons: Sequence[str]) -> None:
@@ -202,11 +175,7 @@ class PublishError(ParcelqError):
 
 
 class SettingsError(ParcelqError, ValueError):
-    """A settings file, an environment or the path of a step is wrong; the text names every mistake.
-
-    Attributes:
-        problems: the sentences that describe the mistakes.
-    """
+    """A settings file, an environment or the path of a step is wrong; `problems` has a sentence for every mistake."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         super().__init__(f"{where}: {'; '.join(problems)}")
@@ -215,12 +184,7 @@ class SettingsError(ParcelqError, ValueError):
 
 
 class WorkflowError(ParcelqError):
-    """A workflow or a version of it does not exist or cannot be used.
-
-    Attributes:
-        workflow: the workflow's name; `@` and a version may follow.
-        reason: why the workflow does not exist or cannot be used.
-    """
+    """A workflow or a version of it (`name@version`) does not exist or cannot be used."""
 
     def __init__(self, workflow: str, reason: str) -> None:
         super().__init__(f"workflow {workflow!r}: {reason}")
@@ -229,12 +193,7 @@ class WorkflowError(ParcelqError):
 
 
 class BundleError(ParcelqError):
-    """A bundle of files is damaged, or cannot be made or unpacked.
-
-    Attributes:
-        bundle: the bundle's SHA-256, or the name of the bundle's file.
-        reason: what is wrong with the bundle.
-    """
+    """A bundle of files (its SHA-256, or its file's name) is damaged, or cannot be made or unpacked."""
 
     def __init__(self, bundle: str, reason: str) -> None:
         super().__init__(f"bundle {bundle[:16]}: {reason}")
@@ -246,7 +205,6 @@ class StepError(ParcelqError):
     """A run of a step failed.
 
     Attributes:
-        step: the step's name.
         exit_code: the step's exit code; minus the number of the signal that ended the step; None if the step never
             started or timed out.
         timed_out: whether the step took too long and was killed.
@@ -275,12 +233,7 @@ class StepError(ParcelqError):
 
 
 class JobError(ParcelqError):
-    """A job cannot continue.
-
-    Attributes:
-        job: the job's id.
-        reason: why the job cannot continue.
-    """
+    """A job cannot continue."""
 
     def __init__(self, job: str, reason: str) -> None:
         super().__init__(f"job {job}: {reason}")

@@ -21,7 +21,7 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    r"""Do the same as `escaped`, and escape line ends and tabs too, so that the text stays within one line."""
+    """Escape line ends and tabs too, so that the text stays within one line."""
     return _IN_LINE.sub(_escape, str(text))
 
 

@@ -235,7 +235,7 @@ class Worker:
                 raise InvalidValueError(name, getattr(self, name), "at least 1")
         step = local_step(str(self.step), str(self.settings), self.workflow_id)
         queue = self.input._queue
-        dead = Admin(queue.sqs).letters_url(queue.url)
+        dead = Admin(queue.sqs).dead_letters_of(queue.url)
         output = self.output._queue
         route = Route(queue, output, replace(queue, url=dead), output)
         return Processor(route, step, Rules(self.batch_size, self.parcel_size))

@@ -19,8 +19,7 @@ MAX_MESSAGE_BYTES: Final = MIB
 MAX_REQUEST_BYTES: Final = MIB
 """The most bytes of all messages of a SendMessageBatch request together, including attributes."""
 MAX_REQUEST_MESSAGES: Final = 10
-"""The most messages of a request SendMessageBatch, DeleteMessageBatch, ChangeMessageVisibilityBatch or ReceiveMessage.
-"""
+"""The most messages of a request to send, receive or delete messages, or to change their visibility."""
 MAX_ATTRIBUTES: Final = 10
 """The most attributes of one message."""
 MAX_IN_FLIGHT: Final = 120_000
@@ -46,8 +45,7 @@ PURGE_INTERVAL_SECONDS: Final = 60
 MAX_LIST_RESULTS: Final = 1000
 """The most queues in one page of the reply to ListQueues."""
 COUNT_SETTLES_SECONDS: Final = 60
-"""How many seconds after the last send the approximate counts are right, as the reference of GetQueueAttributes says.
-"""
+"""How many seconds after the last send the approximate counts are right: the reference of GetQueueAttributes."""
 
 # Lambda.
 MAX_LAMBDA_EVENT_BYTES: Final = 6 * MIB

@@ -14,9 +14,7 @@ from parcelq.limits import KIB
 from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
-"""A file that seems to be at most this large is read at once, because files of /proc and /sys have another size than
-the system reports.
-"""
+"""Files of /proc and /sys, whose size is another than the system reports, seem to be at most this large."""
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISSOCK, "a socket"),
@@ -40,12 +38,11 @@ class Input(NamedTuple):
 
 
 def check_readable(path: Path) -> os.stat_result:
-    """Check that a path leads to a regular file, a pipe or a terminal, which can be read to an end.
+    """Return the status of a regular file, a pipe or a terminal, which can be read to an end.
 
-    Raises:
-        ParcelqError: if the path leads to a folder or a device, for example; the error message says to what.
+    Raises ParcelqError if the path leads to a folder or a device, for example.
     """
-    with _named(path):
+    with reading(path):
         found = os.stat(path)
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode) and not (stat.S_ISCHR(found.st_mode) and _is_terminal(path)):
@@ -55,18 +52,28 @@ def check_readable(path: Path) -> os.stat_result:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Input]:
-    """Open a file, a pipe or a terminal for reading; see `Input`.
-
-    Opening a named pipe waits until another process opens the pipe for writing.
+    """Open a file, a pipe or a terminal for reading. A named pipe waits until another process opens it for writing.
 
     Raises:
         ParcelqError: if the file cannot be read. Reading from the stream may raise this error too.
     """
-    check_readable(path)
-    with _named(path):
+    found = check_readable(path)
+    is_regular = stat.S_ISREG(found.st_mode)
+    resolved = os.path.realpath(path) if is_regular else os.path.abspath(path)
+    has_size = is_regular and not lies_about_its_size(path, found)
+    with reading(path):
         file = path.open("rb")
     with file:
-        yield _input(path, file)
+        before = os.fstat(file.fileno()) if has_size else None
+        yield Input(_Stream(file, path, before), before.st_size if before else None, resolved)
+
+
+def lies_about_its_size(path: Path, found: os.stat_result) -> bool:
+    """Return whether the status of a file has a wrong size, as in /proc and /sys. Such a file is read like a pipe."""
+    if found.st_blocks or found.st_size > _READ_AT_ONCE:
+        return False
+    with reading(path), path.open("rb") as file:
+        return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
 
 
 @contextmanager
@@ -81,15 +88,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Check that no output overwrites an input, even if their names differ.
-
-    Args:
-        sources: the paths of files that are read.
-        targets: the paths of files that will be written; most of these files do not exist yet.
-
-    Raises:
-        ParcelqError: if a target is one of the sources or a folder; the error message names the target.
-    """
+    """Raise ParcelqError if an output is a folder or overwrites an input, even if their names differ."""
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:
         if target.is_dir():
@@ -101,11 +100,7 @@ def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Check that files can be put into a folder, which need not exist yet.
-
-    Raises:
-        InvalidValueError: if the path is a file, or leads through a file.
-    """
+    """Raise InvalidValueError if a folder, which need not exist yet, is a file or leads through a file."""
     for one in (folder, *folder.parents):
         if one.is_dir():
             return
@@ -115,11 +110,7 @@ def check_folder(folder: Path, option: str) -> None:
 
 
 def check_free(folder: Path, name: str) -> None:
-    """Check that a file of a given name can be put into a folder, which need not exist yet.
-
-    Raises:
-        ParcelqError: if a file is in the place of a needed folder, or a folder has that name.
-    """
+    """Raise ParcelqError if a file cannot be put into a folder, because a folder or a file has its name or path."""
     path = folder
     *folders, last = name.split("/")
     for part in folders:
@@ -130,67 +121,22 @@ def check_free(folder: Path, name: str) -> None:
         raise ParcelqError(f"{name!r} is to be a file, but {str(path / last)!r} is a folder; move it away")
 
 
-def place(folder: Path, name: str) -> Path:
-    """Return the path of a file with a given name in a folder, and create the folders that it needs.
-
-    Args:
-        folder: the folder of results.
-        name: the path below the folder, from `result_names`. The name may be any text, because anybody can name an
-            object.
-
-    Raises:
-        InvalidValueError: if the name leads out of the folder, or is not valid for a file.
-        ParcelqError: if a folder has that name, or a file is in the place of a needed folder.
-    """
-    parts = name.split("/")
-    if "\0" in name or not {"", ".", ".."}.isdisjoint(parts):
-        raise InvalidValueError("name of a result", name, f"one that a file in {str(folder)!r} can have")
-    check_free(folder, name)
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _input(path: Path, file: IO[bytes]) -> Input:
-    found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode):
-        return Input(_Stream(file, path), None, os.path.abspath(path))
-    resolved = os.path.realpath(path)
-    if found.st_size > _READ_AT_ONCE:
-        return Input(_Stream(file, path, before=found), found.st_size, resolved)
-    with _named(path):
-        head = file.read(_READ_AT_ONCE + 1)
-    if len(head) > _READ_AT_ONCE:  # the reported size is wrong; the file may be long, so it is not read to its end
-        return Input(_Stream(file, path, head), None, resolved)
-    _check_unchanged(file, found, path)
-    return Input(_Stream(file, path, head), len(head), resolved)
-
-
 class _Stream:
     """Reads the bytes of a file; every error names the file.
 
-    Args:
-        file: the file, opened for reading.
-        path: the file's path, for error messages.
-        head: the bytes that were already read from the file.
-        before: the file's status when it was opened. Exactly as many bytes as the file had then are read, and
-            ParcelqError is raised at the end if the file has changed. If None, the file is read to its end without this
-            check.
+    If `before`, the file's status when it was opened, is given, exactly as many bytes as the file had then are read,
+    and ParcelqError is raised at the end if the file has changed. Otherwise the file is read to its end.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:
+    def __init__(self, file: IO[bytes], path: Path, before: os.stat_result | None) -> None:
         self._file = file
         self._path = path
-        self._head = head
         self._before = before
         self._left = before.st_size if before else 0
 
     def read(self, size: int, /) -> bytes:
         """Read up to `size` bytes; the result is empty only at the end."""
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        with _named(self._path):
+        with reading(self._path):
             data = self._file.read(size if self._before is None else min(size, self._left))
         if self._before is not None:
             self._left -= len(data)
@@ -232,13 +178,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Convert an OSError to a ParcelqError that says in a sentence why the file cannot be read."""
+def reading(path: Path | str) -> Iterator[None]:
+    """Convert errors of the operating system to a ParcelqError that says in a sentence why the file cannot be read."""
     try:
         yield
     except FileNotFoundError:
         raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # before Python 3.13, a loop of links is a RuntimeError
         if isinstance(error, ParcelqError):
             raise
         reason = getattr(error, "strerror", None) or error

@@ -21,12 +21,9 @@ WORKFLOWS: Final = "workflows/"
 VERSIONS: Final = f"{SEGMENTS}.versions/"
 """The folder with the version of the workflow with which each job began."""
 SCANS: Final = f"{SEGMENTS}.scans/"
-"""The folder with what was found by scanning ranges of objects, for formats in which a range depends on earlier ranges.
-"""
+"""The folder with the results of scanning ranges of objects, for formats in which a range depends on earlier ones."""
 HEADERS: Final = f"{SEGMENTS}.headers/"
-"""The folder with headers of sources and outputs, if a header is too long for an attribute or if several runs must use
-the same header.
-"""
+"""The folder with headers that are too long for an attribute, or that several runs must share."""
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
 """Old buckets in us-east-1 may have names that new buckets may not have. An ARN names an access point."""
@@ -35,11 +32,7 @@ _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 def check_topic(name: str) -> str:
-    """Return `name` if this name and the name of the dead-letter topic are valid names of standard queues.
-
-    Raises:
-        InvalidValueError: if one of the two names is not valid.
-    """
+    """Return `name` if it and the name of the dead-letter topic are valid. Raises InvalidValueError if not."""
     longest = MAX_TOPIC_NAME if name.endswith(DEAD_LETTER_SUFFIX) else MAX_TOPIC_NAME - len(DEAD_LETTER_SUFFIX)
     if not _TOPIC.fullmatch(name) or len(name) > longest:
         raise InvalidValueError("topic name", name, f"1 to {longest} letters, digits, hyphens or underscores")
@@ -47,11 +40,7 @@ def check_topic(name: str) -> str:
 
 
 def check_bucket(name: str) -> str:
-    """Return `name` if a bucket may have this name.
-
-    Raises:
-        InvalidValueError: if the name is not valid.
-    """
+    """Return `name` if a bucket may have this name. Raises InvalidValueError if not."""
     if name.startswith("s3://"):
         alone = name.removeprefix("s3://").partition("/")[0]
         raise InvalidValueError("bucket", name, f"the name alone: {alone}" if alone else "a name alone")
@@ -61,11 +50,7 @@ def check_bucket(name: str) -> str:
 
 
 def check_workflow(name: str) -> str:
-    """Return `name` if a workflow may have this name.
-
-    Raises:
-        InvalidValueError: if the name is not valid.
-    """
+    """Return `name` if a workflow may have this name. Raises InvalidValueError if not."""
     if not _WORKFLOW.fullmatch(name):
         wanted = "a letter, then lower-case letters, digits and hyphens, up to 40 characters, not ending with a hyphen"
         raise InvalidValueError("name of a workflow", name, wanted)
@@ -78,9 +63,7 @@ def dead_letter(topic: str) -> str:
 
 
 def looks_beside(topic: str) -> str:
-    """Return the name of the topic of looks (checks of jobs) in the stack to which `topic` may belong, judged by its
-    name; empty if no stack's topic can have this name.
-    """
+    """Return the name of the topic of looks in the stack of a topic, judged by its name; empty if in no stack."""
     prefix, dash, _ = topic.partition("-")
     return f"{prefix}-looks" if dash else ""
 
@@ -96,10 +79,9 @@ def topic_of_url(url: str) -> str:
 
 
 def topic_within(prefix: str, topic: str) -> str:
-    """Return the name of a topic from its name or URL, and check that the topic belongs to the stack with that prefix.
+    """Return the name of a stack's topic from its name or URL.
 
-    Raises:
-        InvalidValueError: if the topic's name does not begin with `<prefix>-`, or is not valid for SQS.
+    Raises InvalidValueError if the name does not begin with `<prefix>-`, or is not valid for SQS.
     """
     name = topic_of_url(topic) if is_url(topic) else topic
     if not name.startswith(f"{prefix}-"):

@@ -10,16 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from parcelq.checks import Check, Wrong, checked, optional, shown, text
+from parcelq.checks import Check, Wrong, checked, of_type, optional, text
 from parcelq.errors import ParcelqError, SettingsError
 
 _TABLE: Final = "prices.yaml"
 
 
 class Price(NamedTuple):
-    """A price in dollars for one unit, the day when AWS published the price (None if unknown), and the source of the
-    price.
-    """
+    """A price in dollars for one unit, the day when AWS published the price (None if unknown), and its source."""
 
     usd: float
     dated: date | None = None
@@ -44,7 +42,7 @@ class Prices(NamedTuple):
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Read the table of prices, and replace the prices that a YAML file contains. This file has the form of the table.
+    """Read the table of prices, and replace the prices that a YAML file of the same form contains.
 
     Raises:
         ParcelqError: if the file cannot be read, is not YAML, has rows that the table does not have, or has no prices.
@@ -89,22 +87,9 @@ def _price(row: object) -> Price:
     return Price(values["usd"] / values.get("per", 1.0), values.get("date"), values.get("source") or "")
 
 
-def _usd(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise Wrong("a number of dollars, 0 or more")
-    return float(value)
-
-
-def _per(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise Wrong("a number above 0")
-    return float(value)
-
-
-def _day(value: object) -> date:
-    if not isinstance(value, date):
-        raise Wrong(f"a day such as 2026-09-11, not {shown(value)}")
-    return value
-
-
-_KEYS: Final[Mapping[str, Check]] = {"usd": _usd, "per": _per, "date": optional(_day), "source": optional(text)}
+_KEYS: Final[Mapping[str, Check]] = {
+    "usd": of_type((int, float), "a number of dollars, 0 or more", lambda value: 0 <= value < math.inf),
+    "per": of_type((int, float), "a number above 0", lambda value: 0 < value < math.inf),
+    "date": optional(of_type(date, "a day such as 2026-09-11")),
+    "source": optional(text),
+}

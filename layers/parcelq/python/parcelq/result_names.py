@@ -50,44 +50,18 @@ FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE, _STORE})
 
 _CHANGED: Final = ".result"
 _ADDED: Final = 64
-"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (`FolderStore`: up to 50).
-"""
+"""How many bytes are reserved for `.report.json` and for what a store adds while it writes (at most 50)."""
 _DIGEST_BYTES: Final = 12
 
 
 class ResultNames(NamedTuple):
-    """The names of the result of a source and of the files beside it.
-
-    Attributes:
-        result: the path of the result below the folder of results; in a bucket, the key.
-    """
+    """The names of the result of a source and of the files beside it: paths below a folder, or keys in a bucket."""
 
     result: str
-
-    @property
-    def report(self) -> str:
-        """The path of the report as JSON."""
-        return self.result + REPORT
-
-    @property
-    def page(self) -> str:
-        """The path of the report as a web page."""
-        return self.result + PAGE
-
-    @property
-    def dead(self) -> str:
-        """The path of the list of dead entries."""
-        return self.result + DEAD
-
-    @property
-    def printed(self) -> str:
-        """The path of the log of the output that the steps printed."""
-        return self.result + PRINTED
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """The names of the result and of all files beside it, with the result first."""
-        return self.result, self.report, self.page, self.dead, self.printed
+    report: str
+    page: str
+    dead: str
+    printed: str
 
 
 def result_names(name: str, prefix: str = "") -> ResultNames:
@@ -109,15 +83,14 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     parts = [_part(part, (), reserved=number == 0) for number, part in enumerate(folders)]
     parts.append(_part(file, ENDINGS, reserved=not folders))
     whole = "/".join(parts)
-    return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
+    result = prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room))
+    return ResultNames(*(result + ending for ending in ("", REPORT, PAGE, DEAD, PRINTED)))
 
 
 def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
     """Check that the results of sources in one command have different names.
 
-    Args:
-        given: the names that the user gave to the sources, such as paths.
-        names: the name from which each result's name is derived; by default the last part of the user's name.
+    The results' names are derived from `names`, by default the last parts of the names that the user gave.
 
     Raises:
         InvalidValueError: if two results would have the same name; the error message names both sources.

@@ -128,14 +128,22 @@ def run(
 
 def _on_stack(recipe: Recipe, name: str, files: Sequence[str], stack: str, folder: Path) -> Job:
     from parcelq.local.job import Job
+    from parcelq.stack.follow import Followed, follow
     from parcelq.stack.lookup import look_up
-    from parcelq.stack.run import check_files, run_files
+    from parcelq.stack.publishing import silently
+    from parcelq.stack.run import check_files, put_files
 
     assembled = recipe.assembled()._replace(name=name)
     names = check_files(files, folder)
     found = look_up(stack)
     return Job(
-        lambda show, cancelled: run_files(found, files, names, assembled, folder, show, cancelled, _log.info), folder
+        lambda show, cancelled: follow(
+            Followed(found.jobs, put_files(found, files, names, assembled, _log.info, silently)),
+            folder,
+            show,
+            cancelled,
+        ),
+        folder,
     )
 
 

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Yield lists of `most` items from an iterable, which is read only as needed. Only the last list may be shorter."""
+    """Yield lists of `most` items, read from an iterable only as needed. The last list may be shorter."""
     rest = iter(items)
     while batch := list(islice(rest, most)):
         yield batch

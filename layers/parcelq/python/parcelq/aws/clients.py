@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
@@ -17,7 +17,6 @@ from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExist
 from parcelq.names import topic_of_url
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -28,53 +27,38 @@ CONNECTIONS: Final = 32
 
 _REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
 """The end of botocore's error for an invalid bucket name: a regular expression, which does not help a user."""
-_NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
-_BLOCKED: Final = frozenset({"QueueDeletedRecently"})
-_EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
+_TOPIC_ERRORS: Final = {
+    **dict.fromkeys(("QueueDoesNotExist", "NonExistentQueue"), TopicNotFoundError),
+    **dict.fromkeys(("QueueNameExists", "QueueAlreadyExists"), TopicExistsError),
+    "QueueDeletedRecently": TopicBlockedError,
+}
 
 
 def sqs_client() -> SQSClient:
-    """Return an SQS client with boto3's standard configuration (profile, region, `AWS_ENDPOINT_URL`).
-
-    Raises:
-        AwsError: if no region is configured.
-    """
-    with _configured():
-        # Long polls last 20 s, so the read timeout must be clearly longer.
-        config = Config(
-            max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"}, user_agent=_AGENT
-        )
-        sqs = boto3.client("sqs", config=config)
+    """Return an SQS client with boto3's standard configuration. Raises AwsError if no region is configured."""
+    # Long polls last 20 s, so the read timeout must be clearly longer.
+    sqs: SQSClient = _client("sqs", max_pool_connections=CONNECTIONS, read_timeout=60, user_agent=_AGENT)
     write_bodies_fast(sqs)
     check_replies(sqs)
     return sqs
 
 
 def s3_client() -> S3Client:
-    """Return an S3 client with boto3's standard configuration; see `sqs_client`."""
-    with _configured():
-        config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"}, user_agent=_AGENT)
-        return boto3.client("s3", config=config)
+    """Return an S3 client; see `sqs_client`."""
+    s3: S3Client = _client("s3", max_pool_connections=CONNECTIONS, user_agent=_AGENT)
+    return s3
 
 
-def cloudformation_client() -> CloudFormationClient:
-    """Return a CloudFormation client with boto3's standard configuration; see `sqs_client`."""
-    client: CloudFormationClient = other_client("cloudformation")
-    return client
+def other_client(service: str) -> Any:
+    """Return a client of a rarely used service; see `sqs_client`."""
+    return _client(service)
 
 
-def other_client(service: Literal["cloudformation", "cloudwatch", "lambda", "secretsmanager", "ssm", "sts"]) -> Any:
-    """Return a client of a rarely used service, with boto3's standard configuration; see `sqs_client`."""
-    with _configured():
-        return boto3.client(service, config=Config(retries={"mode": "standard"}))
-
-
-@contextmanager
-def _configured() -> Iterator[None]:
-    """Translate boto3's exceptions while a client is created, including its ValueError if the endpoint is not a URL."""
+def _client(service: str, **options: Any) -> Any:
+    """Return a client. boto3 raises ValueError if, for example, the endpoint is not a URL."""
     try:
         with translated():
-            yield
+            return boto3.client(service, config=Config(retries={"mode": "standard"}, **options))  # type: ignore[call-overload]
     except ValueError as error:
         hint = "check AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS and ~/.aws/config"
         raise AwsError("making a client of AWS", type(error).__name__, f"{error} ({hint})") from error
@@ -83,9 +67,6 @@ def _configured() -> Iterator[None]:
 @contextmanager
 def translated(topic: str = "") -> Iterator[None]:
     """Convert boto3's exceptions to Parcelq's exceptions while the context lasts.
-
-    Args:
-        topic: the name or URL of the topic that the requests in the context concern.
 
     Raises:
         TopicNotFoundError, TopicBlockedError, TopicExistsError: if SQS reports an error about the topic.
@@ -106,11 +87,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")
     name = code.rpartition(".")[2]  # SQS's codes look like AWS.SimpleQueueService.NonExistentQueue
-    if name in _NOT_FOUND:
-        return TopicNotFoundError(topic)
-    if name in _BLOCKED:
-        return TopicBlockedError(topic)
-    if name in _EXISTS:
-        return TopicExistsError(topic)
+    if name in _TOPIC_ERRORS:
+        return _TOPIC_ERRORS[name](topic)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return AwsError(error.operation_name, name, answer.get("Message", ""), status)

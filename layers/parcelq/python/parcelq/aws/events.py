@@ -6,9 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-import boto3
-from botocore.config import Config
-
 from parcelq.aws.clients import translated
 from parcelq.aws.replies import incomplete
 from parcelq.errors import AwsError
@@ -16,23 +13,11 @@ from parcelq.errors import AwsError
 SOURCE: Final = "parcelq"
 
 
-def events_client() -> Any:
-    """Return an EventBridge client with boto3's standard configuration."""
-    with translated():
-        return boto3.client("events", config=Config(retries={"mode": "standard"}))
-
-
 def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) -> None:
     """Put an event on the account's default bus, and check that the reply confirms the event.
 
-    Args:
-        events: a boto3 EventBridge client.
-        kind: the event's `detail-type`, which says what happened.
-        detail: the event's content, at most 256 KiB of JSON.
-        resource: the resource that the event is about.
-
-    Raises:
-        AwsError: if EventBridge did not accept the event.
+    `kind` is the event's `detail-type`; `detail` has at most 256 KiB as JSON; the event is about `resource`. Raises
+    AwsError if EventBridge did not accept the event.
     """
     entry = {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
     with translated():

@@ -1,6 +1,4 @@
-"""Runs several requests at once on threads. boto3 has no other way to do this, and threads suffice to wait for a
-network.
-"""
+"""Runs several requests at once on threads, which suffice to wait for a network."""
 
 from __future__ import annotations
 

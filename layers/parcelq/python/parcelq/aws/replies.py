@@ -31,16 +31,17 @@ INCOMPLETE: Final = "IncompleteReply"
 
 
 def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
-    """Return a member that a reply must contain.
-
-    Raises:
-        AwsError: if the member is missing or empty.
-    """
+    """Return a member that a reply must contain. Raises AwsError if the member is missing or empty."""
     value = reply.get(name)
     # guard[False]: a reply counts only if it has what it must contain
     if value is None or value in ("", {}, []):
         raise incomplete(operation, f"the reply does not contain {name}")
     return value
+
+
+def all_needed(reply: Mapping[str, Any], operation: str, *names: str) -> list[Any]:
+    """Return several members that a reply must contain; see `needed`."""
+    return [needed(reply, operation, name) for name in names]
 
 
 def incomplete(operation: str, reason: str) -> AwsError:
@@ -49,12 +50,7 @@ def incomplete(operation: str, reason: str) -> AwsError:
 
 
 class Confirmed(NamedTuple):
-    """The results of the entries of a batch request.
-
-    Attributes:
-        done: the ids of the entries that succeeded.
-        failed: maps the id of each failed entry to the reply's `Code`, `Message` and `SenderFault`.
-    """
+    """The ids of the entries of a batch request that succeeded; and why each of the other entries failed."""
 
     done: frozenset[str]
     failed: Mapping[str, Mapping[str, Any]]
@@ -65,11 +61,6 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
 
     An entry has succeeded only if the reply lists the entry under `Successful` and not under `Failed`. An entry in
     neither list has failed and may be retried. Ids that were not in the request are ignored.
-
-    Args:
-        operation: the name of the API's operation, for error messages.
-        reply: the decoded reply of SQS.
-        ids: the ids of all entries of the request.
     """
     successful = {str(one.get("Id")) for one in reply.get("Successful") or ()}
     refused = {str(one.get("Id")): one for one in reply.get("Failed") or ()}
@@ -137,8 +128,9 @@ def _fits(shape: Any, value: Any) -> bool:
 
 
 def size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
-    """Return the size of a whole object from the reply to a request for a range of its bytes. Raises AwsError if the
-    reply contains another range.
+    """Return the size of an object from the reply to a request for some of its bytes.
+
+    Raises AwsError if the reply contains other bytes.
     """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
     # guard[not found]: a part of an object counts only if it is the part that was asked for

@@ -24,9 +24,7 @@ _PARAMETER: Final = ":parameter/"
 def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
     """Assume an IAM role and return credentials.
 
-    Args:
-        role: the role's ARN.
-        session: the session's name in CloudTrail; 2 to 64 letters, digits and hyphens.
+    The session's name, which CloudTrail shows, has 2 to 64 letters, digits and hyphens.
 
     Returns:
         The credentials as the environment variables that AWS clients read, and the time when the credentials expire, in
@@ -45,8 +43,7 @@ def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
 def secret_value(arn: str) -> str:
     """Return the decrypted text of a secret of Secrets Manager or of a parameter of Systems Manager.
 
-    Raises:
-        AwsError: if the secret does not exist, if it may not be read, or if the service could not be reached.
+    Raises AwsError if the secret does not exist or may not be read, or if the service could not be reached.
     """
     _, is_parameter, name = arn.partition(_PARAMETER)
     with translated():

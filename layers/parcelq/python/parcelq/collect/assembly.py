@@ -77,7 +77,6 @@ class SegmentReader:
     """Reads byte ranges ("extents") of segments. If extents are read in order, bytes are fetched about once.
 
     Args:
-        keys: keys of the segments; a segment's number is its index in `keys`.
         used: how many different segments are read; None if all segments of `keys` are read.
         most: how many bytes one request reads at most. `read_all` reads about as many bytes in parallel.
         ahead: maps a segment's number to bytes of the segment that were already read, as a pair of an offset and the
@@ -156,8 +155,7 @@ class SegmentReader:
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
     """Yield the bytes of each part of a result. All parts but the last have `size` bytes."""
-    for part in extents_of_parts(extents, size):
-        yield part_file(reader, part).getvalue()
+    return (part_file(reader, part).getvalue() for part in extents_of_parts(extents, size))
 
 
 def part_file(reader: SegmentReader, extents: Sequence[Extent]) -> BytesIO:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.indexes import Index
 from parcelq.topics.cost import NOTHING, Cost, class_end
 from parcelq.upload.notes import Note
-
-if TYPE_CHECKING:
-    from parcelq.prices import Prices
 
 _POLLS: Final = 2
 """How many requests Lambda itself (not Parcelq's code) sends to receive and delete the messages of one invocation."""
@@ -21,9 +17,8 @@ class Bill(NamedTuple):
     """The cost of a job, separately for each kind of Lambda function.
 
     Attributes:
-        uploader: the costs of the uploader, from the notes of the source's uploads.
-        processors: the costs of the processors, from all collected messages, including duplicates.
-        downloader: the costs of draining and of the looks at the job, up to the look that wrote the report.
+        processors: includes the costs of duplicate messages.
+        downloader: includes the cost of the looks at the job, up to the look that wrote the report.
     """
 
     uploader: Cost = NOTHING
@@ -66,15 +61,10 @@ class Bill(NamedTuple):
         return document
 
 
-@cache
-def _list_prices() -> Prices:
+def _dollars(cost: Cost) -> dict[str, Any]:
     from parcelq.prices import load_prices  # imported here, because only the end of a job needs prices
 
-    return load_prices()
-
-
-def _dollars(cost: Cost) -> dict[str, Any]:
-    prices = _list_prices()
+    prices = load_prices()
     usd = {name: price.usd for name, price in prices.of.items()}
     parts = {
         "lambda": cost.invocations * usd["lambda_requests"] + cost.mb_ms / 1024 / 1000 * usd["lambda_gb_seconds"],

@@ -33,7 +33,7 @@ class Choice:
         covered: how many bytes of the source are covered by chosen rows without dead entries.
         dead: how many bytes of the source are covered by chosen rows with dead entries.
         holes: ranges of the source that no message covers, in order.
-        duplicates: how many messages repeat other messages.
+        duplicates: how many messages without dead entries repeat other messages.
     """
 
     columns: Columns
@@ -46,11 +46,7 @@ class Choice:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A range of bytes, and the messages that cover the range.
-
-    Attributes:
-        since: a number by which candidates are sorted: when the last of the candidate's messages was collected.
-    """
+    """A range of bytes and the messages that cover it; `since` tells when the last of these was collected."""
 
     start: int
     end: int
@@ -60,9 +56,7 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose rows for the result from sorted rows, and find the ranges of the source that no row covers. `total` is the
-    source's size in bytes; None if no message says the size.
-    """
+    """Choose rows for the result from sorted rows of a source of `total` bytes (None if unknown); find its holes."""
     at = 0
     is_empty = True
     for rows, begins in _clusters(chunks, words, total):
@@ -78,9 +72,7 @@ def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iter
 
 
 def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield lists of rows that contain only whole clusters. With each list, yield the number of each cluster's first
-    row, and the number after the last row.
-    """
+    """Yield lists of rows that contain only whole clusters, each list with its clusters' first rows, and its length."""
     rows: list[bytes] = []
     kept = 0
     for chunk in chunks:
@@ -215,7 +207,7 @@ class _Chooser:
             whole, slices = range(first, parted), range(parted, after)
         alive = [number for number in whole if self._entries[number] < FLAG]
         dead = [number for number in whole if self._entries[number] >= FLAG]
-        self.choice.duplicates += max(0, len(alive) - 1) + max(0, len(dead) - 1)
+        self.choice.duplicates += max(0, len(alive) - 1)  # an entry that is redriven may die several times
         if alive:
             found.append(_Candidate(start, end, alive[:1], dead=False, since=self._wheres[alive[0]]))
         if slices:

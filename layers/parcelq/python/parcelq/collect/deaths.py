@@ -13,6 +13,7 @@ from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import read_notes
 from parcelq.limits import MIB
+from parcelq.store.store import joined
 from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
@@ -35,8 +36,6 @@ class Dead(NamedTuple):
         end: offset in the source just after the last byte of that message.
         of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
         record: number of the first of these entries in the source, from 1; None if unknown.
-        line: number of the first entry's first line, from 1; None if unknown.
-        entry: the bytes of the entries; empty if the entries were too large to keep.
         file: the file that contains the entries, if the source consists of several files and the file is known; else
             empty. If a file is named, `record` and `line` count in that file.
     """
@@ -69,11 +68,7 @@ class Dead(NamedTuple):
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries of a job in the order of the source, each with its reason.
-
-    Args:
-        notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
-    """
+    """Yield the dead entries of a job in order. Notes of its uploads convert their numbers to numbers in the source."""
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]
     starts = [file.start for file in files]
@@ -105,17 +100,8 @@ def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None)
 
 
 def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
-    """Yield blocks of bytes of the file that lists the dead entries."""
-    held: list[bytes] = []
-    size = 0
-    for one in dead:
-        held.append(one.to_json())
-        size += len(held[-1])
-        if size >= _PART_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
+    """Return the bytes of the file that lists the dead entries, in blocks."""
+    return joined((one.to_json() for one in dead), _PART_BYTES)
 
 
 def main_line(reason: str) -> str:

@@ -31,7 +31,6 @@ class Downloaded(NamedTuple):
     Attributes:
         messages: how many messages this download stored, including messages that arrived more than once.
         entries: how many entries the file has, including entries that an earlier download stored.
-        sources: how many sources have results in the file.
         incomplete: the attribute `Source` of each source with missing or dead parts.
     """
 
@@ -98,9 +97,8 @@ def download(
 
 
 def _result(collected: Collected, topic: str) -> tuple[bool, int, Iterator[bytes]]:
-    """Return whether a job is complete, how many entries the file gets from the job, and the bytes of these entries.
-
-    If records are missing, these are all collected entries in order.
+    """Return whether a job is complete, how many entries the file gets from the job, and the bytes of these entries. If
+    records are missing, these are all collected entries in order.
     """
     keys, extents, entries, is_whole = collected.segments, all_extents(collected), all_entries(collected), True
     if collected.job.source:

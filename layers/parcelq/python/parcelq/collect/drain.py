@@ -99,12 +99,8 @@ class Drainer:
     _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def keep_header(self, message: Message) -> None:
-        """If `keeps_headers`, store the header of a step's outputs. A message carries this header.
-
-        The header of the source itself is a separate message.
-
-        Raises:
-            MessageError: the header cannot be read, or differs from the header of earlier outputs.
+        """If `keeps_headers`, store the header of a step's outputs, which a message carries as an attribute. Raises
+        MessageError if the header cannot be read, or differs from the header of earlier outputs.
         """
         attributes = message.attributes
         if not (self.keeps_headers and HEADER in attributes and ">" in attributes.get(LINEAGE, ">")):
@@ -126,16 +122,10 @@ class Drainer:
         time_left: Callable[[], float] = lambda: _FOREVER,
         on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
     ) -> Drained:
-        """Store and acknowledge messages until no more arrive or time is up.
+        """Store and acknowledge messages until no more arrive for `receive_message_timeout` seconds, or `time_left`
+        returns 0 or less. `on_progress` is called with the numbers of messages and entries that were just stored.
 
-        Args:
-            receive_message_timeout: after how many seconds without a message the topic is regarded as empty.
-            time_left: a function that returns how many seconds are left.
-            on_progress: called with the numbers of messages and entries that were just stored.
-
-        Raises:
-            AwsError, TopicNotFoundError, OSError: SQS or the store failed. Messages that were not stored are delivered
-            again.
+        Messages that were not stored are delivered again, also if an error is raised.
         """
         drained = Drained()
         with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:

@@ -38,9 +38,6 @@ class Draining:
     """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first.
 
     Attributes:
-        looker: the object that checks jobs.
-        output: the topic from which results are collected.
-        looks: the topic of looks.
         due: maps the id of a known job to the time when the next look at the job is due.
     """
 
@@ -50,15 +47,8 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic. If needed, publish looks, so that other invocations drain the remaining messages and
-        check the drained jobs.
-
-        Args:
-            looks: the looks that the invocation received.
-            time_left: a function that returns the invocation's remaining seconds.
-
-        Returns:
-            The outcome of draining, and the results of messages without lineage.
+        """Drain the output topic, and return the outcome and the results of messages without lineage. If needed,
+        publish looks, so that other invocations drain the remaining messages and check the drained jobs.
         """
         whole = time_left()
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
@@ -77,11 +67,8 @@ class Draining:
     def _go_on(self, drained: Drained, numbers: Sequence[int]) -> None:
         """Start another invocation if the output topic still has messages.
 
-        Args:
-            drained: the outcome of this invocation's draining.
-            numbers: the numbers of the received looks that only drain. A program that publishes messages without a job
-                sends the first such look. Each such look is followed by another until all topics were empty a few times
-                in a row.
+        A program that publishes messages without a job sends a look that only drains. Each such look (`numbers` are
+        those of the received ones) is followed by another until all topics were empty a few times in a row.
         """
         send = self.looker.jobs.send
         if not drained.exhausted:

@@ -40,7 +40,6 @@ class Finisher(NamedTuple):
     """Writes results of the jobs of a topic.
 
     Attributes:
-        topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
@@ -49,7 +48,6 @@ class Finisher(NamedTuple):
         names: a function that returns the names of a source's result; None if the usual names are used.
         versions: versions of the steps for the report, in addition to the versions that the messages name.
         recipe: the steps, settings and other options of a run on one machine, for the report.
-        large: the object that lets several invocations write large results; None if this process writes every result.
     """
 
     store: Store
@@ -85,17 +83,14 @@ class Finisher(NamedTuple):
         """Check every job with new segments, and write the results of finished jobs.
 
         A job that fails is logged and yielded with its problem, and the other jobs continue. Jobs with the fewest
-        segments are checked first, so that a long job delays few other jobs.
-
-        Args:
-            may_go_on: called before each job. If the call returns False, the remaining jobs are yielded without a
-                check.
+        segments are checked first, so that a long job delays few other jobs. After `may_go_on` returned False, the
+        remaining jobs are yielded without a check.
         """
         for keys in self.unfinished():
             if may_go_on():
                 yield from self._look(keys)
             else:
-                yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
+                yield SourceState(keys[0], looked_at=False)
 
     def unfinished(self) -> list[list[str]]:
         """For each job that has new segments, return the list of all keys in the job's folder. See `finish_all`."""
@@ -103,23 +98,23 @@ class Finisher(NamedTuple):
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
-    def finish_job(self, job: JobKey) -> SourceState | None:
+    def finish_job(self, job: str) -> SourceState | None:
         """Check one job, and write the job's result if the job is finished. Return None if the job has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
         """Write the messages that cannot be part of a result; see `finish_all`."""
-        keys = self.keys_of(JobKey(NO_SOURCE))
+        keys = self.keys_of(JobKey(NO_SOURCE).id)
         return list(self._look(keys)) if keys else []
 
-    def keys_of(self, job: JobKey) -> list[str]:
-        """Return the keys in a job's folder."""
-        return list(self.store.keys(folder(self.topic, job.id)))
+    def keys_of(self, job: str) -> list[str]:
+        """Return the keys in a job's folder, given the job's id."""
+        return list(self.store.keys(folder(self.topic, job)))
 
-    def job_of(self, job_id: str) -> JobKey | None:
+    def job_of(self, job: str) -> JobKey | None:
         """Return the job with this id, according to the job's segments; None if the job has no segments."""
-        segments = segments_among(self.store.keys(folder(self.topic, job_id)))
+        segments = segments_among(self.keys_of(job))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
     def see(self, keys: Sequence[str], *, whole: bool = False) -> Seen:
@@ -133,16 +128,12 @@ class Finisher(NamedTuple):
     def finish(
         self, seen: Seen, *, healings: int = 0, notes: Sequence[Note] | None = None, looks: Cost = NOTHING
     ) -> SourceState:
-        """Write the result of a job and its report, if every entry is processed or dead.
+        """Write the result of a job and its report, if every entry is processed or dead. Return the progress of the
+        source.
 
-        Args:
-            healings: how often missing records were published again; for the report.
-            notes: the notes of the source's uploads; None if the caller has not read the notes.
-            looks: the cost of looks at the job so far; for the report.
-
-        Returns:
-            The progress of the source. If the source has no result and is not superseded, another process wrote
-            meanwhile or parts of a large result are missing, and the next look continues.
+        If the source has no result and is not superseded, another process wrote meanwhile or parts of a large result
+        are missing, and the next look continues. `looks` is the cost of looks at the job so far, for the report. If
+        `notes` is None, the notes of the source's uploads are read.
         """
         collected, resolution = seen.collected, seen.resolution
         if collected is None:
@@ -173,14 +164,13 @@ class Finisher(NamedTuple):
         return seen.state._replace(result=key, whole=report is not None and resolution.whole, report=report)
 
     def delete_unneeded(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
-        """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist.
-
-        If a job has dead entries, its segments stay, and a note says that these segments contain nothing new.
+        """Delete the objects that a job no longer needs after `finish`, if the job's result and report exist. If a job
+        has dead entries, its segments stay, and a note says that these segments contain nothing new.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:
-            keys = seen.keys
-            if len(segments_among(keys)) >= FEWEST or len(segments_among(keys)) < len(keys) or self._is_large(seen):
+            keys, is_large = seen.keys, self.large is not None and self.large.takes(seen.resolution.size)
+            if len(segments_among(keys)) >= FEWEST or len(segments_among(keys)) < len(keys) or is_large:
                 keys = self._with_what_is_beside(keys)
             self.clean(state.source, keys, notes)
         elif state.result and state.report:
@@ -189,9 +179,8 @@ class Finisher(NamedTuple):
             self.note_nothing_new(seen.keys)
 
     def clean(self, source: str, keys: Sequence[str], notes: Sequence[Note] | None = None) -> None:
-        """Delete all objects of a job, given the keys in the job's folder. The segments are deleted last.
-
-        If this deletion is interrupted, it is repeated later, because the job still has segments.
+        """Delete all objects of a job, given the keys in the job's folder. The segments are deleted last, so that an
+        interrupted deletion is repeated later.
         """
         segments = segments_among(keys)
         beside = [key for key in keys if not segments_among([key])]
@@ -209,9 +198,6 @@ class Finisher(NamedTuple):
         """Return the keys of segments, and of the objects that now exist beside these segments."""
         place = keys[0].rpartition("/")[0] + "/"
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
-
-    def _is_large(self, seen: Seen) -> bool:
-        return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
         source = keys[0]  # the first key is shown while the source is unknown
@@ -232,13 +218,11 @@ class Finisher(NamedTuple):
             _log.info("segments of %s were deleted: another process has just finished the job", keys[0])
         except ParcelqError as error:
             _log.error("%s", error, extra={"source": source})
-            yield SourceState(source, 0, None, 0, 0, problem=str(error))
+            yield SourceState(source, problem=str(error))
 
     def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
-        """Write messages without lineage to files of their own, and write no message twice.
-
-        Each segment is written to one file, which has the segment's name. So repeated calls write the same files, even
-        at the same time or after more messages arrived, and no message is lost if segments are deleted.
+        """Write messages without lineage to files of their own: each segment to one file, which has the segment's name.
+        So repeated calls write the same files, even at the same time, and no message is lost if segments are deleted.
         """
         for number, group in groupby(all_extents(collected), lambda extent: extent.segment):
             name = collected.segments[number].rpartition("/")[2].partition(".")[0]
@@ -248,7 +232,7 @@ class Finisher(NamedTuple):
                 size = sum(extent.size for extent in extents)
                 reader = SegmentReader(collected.store, collected.segments)
                 self.out.write(key, parts_of(reader, extents, self.out.part_bytes(size)), {}, None)
-                yield SourceState("", size, size, 0, 0, key)
+                yield SourceState("", size, size, result=key)
 
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None
@@ -266,9 +250,7 @@ class Finisher(NamedTuple):
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
-        """Return whether the existing result with this `state` must stay: a complete result stays if it equals the new
-        one, or if replacing it is not allowed.
-        """
+        """Whether the existing result with this `state` stays: it is complete, and equal or not to be replaced."""
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from parcelq.collect.deaths import dead_of
 from parcelq.collect.resolution import Collected, Resolution
@@ -19,17 +18,15 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
     """Return the findings of a look at a job.
 
     Args:
-        record: the job's record.
         seen: what the job's segments contain; None if the job has no segments.
         notes: the notes of the source's uploads; empty if the notes are not needed.
-        now: the time, in seconds since the epoch.
         empty: whether the topics that the job uses are empty; None if the messages were not counted.
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)
     resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
-    found = Found(
-        now,
-        len(segments_among(seen.keys)) if seen else 0,
+    new = record._replace(
+        segments=len(segments_among(seen.keys)) if seen else 0,
+        uploaded=record.uploaded or (noted is not None and entries_in(notes, 0, noted, noted) is not None),
         total=resolution.total,
         covered=resolution.covered,
         dead=resolution.dead,
@@ -37,23 +34,27 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
         missing=resolution.missing,
         holes=resolution.holes[:MOST_HOLES],
         hole_count=resolution.hole_count,
-        complete=seen is not None and seen.is_complete,
-        empty=empty,
-        uploaded=noted is not None and entries_in(notes, 0, noted, noted) is not None,
-        problem=next((note.problem for note in notes if note.problem), ""),
     )
-    return found._replace(**_drawn(record, seen.collected, resolution)) if seen and seen.collected else found
+    problem = next((note.problem for note in notes if note.problem), "")
+    if seen is None or seen.collected is None:
+        return Found(record, new, now, empty=empty, problem=problem)
+    new = _drawn(new, seen.collected, resolution)
+    died_again = _have_died_again(record, seen.collected, resolution)
+    return Found(record, new, now, seen.is_complete, empty, problem, died_again)
 
 
-def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> dict[str, Any]:
-    """Return values for attributes of `Found`: the count of entries, the map, and why the first dead entry failed."""
-    drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
+def _drawn(record: JobRecord, collected: Collected, resolution: Resolution) -> JobRecord:
+    """Return a job's record with the count of entries, the map, and why the first dead entry failed."""
+    shown, reason = record.map, record.reason
     if resolution.total is not None:
-        drawn["map"] = line_of(source_map_of(collected, resolution, LINE_CELLS))
-    if resolution.has_dead and not record.reason:
-        drawn["reason"] = next((one.reason for one in dead_of(collected, ())), "")
-    if resolution.has_dead and record.redriven_after:
-        segments = collected.segments
-        old = sum(segments[row.extent.segment] <= record.redriven_after for row in collected.dead())
-        drawn["died_again"] = old <= record.left_dead
-    return drawn
+        shown = line_of(source_map_of(collected, resolution, LINE_CELLS))
+    if resolution.has_dead and not reason:
+        reason = next((one.reason for one in dead_of(collected, ())), "")
+    return record._replace(entries=max(resolution.ran, resolution.entries), map=shown, reason=reason)
+
+
+def _have_died_again(record: JobRecord, collected: Collected, resolution: Resolution) -> bool:
+    if not (resolution.has_dead and record.redriven_after):
+        return False
+    segments = collected.segments
+    return sum(segments[row.extent.segment] <= record.redriven_after for row in collected.dead()) <= record.left_dead

@@ -20,7 +20,6 @@ from parcelq.topics.cost import Cost
 _AHEAD: Final = 16 * MIB
 """How many bytes of all indexes together are read by the requests that read the heads of the indexes."""
 
-
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
@@ -35,13 +34,11 @@ class Index:
     """The index of a segment or of an index run.
 
     Attributes:
-        versions: the values of the attribute `Workflow`.
         first: when the first message was pulled, ISO 8601.
         total: how many bytes the source has; None if no message says this.
         count: how many rows the index has.
         steps: for how many steps a row can contain a slice of the step's output.
         segments: keys of the segments to which the rows refer by number. A segment's index has only the segment's key.
-        processing: the costs that the messages carry.
         draining: the cost of collecting these messages.
     """
 
@@ -90,10 +87,7 @@ class Index:
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
     """Open indexes, and return them in the order of `keys`. Small indexes are read whole, as far as memory allows.
-
-    Raises:
-        NotFoundError: one of the objects does not exist.
-        ParcelqError: one of the objects is not an index.
+    Raises NotFoundError if one of the objects does not exist.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
@@ -20,8 +21,11 @@ from parcelq.collect.plans import ASKED, PartTask, Plan, Wanted, freeze, plans_a
 from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.store.store import Multipart, Store
+from parcelq.store.store import Store
 from parcelq.topics.topic import Topic, publish_all
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 _log = logging.getLogger(__name__)
 LARGE: Final = 256 * MIB
@@ -36,14 +40,10 @@ PARTS_IN_FLIGHT: Final = 4
 
 
 class LargeResults(NamedTuple):
-    """Lets invocations write large results.
-
-    Attributes:
-        now: a function that returns the time in seconds since the epoch.
-    """
+    """Lets invocations write large results."""
 
     store: Store
-    results: Multipart
+    results: BucketStore
     tasks: Topic
     now: Callable[[], float]
 
@@ -53,13 +53,8 @@ class LargeResults(NamedTuple):
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
-        """Complete a result if all parts exist. Otherwise store the plan, and publish tasks to write the missing parts.
-
-        Args:
-            keys: the keys in the job's folder.
-
-        Returns:
-            Whether the result is complete. If False, parts are missing, or the next call begins the result anew.
+        """Complete a result if all parts exist, and return whether it is complete. Otherwise store the plan, and
+        publish tasks to write the missing parts, or begin the result anew with the next call.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload
@@ -73,11 +68,7 @@ class LargeResults(NamedTuple):
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Return whether parts of a result are missing and the job has no new segments. If parts are late, ask again.
-
-        Args:
-            keys: the keys in the job's folder.
-        """
+        """Return whether only parts of a result are missing: no segments are new. If parts are late, ask again."""
         plans = plans_among(keys, key)
         plan = read_plan(self.store, plans[0]) if len(plans) == 1 else None
         if plan is None or set(segments_among(plan.segments)) != set(segments_among(keys)):
@@ -88,38 +79,21 @@ class LargeResults(NamedTuple):
             return False
 
     def write_parts(self, task: PartTask, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Write the missing parts of a task.
-
-        Args:
-            may_go_on: called before each part; if False is returned, no more parts are written.
-
-        Returns:
-            Whether the task is done; also True if the task's plan was deleted.
+        """Write the missing parts of a task as long as `may_go_on` returns True. Return whether the task is done, which
+        is also so if the task's plan was deleted.
         """
         plan = read_plan(self.store, task.plan)
         if plan is None or task.last > plan.count:
             return True
-        stopped = False
-
-        def left(there: Mapping[int, str]) -> Iterator[int]:
-            nonlocal stopped
-            for number in range(task.first, task.last + 1):
-                if number in there:
-                    continue
-                if not may_go_on():
-                    stopped = True
-                    return
-                yield number
-
         most = max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // plan.part))
         try:
             there = self._there(plan, task.first, task.last)
-            for _ in in_flight(lambda number: self._write_part(plan, number), left(there), most):
-                pass
+            left = [number for number in range(task.first, task.last + 1) if number not in there]
+            numbers = takewhile(lambda _: may_go_on(), left)
+            return len(list(in_flight(lambda number: self._write_part(plan, number), numbers, most))) == len(left)
         except NotFoundError as error:
             _log.info("parts %d to %d of %s are no longer needed: %s", task.first, task.last, plan.key, error)
             return True
-        return not stopped
 
     def drop(self, keys: Iterable[str]) -> None:
         """Delete plans and abort their uploads, given keys in a job's folder; keys of other objects are ignored."""
@@ -150,9 +124,7 @@ class LargeResults(NamedTuple):
         self.results.put_part(plan.key, plan.upload, number, body)
 
     def _ask(self, plan: Plan, missing: Sequence[int]) -> None:
-        """Publish tasks for missing parts, if no tasks were published yet or no part was written for a while. Store how
-        many parts are missing.
-        """
+        """Publish tasks for missing parts, unless parts are being written. Store how many parts are missing."""
         now = self.now()
         try:
             asked: Any = json.loads(self.store.read(plan.place + ASKED))

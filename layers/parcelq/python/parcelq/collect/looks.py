@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
-from parcelq.collect.segments import JobKey, segments_among
+from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import LATE_SECONDS, Look, LookVerdict, verdict
-from parcelq.jobs.record import JobRecord, State, read_job, write_job
+from parcelq.jobs.record import JobRecord, State, new_record, read_job, write_job
 from parcelq.lineage.source import Source
-from parcelq.topics.cost import Cost as Spent
+from parcelq.topics.cost import Cost
 from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import Note, notes_of, notes_of_whole
 from parcelq.upload.ranges import part_tasks
@@ -43,7 +43,6 @@ class Taken(NamedTuple):
     Attributes:
         again: after how many seconds the look's message should be delivered again; None if the message can be
             acknowledged.
-        state: the progress of the job's source; None if no look was taken.
     """
 
     again: float | None = None
@@ -54,13 +53,10 @@ class Looker(NamedTuple):
     """Checks the jobs of a stack; each check is a look.
 
     Attributes:
-        jobs: the stack's jobs.
-        finisher: the object that writes results.
         topics: the topics on which messages of jobs wait.
         ranges: the topic of the uploader's tasks, used to publish missing records again.
         bucket: the stack's bucket.
         input_topic: name of the topic for the records of a source, if the job's record does not name a topic.
-        tell: a function that sends an event that a job ended, given the event's kind and content.
         quiet_seconds: after how many seconds without a message missing records are published again.
         spent: a function that returns the resources that were used since the function's last call.
     """
@@ -73,13 +69,11 @@ class Looker(NamedTuple):
     input_topic: str
     tell: Tell = lambda _kind, _detail: None
     quiet_seconds: float = QUIET_SECONDS
-    spent: Callable[[], Spent] = Spent
+    spent: Callable[[], Cost] = Cost
 
     def take(self, look: Look) -> Taken:
-        """Check a job because a message asks for this check, and publish the message for the next check.
-
-        Raises:
-            ParcelqError, OSError: an object cannot be read or written; the look should be delivered again.
+        """Check a job because a message asks for this check, and publish the message for the next check. If an error is
+        raised, the look should be delivered again.
         """
         now = self.jobs.now()
         known = read_job(self.jobs.store, look.job)
@@ -89,7 +83,7 @@ class Looker(NamedTuple):
             return Taken()
         record, etag = found
         try:
-            match self._verdict(record, look, now) if known else LookVerdict.TAKE:
+            match verdict(record, look.number, now) if known else LookVerdict.TAKE:
                 case LookVerdict.DROP:
                     self._tidy(record)
                     return Taken()
@@ -125,13 +119,6 @@ class Looker(NamedTuple):
         except ConflictError:
             return None
 
-    @staticmethod
-    def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
-        """Return what to do with a received look. If the look has no number and the job has ended, wake the job."""
-        if look.number or record.is_looked_at:
-            return verdict(record, look.number, now)
-        return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
-
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
         """Create the missing record of a job; return None if the job's source cannot be determined."""
         source, workflow = look.source, look.workflow
@@ -140,33 +127,34 @@ class Looker(NamedTuple):
             if job is None:
                 return None
             source, workflow = job.source, job.workflow
-        return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
+        if not source:
+            return None
+        return self.jobs.recorded(new_record(source, workflow, self.jobs.now(), uploading=bool(look.source)))
 
     def _look(self, record: JobRecord, etag: str) -> SourceState:
         """Check a job, do the work that the findings require, and write the job's record. See `take`."""
         began = self.jobs.now()
-        job = JobKey(record.source, record.workflow)
-        keys = self.finisher.keys_of(job)
+        keys = self.finisher.keys_of(record.id)
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
             return self._wait(record, etag, began)
         seen, notes, new, following = self._found(record, keys, began)
-        state = seen.state if seen else SourceState(record.source, 0, new.total, 0, 1)
+        state = seen.state if seen else SourceState(record.source, total=new.total, holes=1)
         if following is Next.FINISH and seen is not None:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
                 etag = write_job(self.jobs.store, new._replace(look=record.look), etag)
-            new = new._replace(cost=record.cost.with_more(self.spent(), record.cost.bytes))
-            state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost.whole)
+            new = new._replace(cost=record.cost + self.spent())
+            state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost)
             if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
             else:
                 new = new._replace(due=self.jobs.now() + PARTS_SECONDS)
         elif following is Next.HEAL:
-            self._heal(new)
+            self._heal(new, seen)
         elif following is Next.STOP:
             self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
-        size = (new.total or 0) + state.report["bytes_written"] if state.report else new.cost.bytes
-        new = new._replace(cost=new.cost.with_more(self.spent(), size))
+        size = (new.total or 0) + state.report["bytes_written"] if state.report else new.bytes
+        new = new._replace(cost=new.cost + self.spent(), bytes=size)
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new, state.report))
         # guard[pass]: the record names the next look before that is published
@@ -188,7 +176,7 @@ class Looker(NamedTuple):
         seen = self.finisher.see(keys, whole=whole) if segments_among(keys) else None
         notes = self._notes(record, seen, now)
         empty = self._are_empty(record) if self._wants_counts(record, keys, now) else None
-        new, following = after(record, found_of(record, seen, notes, now, empty=empty), self.quiet_seconds)
+        new, following = after(found_of(record, seen, notes, now, empty=empty), self.quiet_seconds)
         # guard[False]: a large job is read completely before its missing records are published again
         if following is Next.HEAL and seen and seen.collected is None:
             return self._found(record, keys, now, whole=True)
@@ -218,21 +206,22 @@ class Looker(NamedTuple):
             return False  # this stack cannot count messages on other topics, so only waiting can show that none arrive
         return not any(sum(topic.counts()) for topic in self.topics)
 
-    def _heal(self, record: JobRecord) -> None:
+    def _heal(self, record: JobRecord, seen: Seen | None) -> None:
         """Publish tasks for the uploader, which publishes the missing records of the source again."""
         topic, total = record.topic or self.input_topic, record.total
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
         version = record.versions[-1] if record.versions else ""
-        publish_all(self.ranges, part_tasks(record.source, topic, record.holes, total, version))
-        _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
+        holes: Iterable[tuple[int, int]] = record.holes
+        if seen and seen.collected:  # the record names only the first holes
+            holes = seen.collected.holes(seen.resolution.up_to(total))
+        count = publish_all(self.ranges, part_tasks(record.source, topic, holes, total, version))
+        _log.warning("%d ranges of %s are missing and are published again", count, record.source)
 
     def _tidy(self, record: JobRecord) -> None:
         """Delete remaining objects of a completed job, because deletion was interrupted or messages arrived late."""
-        if record.is_whole:
-            keys = self.finisher.keys_of(JobKey(record.source, record.workflow))
-            if keys:
-                self.finisher.clean(record.source, keys)
+        if record.is_whole and (keys := self.finisher.keys_of(record.id)):
+            self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the content of the event that a job ended: job record, and report without dead entries and holes."""

@@ -71,12 +71,9 @@ class _Window:
 
 
 def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> Iterator[list[bytes]]:
-    """Yield the rows of sorted indexes in order, in chunks of about `held` rows.
+    """Yield the rows of sorted indexes in order, in chunks. About `held` rows are in memory at a time.
 
-    Args:
-        indexes: a pair for each index: how many rows the index has, and a function that reads the next rows of the
-            index.
-        held: about how many rows are in memory, counting all indexes together.
+    Each index is a pair: how many rows the index has, and a function that reads its next rows.
     """
     some = [index for index in indexes if index[0]]
     size = max(_FEWEST, held // max(1, len(some)))

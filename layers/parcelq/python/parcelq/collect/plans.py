@@ -17,15 +17,22 @@ import uuid
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from parcelq.checks import checked, text, whole
 from parcelq.collect.assembly import Extent, extents_of_parts
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
-from parcelq.store.store import Multipart, Store, part_bytes
+from parcelq.limits import MAX_MULTIPART_PARTS
+from parcelq.store.store import Store, joined, part_bytes
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 PLAN: Final = ".plan"
 ASKED: Final = ".asked"
 _EXTENT: Final = struct.Struct("<QQQ")
+_PART: Final = whole(1, MAX_MULTIPART_PARTS)
+_TASK: Final = {"plan": text, "first": _PART, "last": _PART}
 
 
 class PartTask(NamedTuple):
@@ -40,28 +47,21 @@ class PartTask(NamedTuple):
     last: int
 
     @classmethod
-    def parse(cls, text: str) -> PartTask | None:
-        """Parse a task from the text of a message; None if the message is of another kind, such as a look.
-
-        Raises:
-            MessageError: the message is an invalid task.
-        """
+    def parse(cls, message: str) -> PartTask | None:
+        """Parse a task; return None for another kind of message. Raises MessageError if the task is invalid."""
         try:
-            document = json.loads(text)
-            if not isinstance(document, dict) or "plan" not in document:
-                return None
-            task = cls(**document)
-            str(task.plan).encode()  # raises ValueError if the text cannot be a key
-        except TypeError as error:
-            raise MessageError(f"{text[:200]!r} is not a task: {error}") from None
+            document = json.loads(message)
+            json.dumps(document, ensure_ascii=False).encode()  # raises ValueError if a text cannot be part of a key
         except (ValueError, RecursionError):
             return None
-        numbers = all(type(number) is int for number in (task.first, task.last))
-        if not (isinstance(task.plan, str) and numbers and 1 <= task.first <= task.last):
-            raise MessageError(
-                f"{text[:200]!r} is not a task: it must name a plan and the numbers of two parts, from 1"
-            )
-        return task
+        if not isinstance(document, dict) or "plan" not in document:
+            return None
+        values, problems = checked(document, _TASK, cls._fields)
+        if not problems and values["first"] > values["last"]:
+            problems.append("first is greater than last")
+        if problems:
+            raise MessageError(f"{message[:200]!r} is not a task: {'; '.join(problems)}")
+        return cls(**values)
 
     def __str__(self) -> str:
         return json.dumps(self._asdict(), separators=(",", ":"))
@@ -73,7 +73,7 @@ class Wanted(NamedTuple):
     Attributes:
         seen: the etag of the object that the result replaces; None if no object may exist.
         segments: keys of the objects that contain the bytes of the result.
-        extents: an iterable of the places of the result's bytes, which can be iterated only once.
+        extents: the places of the result's bytes, which can be iterated only once.
     """
 
     key: str
@@ -84,21 +84,18 @@ class Wanted(NamedTuple):
     extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
-        """Return the key of the result's plan. Results with equal keys have equal bytes and equal conditions."""
+        """Return the key of the result's plan. Results with equal keys of plans have equal bytes."""
         document = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
         return f"{_start(folder, self.key)}-{digest_of(document)}{PLAN}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stored plan of a result.
+    """The stored plan of a result. Attributes that are not listed here mean the same as in `Wanted`.
 
     Attributes:
         place: key of the object with the plan.
-        key: key of the result.
-        seen: the etag of the object that the result replaces; None if no object may exist.
         part: how many bytes each part has, except the last part.
-        segments: keys of the objects that contain the bytes of the result.
         extents: key of the object with the places of the bytes of the result.
         ends: for each part, how many extents the parts up to and including this part have.
     """
@@ -141,17 +138,14 @@ def read_plan(store: Store, key: str) -> Plan | None:
         raise ParcelqError(f"{key!r} is not a plan: {error}") from None
 
 
-def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
-    """Write the plan of a result, or return the plan that another process wrote first.
-
-    Raises:
-        NotFoundError: the plan of the other process was deleted before it was read.
-        ParcelqError: the extents do not add up to the result's size, or a store failed.
+def freeze(store: Store, results: BucketStore, wanted: Wanted, key: str) -> Plan:
+    """Write the plan of a result, or return the plan that another process wrote first. Raises NotFoundError if that
+    plan was deleted before it was read.
     """
     size = part_bytes(wanted.size)
     ends = array("Q")
     extents = f"{key.removesuffix(PLAN)}-{uuid.uuid4().hex[:12]}.extents"
-    store.write(extents, _packed(wanted, size, ends), {}, None)
+    store.write(extents, joined(_packed(wanted, size, ends), part_bytes(0)), {}, None)
     upload = results.begin_upload(wanted.key, wanted.metadata)
     about = wanted.key, dict(wanted.metadata), wanted.seen, wanted.size, size, upload, tuple(wanted.segments)
     plan = Plan(key, *about, extents, tuple(ends))
@@ -187,17 +181,11 @@ def _start(folder: str, result: str) -> str:
 
 
 def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
-    """Yield the extents of all parts as bytes. After each part, append the number of extents so far to `ends`."""
-    held: list[bytes] = []
-    held_bytes = count = found = 0
+    """Yield the extents of each part as bytes, and append the number of extents so far to `ends`."""
+    count = found = 0
     for extents in extents_of_parts(wanted.extents, size):
-        held += [_EXTENT.pack(*extent) for extent in extents]
-        held_bytes += len(extents) * _EXTENT.size
         count, found = count + len(extents), found + sum(extent.size for extent in extents)
         ends.append(count)
-        if held_bytes >= part_bytes(0):
-            yield b"".join(held)
-            held, held_bytes = [], 0
+        yield b"".join(_EXTENT.pack(*extent) for extent in extents)
     if found != wanted.size:
         raise ParcelqError(f"{wanted.key!r} would have {found} bytes, but should have {wanted.size}")
-    yield b"".join(held)

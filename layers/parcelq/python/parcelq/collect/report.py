@@ -39,28 +39,24 @@ class FilePart(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The report about a source's result.
+    """The report about a source's result. The attributes `source`, `version`, `format` and `files` describe the upload.
 
     Attributes:
-        source: the attribute `Source`.
         version: identifies the upload of the object: the object's version id if any, else the event's sequencer.
-        result: the place of the result.
         state: a digest of everything that determines the result; the result's metadata contains the same digest.
         format: the source's record format; empty if the notes of the upload do not say.
         format_chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …; empty if
             unknown.
         one_stream: why the source could not be cut into ranges; empty if the source could be cut.
-        warnings: warnings for the user: `doubts`, and oddities of the source's compression.
         doubts: reasons why the result may differ from what one run over the whole source would write; see `yields`.
+        warnings: warnings for the user: `doubts`, and oddities of the source's content and compression.
         workflows: the versions of workflows that messages name; on one machine also the versions of the steps.
         dead: the dead entries with their reasons; only the first dead entries if there are many.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
-        holes: byte ranges of the source that are missing; empty if the result is finished.
+        holes: byte ranges of the source that are missing.
         duplicates: how many messages were dropped as duplicates.
-        healings: how many times missing records of the source were published again.
         complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
             there are no doubts.
-        files: the files that form the source, with the bytes and entries of each; empty for a single file.
         recipe: the steps, settings and other options of a run on one machine; empty on AWS.
         cost: the cost of the job, and the durations of runs; see `bill`.
         problem: why the job was stopped or cancelled; empty if the job ended with its result.
@@ -122,15 +118,9 @@ def report_of(
     """Create the report of a result, which may be unfinished.
 
     Args:
-        source: the attribute `Source`.
         collected: the collected messages of the job; may be empty.
-        resolution: the resolution of the collected messages.
-        notes: the notes of the source's uploads.
-        result: the place of the result.
-        written: how many bytes the result has; 0 if the result is not written.
         dead_list: the place of the list of all dead entries; empty if no entries are dead.
         listed: how many dead entries the report lists at most.
-        healings: how many times missing records of the source were published again.
         looks: the cost of looks at the job so far.
     """
     put, indexes = Source.parse(source), collected.indexes

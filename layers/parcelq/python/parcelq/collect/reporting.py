@@ -35,7 +35,6 @@ class Reporter(NamedTuple):
     """Writes reports.
 
     Attributes:
-        out: the store of results.
         versions: versions of the steps, in addition to the versions that the messages name.
         recipe: the steps, settings and other options of a run on one machine.
     """
@@ -67,18 +66,12 @@ class Reporter(NamedTuple):
         created: int | None = None,
     ) -> Mapping[str, Any] | None:
         """Write the list of dead entries, the page and the report beside a result. If another result has replaced this
-        result, write nothing, because the writer of the other result also writes these files.
-
-        See `report_of` about the arguments.
+        result, write nothing and return None, because the writer of the other result also writes these files.
 
         Args:
             resolution: the resolution of the collected messages; the result must have the state of this resolution.
-            key: key of the result.
             created: how many bytes the result has, if it was just created; else None. A result that was just created is
                 not read again, because a process that replaces the result writes its own report.
-
-        Returns:
-            The report; None if no report was written.
         """
         source = collected.job.source
         listed = key + DEAD if resolution.has_dead else ""
@@ -111,9 +104,8 @@ class Reporter(NamedTuple):
 
     def write_stopped(self, record: JobRecord, keys: Sequence[str], names: ResultNames) -> None:
         """Write the list of dead entries, page and report of a stopped or cancelled job, beside the key of its result.
-
-        If an earlier result exists at that place, the report of the earlier result stays. The figures of the stopped
-        job are in the job's record in any case.
+        If an earlier result exists at that place, its report stays; the job's record has the figures of the stopped
+        job.
         """
         seen = self._seen(names.result)
         if self.out.stat(names.result) is not None:
@@ -136,10 +128,8 @@ class Reporter(NamedTuple):
         notes: Sequence[Note],
         seen: Mapping[str, Stored | None],
     ) -> bool:
-        """Write list of dead entries, page and report, each file only if it has not changed since `seen`. Return
-        whether all files were written.
-
-        The report is written last, because an existing report means that all files are written.
+        """Write list of dead entries, page and report, each only if it has not changed since `seen`; return whether all
+        were written. The report is written last, because an existing report means that all files are written.
         """
         # The modules that draw a page are imported here, so that only the end of a job loads these modules.
         from parcelq.collect.page.figures import figures_of

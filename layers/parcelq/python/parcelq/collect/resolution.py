@@ -43,11 +43,9 @@ WHOLE: Final = "whole"
 
 
 class DeadRow(NamedTuple):
-    """Entries that failed for good.
+    """Entries that failed for good, in a message made from the bytes `[start, end)` of the source.
 
     Attributes:
-        start: offset in the source of the message that contained these entries.
-        end: offset in the source just after the last byte of that message.
         of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
         extent: the place of the reason and the entries in a segment.
     """
@@ -67,7 +65,6 @@ class Resolution(NamedTuple):
         covered: how many bytes of the source have collected results.
         dead: how many entries failed for good, in `dead_messages` messages.
         dead_bytes: how many bytes of the source are in messages with dead entries.
-        missing: how many bytes of the source are known to have neither a result nor a dead entry.
         holes: the first of all `hole_count` ranges of missing bytes, in order; at most `MOST_HOLES` ranges.
         entries: how many entries the result has.
         ran: how many entries of the source successful runs got, as far as the messages say.
@@ -152,6 +149,14 @@ class Collected:
     def rows(self) -> Iterator[list[bytes]]:
         """Yield all rows, sorted by lineage, in chunks."""
         return merged(all_indexes(self.indexes, self.store))
+
+    def header_bytes(self) -> int:
+        """Return how many bytes at the start of the source are its header; 0 if the message with the header is not
+        collected.
+        """
+        first = Columns.of(next(self.rows(), [])[:1], self.words)
+        (starts, ends), entries, read = first.spans(0), first[ENTRIES], first[READ]
+        return ends[0] if starts and not (starts[0] or entries[0] or read[0]) else 0
 
     def touched(self) -> int:
         """Return how many bytes of the source any message was made from, including messages with dead entries."""

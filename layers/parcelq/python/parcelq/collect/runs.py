@@ -10,11 +10,11 @@ may merge at the same time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
@@ -23,7 +23,7 @@ from parcelq.collect.rows import WORD, words_of
 from parcelq.collect.segments import RUN_SUFFIX, JobKey, costs_in_head, folder, head_of, key_in, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MIB
-from parcelq.store.store import Store, part_bytes
+from parcelq.store.store import Store, joined, part_bytes
 from parcelq.topics.cost import NOTHING
 
 FEWEST: Final = 32
@@ -37,17 +37,6 @@ MUCH: Final = 8
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
 _TRIES: Final = 5
-
-
-class Counted(Protocol):
-    """An object that has a number of rows."""
-
-    @property
-    def count(self) -> int:
-        """How many rows the object has."""
-
-
-Run = TypeVar("Run", bound=Counted)
 Read = TypeVar("Read")
 
 
@@ -56,7 +45,7 @@ class Looked:
     """The findings of the last look at all messages of a job.
 
     Attributes:
-        segments: names of the segments that this look read.
+        segments: names of the segments that this look read, with `count` messages.
         holes: how many ranges of the source were missing.
     """
 
@@ -70,12 +59,7 @@ class Looked:
 
 
 class Record(NamedTuple):
-    """The content of the file `runs.json`, which names the index runs of a job.
-
-    Attributes:
-        runs: keys of the current index runs.
-        looked: the findings of the last look at all messages; None if no such findings are stored.
-    """
+    """The content of the file `runs.json`: a job's current index runs, and the last look at all messages."""
 
     runs: tuple[str, ...] = ()
     looked: Looked | None = None
@@ -99,10 +83,8 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
 
 
 def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
-    """Replace the `runs.json` of a job that was read before, and return its new content.
-
-    Raises:
-        ConflictError, NotFoundError: another process wrote or deleted the file in the meantime.
+    """Replace the `runs.json` of a job that was read before, and return its new content. Raises ConflictError or
+    NotFoundError if another process wrote or deleted the file in the meantime.
     """
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
@@ -118,23 +100,21 @@ def name_of(segment: str) -> str:
 
 
 def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]:
-    """Open the current index runs of a job, and the segments that are in none of these runs.
-
-    Raises:
-        NotFoundError: an index run or segment was deleted.
-    """
+    """Open the index runs of a job, and the segments in none of them. Raises NotFoundError if one was deleted."""
     runs = open_indexes(store, record.runs)
-    merged_already = {segment for run in runs for segment in run.segments}
     # guard[return runs + open_indexes(store, segments_among(keys))]: a segment that is in an index run counts once
-    return runs + open_indexes(store, [key for key in segments_among(keys) if key not in merged_already])
+    return runs + open_indexes(store, _unmerged(runs, keys))
+
+
+def _unmerged(runs: Sequence[Index], keys: Sequence[str]) -> list[str]:
+    """Return the keys of the segments that are in none of the index runs."""
+    merged_already = {segment for run in runs for segment in run.segments}
+    return [key for key in segments_among(keys) if key not in merged_already]
 
 
 def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
-    """Open the collected messages of a job, given the keys in the job's folder; None if no messages are collected.
-    Nothing is changed in the store.
-
-    Raises:
-        NotFoundError: another process has just finished the job, or merged its indexes.
+    """Open the collected messages of a job without a change in the store; None if no messages are collected. Raises
+    NotFoundError if another process has just finished the job, or merged its indexes.
     """
     if not segments_among(keys):
         return None
@@ -144,18 +124,11 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 def read_collected(
     store: Store, topic: str, job: str, read: Callable[[Collected | None], Read], keys: Sequence[str] = ()
 ) -> Read:
-    """Open the collected messages of a job, call `read` with them, and return the result of this call.
+    """Call `read` with the collected messages of a job, or with None if there are none, and return the result of this
+    call.
 
-    If another process merges indexes or finishes the job meanwhile, the job's keys are listed again and `read` is
-    called again.
-
-    Args:
-        job: the job's id.
-        read: a function that is called with the collected messages, or with None if no messages are collected.
-        keys: the keys in the job's folder, if they were listed before.
-
-    Raises:
-        StoreError: objects were deleted at each try.
+    If another process merges indexes or finishes the job meanwhile, the job's keys are listed and `read` is called
+    again. Raises StoreError if objects were deleted at each try. `keys` are the keys in the job's folder, if known.
     """
     gone = folder(topic, job)
     for _ in range(_TRIES):
@@ -167,32 +140,24 @@ def read_collected(
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
-    """Merge indexes of a job if the job has enough indexes, and return the content of `runs.json`.
-
-    Args:
-        keys: the keys in the job's folder.
-        now: the current time, which becomes part of the keys of new index runs.
-
-    Raises:
-        NotFoundError: another process merged or deleted indexes that are read here.
+    """Merge indexes of a job if the job has enough indexes, and return the content of `runs.json`. Raises NotFoundError
+    if another process merged or deleted indexes that are read here. `now` becomes part of the keys of new index runs.
     """
     record = read_record(store, keys)
     if len(segments_among(keys)) < FEWEST:
         return record
     runs = open_indexes(store, record.runs)
-    merged_already = {segment for run in runs for segment in run.segments}
-    left = [key for key in segments_among(keys) if key not in merged_already]
+    left = _unmerged(runs, keys)
     written: list[str] = []
     # Only a limited number of segments is merged at a time, so that their indexes fit into memory.
     for first in range(0, len(left) - FEWEST + 1, FEWEST):
         index = _merge(store, topic, open_indexes(store, left[first : first + FEWEST]), now)
         written.append(index.key)
         runs.append(index)
-    while some := of_one_size(runs):
-        index = _merge(store, topic, some, now)
+    while some := of_one_size([run.count for run in runs]):
+        index = _merge(store, topic, [runs[number] for number in some], now)
         written.append(index.key)
-        runs = [run for run in runs if run not in some]
-        runs.append(index)
+        runs = [*(run for number, run in enumerate(runs) if number not in some), index]
     return _name(store, topic, record, runs, written) if written else record
 
 
@@ -210,11 +175,13 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
     return new
 
 
-def of_one_size(runs: Sequence[Run]) -> list[Run]:
-    """Return index runs of similar size if enough such runs exist; else an empty list. The smallest are preferred."""
-    by_size: dict[int, list[Run]] = {}
-    for run in runs:
-        by_size.setdefault(run.count.bit_length() // 3, []).append(run)
+def of_one_size(counts: Sequence[int]) -> list[int]:
+    """Return which index runs are merged next: the smallest runs of similar size, if there are enough; else none. Index
+    runs are given by their numbers of rows, and returned by their places in this list.
+    """
+    by_size: dict[int, list[int]] = {}
+    for number, count in enumerate(counts):
+        by_size.setdefault(count.bit_length() // 3, []).append(number)
     return next((some for _, some in sorted(by_size.items()) if len(some) >= FEWEST_RUNS), [])
 
 
@@ -239,18 +206,7 @@ def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) ->
     )
     size = len(head) + count * words_of(steps) * WORD
     key = key_in(folder(topic, job.id), now, size, RUN_SUFFIX)
-
-    def parts() -> Iterator[bytes]:
-        held, held_bytes = [head], len(head)
-        for chunk in merged(all_indexes(indexes, store)):
-            held += chunk
-            held_bytes += len(chunk) * words_of(steps) * WORD
-            if held_bytes >= part_bytes(size):
-                yield b"".join(held)
-                held, held_bytes = [], 0
-        if held:
-            yield b"".join(held)
-
-    if not store.write(key, parts(), {}, None):
+    rows = map(b"".join, merged(all_indexes(indexes, store)))
+    if not store.write(key, joined(chain((head,), rows), part_bytes(size)), {}, None):
         raise ParcelqError(f"{key!r} was not written, although no other process could have written it")
     return open_indexes(store, [key])[0]

@@ -23,8 +23,7 @@ class SourceState(NamedTuple):
     Attributes:
         source: the attribute `Source`; empty for messages without lineage. If the first segment could not be read, the
             key of that segment.
-        covered: how many bytes of the source have collected results.
-        total: how many bytes the source has; None if not known yet.
+        covered: how many bytes of the source have collected results, out of `total` bytes if the size is known.
         dead: how many entries failed for good.
         holes: how many byte ranges of the source are missing.
         result: key of the result; empty while the result is not finished.
@@ -36,10 +35,10 @@ class SourceState(NamedTuple):
     """
 
     source: str
-    covered: int
-    total: int | None
-    dead: int
-    holes: int
+    covered: int = 0
+    total: int | None = None
+    dead: int = 0
+    holes: int = 0
     result: str = ""
     superseded: bool = False
     problem: str = ""
@@ -77,18 +76,9 @@ class Seen(NamedTuple):
 
 
 def see(store: Store, topic: str, keys: Sequence[str], now: datetime, *, whole: bool = False) -> Seen:
-    """Check a job, and merge the job's indexes if the job has many indexes.
-
-    Args:
-        store: the store that contains the segments.
-        topic: name of the topic that was drained.
-        keys: the keys in the job's folder, including at least one segment.
-        now: the time of day.
-        whole: whether to read all messages of a large job, even if few are new. If False, holes may stay unknown.
-
-    Raises:
-        NotFoundError: segments were deleted, because another process has just finished the job.
-        ParcelqError: a segment or `runs.json` cannot be read.
+    """Check a job, whose folder has these keys, and merge the job's indexes if there are many. Raises NotFoundError if
+    segments were deleted, because another process has just finished the job. If `whole`, all messages of a large job
+    are read, even if few are new; otherwise holes may stay unknown.
     """
     record = tidy(store, topic, keys, now)
     if not whole and (unchanged := _unchanged(store, record, keys)):

@@ -60,9 +60,6 @@ class _Stored(NamedTuple):
     total: int | None
 
 
-_KEY: Final = attrgetter("key")
-
-
 def folder(topic: str, job: str = "") -> str:
     """Return the prefix of a topic's segments, or of the segments of one job."""
     return f"{SEGMENTS}{topic}/" + (f"{job}/" if job else "")
@@ -83,15 +80,13 @@ def write_segment(
 
     Args:
         job: the job of the messages. If the job has no source, the `lineage` of a piece is the message's id.
-        versions: the values of the attribute `Workflow`.
-        first: when the first message was pulled.
-        last: when the last message was pulled.
+        first: when the first message was pulled; `last` says the same of the last message.
         processing: the costs that the messages carry.
         draining: the cost of collecting these messages.
     """
     stored = [_stored(job, piece) for piece in pieces]
     if job.source:  # messages without lineage stay in the order of arrival
-        stored.sort(key=_KEY)
+        stored.sort(key=attrgetter("key"))
     steps = max((steps_of(one.key) for one in stored), default=0)
     rows, bodies = [], []
     at = 0
@@ -103,8 +98,8 @@ def write_segment(
         at += len(one.body) + lacks_end
     rows.sort()
     total = max((one.total for one in stored if one.total is not None), default=None)
-    about = {"first": _text(first), "last": _text(last), "total": total, "rows": len(rows), "steps": steps}
-    about |= costs_in_head(processing, draining)
+    times = {"first": first.isoformat(timespec="seconds"), "last": last.isoformat(timespec="seconds")}
+    about = {**times, "total": total, "rows": len(rows), "steps": steps, **costs_in_head(processing, draining)}
     head = head_of(job, versions, **about)
     size = len(head) + len(rows) * words_of(steps) * WORD
     key = key_in(folder(topic, job.id), last, size, SEGMENT_SUFFIX)
@@ -170,18 +165,14 @@ def _stored(job: JobKey, piece: Piece) -> _Stored:
     if not job.source:
         return _Stored(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)
-    total, read = lineage.root.total, read_of(lineage, dead=bool(piece.dead))
+    note, body, entries = b"", piece.body, piece.entries
     if piece.dead:
-        note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
-        entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
-        return _Stored(key_of(lineage), content_of(lineage, note), note, entries, read, total)
-    return _Stored(key_of(lineage), content_of(lineage), piece.body, piece.entries, read, total)
+        body = note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
+        entries |= FLAG | (OF_STEP if lineage.outputs else 0)
+    read = read_of(lineage, dead=bool(piece.dead))
+    return _Stored(key_of(lineage), content_of(lineage, note), body, entries, read, lineage.root.total)
 
 
 def _key_of_id(message_id: str) -> tuple[int, int]:
     digest = blake2b(message_id.encode(), digest_size=2 * WORD).digest()
     return int.from_bytes(digest[:WORD], "big"), int.from_bytes(digest[WORD:], "big")
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat(timespec="seconds")

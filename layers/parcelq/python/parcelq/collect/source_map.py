@@ -1,4 +1,4 @@
-"""A map of a source. The source is divided into parts of equal size, and the map shows the state of each part."""
+"""A map of a source: the records of the source are divided into parts of equal size, each with its state."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ class Cell(NamedTuple):
     """A part of a source.
 
     Attributes:
-        dead_bytes: how many bytes of the part are in messages that failed.
-        missing_bytes: how many bytes of the part have no result.
         dead: how many failed entries begin in the part.
         holes: the first missing ranges that overlap the part.
     """
@@ -50,11 +48,12 @@ class Cell(NamedTuple):
 
 
 class SourceMap:
-    """Collects the states of the parts of a source."""
+    """Collects the states of the parts of a source: of its bytes `[start, total)`, which come after the header."""
 
-    def __init__(self, total: int, cells: int = CELLS) -> None:
-        count = max(1, min(cells, total))
-        self._edges = [number * total // count for number in range(count + 1)]
+    def __init__(self, total: int, cells: int = CELLS, start: int = 0) -> None:
+        size = max(0, total - start)
+        count = max(1, min(cells, size))
+        self._edges = [start + number * size // count for number in range(count + 1)]
         self._dead_bytes = [0] * count
         self._missing_bytes = [0] * count
         self._dead = [0] * count
@@ -92,7 +91,7 @@ class SourceMap:
 
     def _touched(self, start: int, end: int) -> range:
         last = len(self._dead) - 1
-        first = min(last, bisect_right(self._edges, start) - 1)
+        first = max(0, min(last, bisect_right(self._edges, start) - 1))
         return range(first, max(first, min(last, bisect_right(self._edges, end - 1) - 1)) + 1)
 
     def _shares(self, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -110,7 +109,8 @@ def line_of(cells: Iterable[Cell]) -> str:
 
 def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> SourceMap:
     """Return the map of a job without dead entries. If the source's size is unknown, see `Resolution.up_to`."""
-    drawn = SourceMap(resolution.total or 0, cells)
+    total = resolution.total or 0
+    drawn = SourceMap(total, cells, min(total, collected.header_bytes()))
     for start, end in collected.holes(resolution):
         drawn.add_missing(start, end)
     return drawn

@@ -36,13 +36,13 @@ class Status(NamedTuple):
 
     Attributes:
         report: a report with the facts that are known so far.
-        resolution: which bytes of the source are done, dead and missing.
         topic: name of the topic on which the source was published; empty if the notes do not say.
         problem: why the source can never be uploaded; empty if no such reason is known.
     """
 
     report: Report
     resolution: Resolution
+    collected: Collected
     topic: str = ""
     problem: str = ""
 
@@ -71,11 +71,8 @@ class Status(NamedTuple):
         entries, found = self.report.entries, self.resolution
         missing = None if self.total is None else found.missing
         sizes = {"covered": found.covered, "dead": found.dead_bytes, "missing": missing}
-        counts = entries.done, entries.dead, entries.missing
-        return {
-            name: Share(size, _percent(size, self.total), count)
-            for (name, size), count in zip(sizes.items(), counts, strict=True)
-        }
+        counts = dict(zip(sizes, (entries.done, entries.dead, entries.missing), strict=True))
+        return {name: Share(size, _percent(size, self.total), counts[name]) for name, size in sizes.items()}
 
     def document(self, most: int | None = None) -> dict[str, Any]:
         """Return the status as JSON values, with a limited number of holes and dead entries, but with full counts."""
@@ -102,12 +99,8 @@ class Status(NamedTuple):
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Yield the status of every incomplete source that was uploaded or has collected messages.
-
-    A source is logged and left out if its segments cannot be read.
-
-    Args:
-        topic: name of the topic from which results are collected. Sources with another output topic are left out.
+    """Yield the status of every incomplete source that was uploaded or has collected messages, and whose results are
+    collected from this topic. A source is logged and left out if its segments cannot be read.
     """
     # Notes are read before the segments, so that a job that finishes meanwhile is not reported as missing.
     noted = noted_sources(store)
@@ -139,13 +132,13 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
     Raises:
         ParcelqError: the source is a local file, can never be uploaded, or its object was deleted or replaced.
-        PublishError, AwsError, TopicNotFoundError: not all records were published.
+        PublishError, AwsError, TopicNotFoundError, StoreError: not all records were published.
     """
     source = object_of(status)
     if status.problem:
         raise ParcelqError(f"{source.uri} cannot be repaired: {status.problem}")
     published = 0
-    for start, end in status.resolution.holes:
+    for start, end in status.collected.holes(status.resolution):
         uploaded = uploader.upload_part(source, start, end, status.total, topic)
         if uploaded is None:
             raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced after it was put")
@@ -154,11 +147,7 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
 
 def object_of(status: Status) -> Source:
-    """Return the S3 object of a source, from which missing records can be published again.
-
-    Raises:
-        ParcelqError: the source is a local file of some machine.
-    """
+    """Return the object of a source, to be published again. Raises ParcelqError if the source is a local file."""
     source = Source.parse(status.source)
     if not source.bucket:
         text = f"{source.uri} cannot be repaired: it is a file of the machine that uploaded it; upload it again"
@@ -171,7 +160,7 @@ def _status(source: str, notes: Sequence[Note], collected: Collected) -> Status:
     resolution = collected.resolve().up_to(total)
     report = report_of(source, collected, resolution, notes, "")
     topic = next((note.topic for note in notes if note.topic), "")
-    return Status(report, resolution, topic, next((note.problem for note in notes if note.problem), ""))
+    return Status(report, resolution, collected, topic, next((note.problem for note in notes if note.problem), ""))
 
 
 def _percent(size: int | None, total: int | None) -> float | None:
@@ -186,9 +175,8 @@ def _leads_to(note: Note, topic: str) -> bool:
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Return whether, according to a report, a source or a later upload of the same file has a complete result.
-
-    Upload notes may exist although the result is complete, because a repeated upload writes its note late.
+    """Return whether, according to a report, a source or a later upload of the same file has a complete result. Even
+    then there may be notes, because a repeated upload writes its note late.
     """
     put = Source.parse(source)
     try:

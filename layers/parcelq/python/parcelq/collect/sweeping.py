@@ -62,13 +62,13 @@ def look_at_all(looker: Looker, may_go_on: Callable[[], bool]) -> list[SourceSta
     """
     states = looker.finisher.finish_without_lineage()
     for keys in looker.finisher.unfinished():
-        state: SourceState | None = SourceState(keys[0], 0, None, 0, 0, looked_at=False)
+        state: SourceState | None = SourceState(keys[0], looked_at=False)
         if may_go_on():
             try:
                 state = looker.look_now(keys)
             except (ParcelqError, OSError) as error:
                 _log.error("%s", error, extra={"source": keys[0]})
-                state = SourceState(keys[0], 0, None, 0, 0, problem=str(error))
+                state = SourceState(keys[0], problem=str(error))
         if state:
             states.append(state)
     for record in looker.jobs.overdue(looker.jobs.now() - _SEEN_SECONDS):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Final
 
+from parcelq.collect.page.amounts import amount
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
@@ -30,13 +31,7 @@ got at least `_FEWEST_ENTRIES` times as many entries as they lost.
 
 @dataclass(slots=True)
 class Sized:
-    """Runs over inputs of similar size.
-
-    Attributes:
-        read: how many entries the runs got.
-        written: how many entries the runs wrote.
-        empty: how many runs wrote no entries.
-    """
+    """Runs over inputs of similar size: how many entries they got (`read`) and wrote. `empty` runs wrote nothing."""
 
     runs: int = 0
     read: int = 0
@@ -63,8 +58,6 @@ class Yields:
     Attributes:
         sizes: maps a number of binary digits to the counts of runs whose number of entries has that many digits.
             Halving a parcel removes one digit.
-        most_lost: the largest number of entries by which a run wrote less than it got; None if there was no run.
-        least_lost: the smallest number of entries by which a run wrote less than it got; None if there was no run.
     """
 
     sizes: dict[int, Sized] = field(default_factory=dict)
@@ -72,15 +65,10 @@ class Yields:
     least_lost: int | None = None
 
     def add(self, reads: Sequence[int], entries: Sequence[int]) -> None:
-        """Add messages of a result.
-
-        Args:
-            reads: for each message, from how many source entries it was made, as in rows.
-            entries: for each message, how many entries it has, with the flag for dead entries.
-        """
+        """Add messages of a result, given the fields `read` and `entries` of their rows."""
         # If `is_plain`, every message is the whole output of a run.
         is_plain = min(reads, default=1) > 0 and max(entries, default=0) < FLAG
-        runs = zip(reads, entries, strict=True) if is_plain else _runs(reads, entries)
+        runs = zip(reads, entries, strict=True) if is_plain else _counts(reads, entries)
         for (read, written), count in Counter(runs).items():
             if read and read != UNKNOWN:
                 self._add(read, written, count)
@@ -107,22 +95,21 @@ class Yields:
             if digits < usual_digits:
                 smaller.add(sized)
         single = self.sizes.get(1, Sized()) if usual_digits > 1 else Sized()
-        doubts = []
+        doubt = ""
         if usual.written and single.runs and single.empty == single.runs and _is_unlikely(usual.rate, single.runs):
-            doubts.append(
-                f"{_runs_of(single.runs)} over a single record wrote nothing, but {_runs_of(usual.runs)} over many "
-                f"wrote {usual.written:,} for {usual.read:,}; {_HEADER}"
+            doubt = (
+                f"{_runs(single)} over a single record wrote nothing, but {_runs(usual)} over many "
+                f"wrote {usual.written:,} for {usual.read:,}"
             )
         elif _is_less(smaller, usual.rate):
-            doubts.append(
-                f"{_runs_of(smaller.runs)} over fewer records, such as halves, wrote {smaller.written:,} for "
-                f"{smaller.read:,}, but {_runs_of(usual.runs)} over more wrote {usual.written:,} for {usual.read:,}; "
-                f"{_HEADER}"
+            doubt = (
+                f"{_runs(smaller)} over fewer records, such as halves, wrote {smaller.written:,} for {smaller.read:,}, "
+                f"but {_runs(usual)} over more wrote {usual.written:,} for {usual.read:,}"
             )
         elif self._all_lose_as_many:
-            records = "record" if self.most_lost == 1 else "records"
-            doubts.append(f"each of {self._runs:,} runs wrote {self.most_lost} {records} fewer than it got; {_HEADER}")
-        return tuple(doubts)
+            lost = amount(self.most_lost or 0, "record")
+            doubt = f"each of {self._runs:,} runs wrote {lost} fewer than it got"
+        return (f"{doubt}; a step that takes the first record for a header does that",) if doubt else ()
 
     @property
     def _all_lose_as_many(self) -> bool:
@@ -136,10 +123,7 @@ class Yields:
         return sum(one.runs for one in self.sizes.values())
 
 
-_HEADER: Final = "a step that takes the first record for a header does that"
-
-
-def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, int]]:
+def _counts(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Yield how many entries each run got and wrote. If a message of the output is dead, the run got `UNKNOWN`."""
     known, written = 0, 0
     for read, count in zip(reads, entries, strict=True):
@@ -164,5 +148,5 @@ def _is_less(found: Sized, rate: float) -> bool:
     return found.written < expected - _DEVIATIONS * max(1.0, sqrt(variance))
 
 
-def _runs_of(count: int) -> str:
-    return f"{count:,} run" if count == 1 else f"{count:,} runs"
+def _runs(sized: Sized) -> str:
+    return amount(sized.runs, "run")

@@ -31,20 +31,12 @@ class Assembled(NamedTuple):
     files: Mapping[str, Path]
 
     def with_environments(self, progress: Progress) -> list[Step]:
-        """Install the dependencies of each step on this machine, and return the steps with these dependencies.
-
-        Raises:
-            SettingsError: the dependencies of a step cannot be installed.
-        """
+        """Install the dependencies of each step, or raise SettingsError. Return the steps that use them."""
         every = zip(self.steps, self.workflow.steps, strict=True)
         return [with_environment(step, one.packages, progress) for step, one in every]
 
     def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
-        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages.
-
-        Raises:
-            SettingsError: a package does not exist for the target platform.
-        """
+        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages."""
         from parcelq.steps.packages import packages_for
 
         return [
@@ -62,14 +54,9 @@ class Assembled(NamedTuple):
 
 
 def from_folder(folder: Path, name: str = "") -> Assembled:
-    """Assemble a workflow from a folder with a `workflow.yaml`. The workflow gets all files except hidden files.
-
-    Args:
-        name: the workflow's name; by default a name derived from the folder's name.
-
-    Raises:
-        SettingsError: the workflow is invalid; the message names every mistake.
-        InvalidValueError: the name is not valid for a workflow.
+    """Assemble a workflow from a folder with a `workflow.yaml`. The workflow gets all files except hidden files, and by
+    default a name derived from the folder's name. Raises SettingsError that names every mistake in the workflow, or
+    InvalidValueError if the name is not valid for a workflow.
     """
     workflow = read_workflow(folder)
     steps = tuple(steps_of(workflow, folder))
@@ -89,19 +76,10 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
 def from_steps(
     paths: Sequence[str], settings: Sequence[str], packages: Sequence[str] = (), name: str = ""
 ) -> Assembled:
-    """Assemble a workflow of single steps, as `parcelq run --step` names them.
+    """Assemble a workflow of single steps, as `parcelq run --step` names them; see `from_folder` on names and errors.
 
     A step that is a file consists of that file alone; a step that is a folder includes all its files. If a step names a
-    program on the PATH, no file is included.
-
-    Args:
-        paths: the steps, in order.
-        settings: the path of each step's settings file; empty for a step without a settings file.
-        name: the workflow's name; by default a name derived from the steps' names.
-
-    Raises:
-        SettingsError: a step or settings file does not exist or cannot be used.
-        InvalidValueError: the name is not valid for a workflow.
+    program on the PATH, no file is included. `settings` has the path of each step's settings file, or an empty text.
     """
     steps, made = [], []
     files: dict[str, Path] = {}
@@ -130,9 +108,7 @@ def from_steps(
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
     """Return the assembled workflow with the format, sizes and limits of `workflow`, as far as these are given.
 
-    Args:
-        workflow: a workflow with the new values. Its steps and its `max_seconds` are ignored. If it has a batch size,
-            the steps lose their own batch sizes.
+    The steps and the `max_seconds` of `workflow` are ignored. If it has a batch size, the steps lose their own.
     """
     old = assembled.workflow
     steps = tuple(step._replace(batch_size=None) for step in old.steps) if workflow.batch_size else old.steps

@@ -31,37 +31,23 @@ SHARE: Final = 4.0
 
 
 class Found(NamedTuple):
-    """The findings of a look (a check of a job). Attributes that are not listed here mean the same as in `JobRecord`.
+    """The findings of a look (a check of a job).
 
     Attributes:
-        now: the time, in seconds since the epoch.
-        segments: how many segments the job has.
+        before: the job's record before the look.
+        record: the same record with the figures that the look found, such as `covered` and `holes`.
         complete: whether every entry is processed or dead.
         empty: whether all topics of the stack were empty; None if the messages were not counted.
-        uploaded: whether all of the source is published; False if the look did not check this.
         problem: why the source can never be uploaded; empty if no such reason is known.
-        entries: how many entries of the source were processed successfully; None if the look did not count entries.
-        reason: why one of the dead entries failed; None if the look did not read a reason.
-        map: the map of the source (see `collect.source_map`); None if the look did not draw a map.
         died_again: whether all redriven entries are done or dead again, according to the collected messages.
     """
 
+    before: JobRecord
+    record: JobRecord
     now: float
-    segments: int = 0
-    total: int | None = None
-    covered: int = 0
-    dead: int = 0
-    dead_bytes: int = 0
-    missing: int = 0
-    holes: tuple[tuple[int, int], ...] = ()
-    hole_count: int = 0
     complete: bool = False
     empty: bool | None = None
-    uploaded: bool = False
     problem: str = ""
-    entries: int | None = None
-    reason: str | None = None
-    map: str | None = None
     died_again: bool = False
 
 
@@ -74,22 +60,18 @@ class Next(Enum):
     STOP = auto()
 
 
-def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
-    """Return the job's record after a look, and what to do next. The new job record names the next look.
-
-    Args:
-        record: the job's record before the look.
-        found: what the look found in the segments, the upload's notes and the topics.
-        quiet_seconds: after how many seconds without a message a job is regarded as stuck.
+def after(found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
+    """Return the job's record after a look, and what to do next. The new job record names the next look. After
+    `quiet_seconds` without a message, the job is regarded as stuck.
     """
-    new = _seen(record, found)
+    record, new = found.before, _seen(found)
     # guard[False]: a job that was cancelled or stopped is neither healed nor finished
     if record.halted:
         kept = new._replace(state=record.state, look=record.look, due=record.due, time_left=None)
         return kept._replace(reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
     # The report needs the uploader's notes, which are written after publishing. A redriven job may get more messages.
-    is_redriven = found.dead and new.redriven and not found.died_again
+    is_redriven = new.dead and new.redriven and not found.died_again
     may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(new._replace(started=found.now, resumed=0.0), found.now):
         return new._replace(state=State.FINISHING), Next.FINISH
@@ -145,39 +127,24 @@ def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: fl
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
 
 
-def _seen(record: JobRecord, found: Found) -> JobRecord:
-    """Return the job's record after adding the findings of a check, and the number and time of the next check."""
-    has_moved = found.segments != record.segments
-    moved = found.now if has_moved else min(record.moved, found.now)  # the clock of another machine may be ahead
-    still = record.still + 1 if found.empty and not has_moved else 0
-    uploaded = record.uploaded or found.uploaded
-    done = found.covered + found.dead_bytes
-    seconds = max(0.001, found.now - record.changed)
-    lately = max(0, done - record.done) / seconds
+def _seen(found: Found) -> JobRecord:
+    """Return the job's record with the figures and the rate that a check found, and with the next check."""
+    record, new, now = found.before, found.record, found.now
+    has_moved = new.segments != record.segments
+    moved = now if has_moved else min(record.moved, now)  # the clock of another machine may be ahead
+    lately = max(0, new.done - record.done) / max(0.001, now - record.changed)
     rate = (record.rate + lately) / 2 if record.rate else lately
-    left = max(0, found.total - done) / rate if found.total is not None and rate else None
-    delay = _delay(found.now - moved, left if has_moved else None, found.now - record.started)
-    return record._replace(
-        state=State.RUNNING if uploaded or record.state is State.FINISHING else record.state,
+    left = max(0, new.total - new.done) / rate if new.total is not None and rate else None
+    delay = _delay(now - moved, left if has_moved else None, now - record.started)
+    return new._replace(
+        state=State.RUNNING if new.uploaded or record.state is State.FINISHING else record.state,
         look=record.look + 1,
-        due=min(found.now + delay, _limit(record)),
-        changed=found.now,
+        due=min(now + delay, _limit(record)),
+        changed=now,
         moved=moved,
-        segments=found.segments,
-        still=still,
-        uploaded=uploaded,
-        total=found.total,
-        covered=found.covered,
-        dead=found.dead,
-        dead_bytes=found.dead_bytes,
-        missing=found.missing,
-        holes=found.holes,
-        hole_count=found.hole_count,
+        still=record.still + 1 if found.empty and not has_moved else 0,
         rate=rate,
         time_left=left,
-        entries=record.entries if found.entries is None else found.entries,
-        reason=record.reason if found.reason is None else found.reason,
-        map=record.map if found.map is None else found.map,
     )
 
 
@@ -199,9 +166,8 @@ def _limit(record: JobRecord) -> float:
 def _exceeded(record: JobRecord, now: float) -> str:
     """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
 
-    Processed entries are counted in two ways, and the larger number is used. The first way counts reported entries, but
-    not every run reports how many entries it got. The second way estimates from bytes, because a message that died in a
-    later step may contain several entries of the source.
+    Of two counts of processed entries, the larger is used. One adds up the reported entries, but not every run reports
+    them. The other estimates from bytes, because a message that died in a later step may contain several entries.
     """
     by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
     seen = max(record.dead + record.entries, by_bytes)
@@ -209,8 +175,8 @@ def _exceeded(record: JobRecord, now: float) -> str:
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:
-    """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time. If the
-    last look found no progress, return a fraction of the time since the last progress.
+    """Return how many seconds to wait until the next check of the job: a fraction of the job's remaining time, or of
+    the time since the last progress if the last look found none.
 
     The remaining time of a young job is a guess: after its first seconds, perhaps only a header is done. So a delay
     that depends on the remaining time is at most half of the job's age.

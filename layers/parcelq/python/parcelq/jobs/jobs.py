@@ -26,13 +26,8 @@ WAKING_SECONDS: Final = 1
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive.
-
-    Args:
-        sources: the attributes `Source` and `Workflow` of messages, as pairs; pairs without a source are left out.
-
-    Raises:
-        PublishError, AwsError: the looks were not published.
+    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive. `sources` has the
+    attributes `Source` and `Workflow` of messages; pairs without a source are left out.
     """
     jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
     waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
@@ -40,11 +35,7 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
 
 
 class Jobs(NamedTuple):
-    """The jobs of a stack.
-
-    Attributes:
-        now: a function that returns the time in seconds since the epoch.
-    """
+    """The jobs of a stack. A method that publishes a look raises PublishError if the look was not published."""
 
     store: Store
     looks: Topic
@@ -53,19 +44,13 @@ class Jobs(NamedTuple):
     def begin(self, source: str, version: str, topic: str, limits: Limits = NO_LIMITS) -> JobRecord:
         """Begin the job of a source before the source's first message is published; return the job's record.
 
-        Args:
-            source: the attribute `Source` of the job's messages.
-            version: the attribute `Workflow` of the job's messages; empty for the built-in step.
-            topic: name of the topic for the records of the source.
-
         If the job has already begun, its record stays unchanged. If the job's first look was not taken yet, the look is
-        published again, because the invocation that began the job may have died before publishing the look.
-
-        Raises:
-            PublishError, AwsError: the look could not be published, or the store failed.
+        published again, because the invocation that began the job may have died before publishing the look. `source`
+        and `version` are the attributes `Source` and `Workflow` of the job's messages, which are published on `topic`.
         """
-        workflow = workflow_name(version)
-        record, _ = self.recorded(source, workflow, topic=topic, uploading=True, version=version, limits=limits)
+        begun = new_record(source, workflow_name(version), self.now())
+        versions = (version,) if version else ()
+        record, _ = self.recorded(begun._replace(topic=topic, versions=versions, limits=limits))
         if record.look == 1 and not record.state.is_ended:
             self.publish(record)
         return record
@@ -76,20 +61,9 @@ class Jobs(NamedTuple):
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
 
-    def recorded(
-        self,
-        source: str,
-        workflow: str,
-        *,
-        topic: str = "",
-        uploading: bool,
-        version: str = "",
-        limits: Limits = NO_LIMITS,
-    ) -> tuple[JobRecord, str]:
-        """Return a job's record and the record's etag. If the record is missing, create it but publish no look."""
-        record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
-        versions = (version,) if version else ()
-        record = record._replace(due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
+    def recorded(self, begun: JobRecord) -> tuple[JobRecord, str]:
+        """Return a job's record and the record's etag. If the job has no record, write `begun` but publish no look."""
+        record = begun._replace(due=begun.due + FIRST_SECONDS)
         try:
             return record, write_job(self.store, record, None)
         except ConflictError:
@@ -99,16 +73,12 @@ class Jobs(NamedTuple):
             return found
 
     def publish(self, record: JobRecord) -> None:
-        """Publish the look that a job's record names, so that the look is delivered when it is due.
-
-        Raises:
-            PublishError, AwsError: the look was not published.
-        """
+        """Publish the look that a job's record names, so that the look is delivered when it is due."""
         delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
         self.send([Look(record.id, record.look)], delay)
 
     def send(self, looks: Iterable[Look], delay_seconds: int = 0) -> None:
-        """Publish looks. Raises PublishError if a look was not published."""
+        """Publish looks."""
         publish_all(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
@@ -125,17 +95,12 @@ class Jobs(NamedTuple):
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """Ensure that a job with new messages has a published look; create the job's record if the record is missing.
-
-        Returns:
-            When the next look at the job is due; None if the job is complete and does not need its new messages.
-
-        Raises:
-            PublishError, AwsError: the look could not be published, or the store failed.
+        """Ensure that a job with new messages has a record and a published look. Return when the next look at the job
+        is due; None if the job is complete and does not need its new messages.
         """
         found = read_job(self.store, job_id(source, workflow))
         try:
-            record, etag = found or self.recorded(source, workflow, uploading=False)
+            record, etag = found or self.recorded(new_record(source, workflow, self.now(), uploading=False))
             if record.is_whole:
                 return None
             if record.halted:  # messages that still arrive are stored, but no look is published

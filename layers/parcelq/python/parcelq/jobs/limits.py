@@ -26,18 +26,15 @@ class Limits(NamedTuple):
     max_seconds: int | None = None
 
     def exceeded(self, dead: int, seen: float, seconds: float, reason: str = "") -> str:
-        """Return a sentence about the limit that a job exceeds; empty if the job exceeds no limit.
-
-        Args:
-            seen: how many entries were processed, including dead entries.
-            reason: why one of the dead entries failed.
+        """Return a sentence about the limit that a job exceeds; empty if it exceeds no limit. `seen` entries were
+        processed, including the dead entries, and `reason` says why one of these failed.
         """
         because = f": {reason}" if reason else ""
         if self.max_dead is not None and dead > self.max_dead:
-            return f"{dead} entries are dead, more than {self.max_dead}{because}"
+            return f"{dead} records failed, more than {self.max_dead}{because}"
         share = self.max_dead_share
         if share is not None and seen >= LEAST_SEEN and dead > share * seen:
-            return f"{dead} of {seen:.0f} entries are dead, more than {share:.3%}{because}"
+            return f"{dead} of {seen:.0f} records failed, more than {share:.3%}{because}"
         if self.max_seconds is not None and seconds > self.max_seconds:
             return f"the job took longer than {self.max_seconds} s"
         return ""
@@ -51,11 +48,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of_dead(cls, text: str) -> Limits:
-        """Read a number of dead entries such as `10`, or a share of all entries such as `1%`.
-
-        Raises:
-            InvalidValueError: the text is neither a number nor a share.
-        """
+        """Read a number of dead entries such as `10` or a share such as `1%`, or raise InvalidValueError."""
         found = _LIMIT.fullmatch(text)
         if not found or (found[2] and float(found[2]) > 100):
             raise InvalidValueError("limit", text, "a number such as 10, or a share such as 1%")

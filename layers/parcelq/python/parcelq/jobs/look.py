@@ -58,8 +58,7 @@ class Look(NamedTuple):
         return look
 
     def __str__(self) -> str:
-        members = {"job": self.job, "number": self.number, "source": self.source, "workflow": self.workflow}
-        return json.dumps({name: value for name, value in members.items() if value}, separators=(",", ":"))
+        return json.dumps({name: value for name, value in self._asdict().items() if value}, separators=(",", ":"))
 
 
 class LookVerdict(Enum):
@@ -78,8 +77,8 @@ class LookVerdict(Enum):
 
 def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     """Return what to do with a received look that has this number, given the job's record."""
-    if not record.is_looked_at:
-        return LookVerdict.DROP
+    if not record.is_looked_at:  # a look without a number continues an ended job, because more messages arrived
+        return LookVerdict.DROP if number or record.is_whole or record.halted else LookVerdict.TAKE
     if number >= record.look:
         return LookVerdict.TAKE
     if number and number < record.look - 1:
@@ -92,10 +91,7 @@ def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
 
 
 def more_drainers(messages: int, looks: int) -> int:
-    """Return how many more looks should be published that only ask to drain the output topic.
-
-    Args:
-        messages: how many messages are on the output topic.
-        looks: how many looks are on the topic of looks, including delayed looks; each look drains too.
+    """Return how many more looks should be published that only ask to drain the output topic, which has this many
+    messages. The topic of looks has `looks` looks, including delayed looks; each of them drains too.
     """
     return max(0, min(messages // MESSAGES_OF_A_DRAINER, MOST_DRAINERS) - looks)

@@ -12,12 +12,12 @@ import json
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from parcelq.errors import ConflictError, NotFoundError, ParcelqError
-from parcelq.jobs.limits import Limits
+from parcelq.errors import NotFoundError, ParcelqError
+from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.lineage.source import job_id
 from parcelq.names import JOBS
 from parcelq.store.store import Store
-from parcelq.topics.cost import Cost as Spent
+from parcelq.topics.cost import NOTHING, Cost
 
 SCHEMA: Final = 1
 """The version of the schema of job records. Job records of later versions are refused."""
@@ -46,45 +46,15 @@ class State(StrEnum):
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
-class Cost(NamedTuple):
-    """What the looks (checks of a job) have cost so far, without draining. The report has the total cost of the job.
-
-    Attributes:
-        bytes: how many bytes the source and its result have together.
-        spent: the numbers that `parcelq.topics.cost.Cost.numbers` returns.
-    """
-
-    invocations: int = 0
-    seconds: float = 0.0
-    requests: int = 0
-    bytes: int = 0
-    spent: tuple[Any, ...] = ()
-
-    @property
-    def whole(self) -> Spent:
-        """The cost as an amount of resources that were used."""
-        return Spent.parse(list(self.spent))
-
-    def with_more(self, spent: Spent, size: int) -> Cost:
-        """Return the cost with additional used resources. The job's source and result have `size` bytes in total."""
-        whole = self.whole + spent
-        return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
-
-
 class JobRecord(NamedTuple):
     """The record of a job. Times are seconds since the epoch; a time is 0 if the event has not happened yet.
 
     Attributes:
-        source: the attribute `Source` of the job's messages.
         workflow: the workflow's name; empty for the built-in step.
         versions: versions of the workflow with which the job began or was redriven.
         topic: name of the topic on which the source's records are published; empty if unknown.
-        state: the state of the job.
-        look: number of the look (check of the job) that is already published or will be published next.
-        due: when the look `look` is due.
-        started: when the job began.
+        look: number of the look (check of the job) that is already published or will be published next, due at `due`.
         changed: when this job record was written.
-        ended: when the job ended.
         moved: when a check of the job last found progress.
         segments: how many segments the job had at its last check.
         still: how many checks in a row found that the job made no progress and all topics of the stack were empty.
@@ -99,22 +69,19 @@ class JobRecord(NamedTuple):
         dead: how many entries failed for good.
         dead_bytes: how many bytes of the source are in messages with dead entries.
         missing: how many bytes of the source are known to be neither covered nor dead.
-        holes: the first ranges of missing bytes.
-        hole_count: how many ranges of missing bytes there are.
+        holes: the first of all `hole_count` ranges of missing bytes.
         rate: how many bytes of the source were recently done per second.
         time_left: in how many seconds the source will be done at this rate; None if unknown.
         result: key of the result; empty while the result does not exist.
-        problem: why the job was stopped; empty if the job was not stopped.
-        limits: the limits that stop the job.
         halted: whether the job's messages must not run, because the job was cancelled or stopped.
         reported: whether the report of a stopped or halted job is written.
         resumed: when the job last continued after its end.
         entries: how many entries of the source are known to be processed successfully.
         reason: why one of the dead entries failed.
-        map: the states of parts of the source, one letter per part; all parts have equal size. See
-            `collect.source_map`.
+        map: the states of equal parts of the source, one letter per part; see `collect.source_map`.
         healings: how many times missing records of the source were published again.
-        cost: what the looks at the job have cost so far.
+        cost: what the looks at the job have cost so far, without draining; the report has the total cost of the job.
+        bytes: how many bytes the source and its result have together; 0 while there is no result.
     """
 
     id: str
@@ -147,7 +114,7 @@ class JobRecord(NamedTuple):
     time_left: float | None = None
     result: str = ""
     problem: str = ""
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     halted: bool = False
     reported: bool = False
     resumed: float = 0.0
@@ -155,7 +122,8 @@ class JobRecord(NamedTuple):
     reason: str = ""
     map: str = ""
     healings: int = 0
-    cost: Cost = Cost()
+    cost: Cost = NOTHING
+    bytes: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -163,14 +131,9 @@ class JobRecord(NamedTuple):
         return self.state is State.FINISHED and not self.dead
 
     @property
-    def wants_report(self) -> bool:
-        """Whether the job was halted but its report is not written yet."""
-        return self.halted and not self.reported
-
-    @property
     def is_looked_at(self) -> bool:
-        """Whether the topic of looks should contain a look at the job."""
-        return self.wants_report or not self.state.is_ended
+        """Whether the topic of looks should contain a look at the job: it has not ended, or its report is missing."""
+        return not self.state.is_ended or (self.halted and not self.reported)
 
     @property
     def why_no_result(self) -> str:
@@ -196,14 +159,17 @@ class JobRecord(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """The job's record as JSON values."""
-        return {"schema": SCHEMA, **self._asdict(), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
+        used = self.cost
+        cost = {"invocations": used.invocations, "seconds": used.ms / 1000, "requests": used.requests}
+        members = {"limits": self.limits._asdict(), "cost": {**cost, "spent": used.numbers()}}
+        return {"schema": SCHEMA, **self._asdict(), **members}
 
 
-def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
+def new_record(source: str, workflow: str, now: float, *, uploading: bool = True) -> JobRecord:
     """Return the record of a job that begins now and was not checked yet."""
     state = State.UPLOADING if uploading else State.RUNNING
     job = job_id(source, workflow)
-    return JobRecord(job, source, workflow, topic=topic, state=state, due=now, started=now, changed=now, moved=now)
+    return JobRecord(job, source, workflow, state=state, due=now, started=now, changed=now, moved=now)
 
 
 def key_of(job: str) -> str:
@@ -212,11 +178,7 @@ def key_of(job: str) -> str:
 
 
 def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
-    """Return a job's record and the record's etag; None if the job has no record.
-
-    Raises:
-        ParcelqError: the object is not a job's record, or a later version of Parcelq wrote it.
-    """
+    """Return a job's record and its etag; None if the job has no record. Raises ParcelqError if it cannot be read."""
     try:
         data, etag = store.read_with_etag(key_of(job))
     except NotFoundError:
@@ -239,7 +201,7 @@ def parse_record(data: bytes, key: str) -> JobRecord:
                 "state": State(known["state"]),
                 "versions": tuple(known["versions"]),
                 "holes": tuple((start, end) for start, end in known["holes"]),
-                "cost": Cost(**known["cost"]),
+                "cost": Cost.parse(known["cost"].get("spent")),
                 "limits": Limits(**known.get("limits", {})),
             }
         )
@@ -248,27 +210,13 @@ def parse_record(data: bytes, key: str) -> JobRecord:
 
 
 def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
-    """Replace a job's record that was read before, and return the new record's etag.
-
-    Args:
-        etag: etag of the job's record to replace; None if the job has no record.
-
-    Raises:
-        ConflictError: another process wrote the job's record in the meantime.
+    """Replace a job's record that had this `etag` (None: the job had no record), and return the new record's etag.
+    Raises ConflictError if another process wrote the job's record in the meantime.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
-    try:
-        # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in
-        # the meantime
-        return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
-    except ConflictError:  # this also happens if the reply was lost, and botocore sent the request a second time
-        try:
-            there, new = store.read_with_etag(key_of(record.id))
-        except NotFoundError:
-            there, new = b"", ""
-        if there != data:
-            raise
-        return new
+    # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the
+    # meantime
+    return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
 
 
 _FIELDS: Final = JobRecord._fields

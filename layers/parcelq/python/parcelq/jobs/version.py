@@ -64,11 +64,8 @@ class Version(NamedTuple):
 
     @classmethod
     def parse(cls, name: str, version: str, data: bytes) -> Version:
-        """Read the document of a version.
-
-        Raises:
-            WorkflowError: the document is invalid, or describes another version; the error's message names every
-                mistake.
+        """Read the document of a version. Raises WorkflowError that names every mistake, or says that the version
+        differs.
         """
         attribute = f"{name}@{version}"
         try:
@@ -94,24 +91,14 @@ class Version(NamedTuple):
 
 
 def packages_are_for(python: str, machine: str) -> str:
-    """Return a text for the platform of packages: the Python version, and the machine if it is not x86_64.
-
-    Args:
-        python: the Python version, such as `3.13`.
-        machine: the processor architecture, such as `aarch64`.
-    """
+    """Return a text for the platform of packages: a Python version such as `3.13`, and a machine other than x86_64."""
     return python if machine == "x86_64" else f"{python} {machine}"
 
 
 def version_of(
     name: str, workflow: Workflow, code: Bundle, packages: Sequence[tuple[Bundle, str] | None], python: str
 ) -> Version:
-    """Return a new version.
-
-    Args:
-        packages: the bundle and the lock of each step's packages; None for a step without packages.
-        python: the platform of the packages, as `packages_are_for` returns.
-    """
+    """Return a new version, given the bundle and the lock of each step's packages; None for a step without packages."""
     locks = (hashlib.sha256(one[1].encode()).hexdigest()[:16] if one else "" for one in packages)
     bundles = tuple(one[0] if one else None for one in packages)
     return Version(name, workflow, code, bundles, tuple(locks), python)

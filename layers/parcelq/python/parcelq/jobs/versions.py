@@ -46,22 +46,18 @@ class ListedWorkflow(NamedTuple):
 
 
 class Versions(NamedTuple):
-    """The workflows of a store.
-
-    Every method raises AwsError, StoreError or OSError if the store fails.
-    """
+    """The workflows of a store."""
 
     store: Store
 
     def lacks(self, version: Version) -> list[Bundle]:
         """Return the bundles of a version that are not stored yet."""
-        return [one for one in version.bundles if not self._has(one)]
+        stored = ((one, self.store.stat(bundle_key(one))) for one in version.bundles)
+        return [one for one, found in stored if found is None or found.size != one.size]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are already stored. New jobs use the version only after `make_current`.
-
-        Raises:
-            WorkflowError: a bundle of the version was deleted meanwhile.
+        """Store a version whose bundles are already stored. New jobs use the version only after `make_current`. Raises
+        WorkflowError if a bundle of the version was deleted meanwhile.
         """
         data = json.dumps(version.to_document(), indent=1, sort_keys=True).encode()
         self.store.put(_key(version.name, version.id), data)
@@ -69,10 +65,8 @@ class Versions(NamedTuple):
             raise WorkflowError(version.attribute, "its files were deleted while it was put; put it again")
 
     def make_current(self, version: Version) -> str:
-        """Make a version current for new jobs, and return the previous current version; empty if there was none.
-
-        Raises:
-            WorkflowError: another process changed the current version at the same time.
+        """Make a version current for new jobs, and return the previous current version; empty if there was none. Raises
+        WorkflowError if another process changed the current version at the same time.
         """
         key = f"{WORKFLOWS}{version.name}/{_CURRENT}"
         seen = self.store.stat(key)
@@ -98,11 +92,7 @@ class Versions(NamedTuple):
         return found
 
     def read(self, attribute: str) -> Version:
-        """Return the version that a value of the attribute `Workflow` names.
-
-        Raises:
-            WorkflowError: the version does not exist or is damaged.
-        """
+        """Return the version that an attribute `Workflow` names. Raises WorkflowError if it is missing or damaged."""
         name, _, version = attribute.rpartition("@")
         try:
             check_workflow(name)
@@ -119,13 +109,9 @@ class Versions(NamedTuple):
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:
-        """Return the version that runs a source, as `<name>@<version>`. The first call for a source fixes the version.
-
-        Args:
-            folder: the folder in the inbox: a workflow's name, or a name and a version.
-
-        Raises:
-            WorkflowError: there is no such workflow.
+        """Return the version that runs a source of a folder in the inbox, as `<name>@<version>`. The folder is a
+        workflow's name, or a name and a version. The first call for a source fixes the version. Raises WorkflowError if
+        there is no such workflow.
         """
         name, at, version = folder.partition("@")
         if at:
@@ -163,11 +149,7 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow, its versions, and the bundles that no other workflow uses. Return the number of versions.
-
-        Raises:
-            WorkflowError: there is no such workflow.
-        """
+        """Delete a workflow and the bundles that no other workflow uses. Return the number of deleted versions."""
         keys = list(self.store.keys(f"{WORKFLOWS}{check_workflow(name)}/"))
         if not keys:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")
@@ -187,10 +169,6 @@ class Versions(NamedTuple):
                     yield from map(bundle_key, self.read(f"{one.name}@{version}").bundles)
                 except WorkflowError:  # a damaged version cannot run, so its bundles are not needed
                     continue
-
-    def _has(self, bundle: Bundle) -> bool:
-        found = self.store.stat(bundle_key(bundle))
-        return found is not None and found.size == bundle.size
 
     def _current(self, name: str) -> str:
         try:

@@ -56,11 +56,7 @@ class Workflow(NamedTuple):
         return step.batch_size or self.batch_size or default
 
     def stages(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the name of each step's stage, on a stack that has the stages `names`.
-
-        Raises:
-            SettingsError: a step names a stage that the stack does not have.
-        """
+        """Return each step's stage. Raises SettingsError if a step names a stage that is not in `names`."""
         found: list[str] = []
         problems = []
         for number, step in enumerate(self.steps):
@@ -93,15 +89,10 @@ class Workflow(NamedTuple):
 
 
 def workflow_name(text: str, name: str = "") -> str:
-    """Return a name for a workflow: the given name, or a name derived from the workflow's folder or programs.
+    """Return the chosen name of a workflow, or a name derived from its folder or its programs, such as `Score_v2.py`.
 
-    Args:
-        text: the name of a folder, or of programs, such as `Score_v2.py`. The file extension is dropped, and all
-            characters but letters and digits become hyphens.
-        name: the name, if the user chose one.
-
-    Raises:
-        InvalidValueError: the name is not valid for a workflow.
+    The file extension is dropped, and all characters but letters and digits become hyphens. Raises InvalidValueError if
+    the name is not valid for a workflow.
     """
     if name:
         return check_workflow(name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from parcelq.checks import Check, Wrong, checked, filled, shown, texts, whole
 from parcelq.errors import InvalidValueError, SettingsError
@@ -15,36 +15,25 @@ from parcelq.jobs.workflow import Workflow, WorkflowStep
 from parcelq.limits import MAX_RETENTION_SECONDS
 from parcelq.steps.find import Step, step_within
 from parcelq.steps.settings import record_format
-from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
+from parcelq.steps.strict_yaml import read_yaml
 
 WORKFLOW_FILE: Final = "workflow.yaml"
 MAX_STEPS: Final = 16
 _MOST_ENTRIES: Final = 10_000_000
 _STAGE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,31}")
-Found = TypeVar("Found")
 
 
 def read_workflow(folder: Path) -> Workflow:
-    """Read the `workflow.yaml` of a folder, and check the programs and settings files that it names.
-
-    Raises:
-        SettingsError: the file does not exist or is invalid, or a program or settings file that it names is invalid;
-            the message names every mistake.
+    """Read the `workflow.yaml` of a folder, and check the programs and settings files that it names. Raises
+    SettingsError that names every mistake.
     """
     path = folder / WORKFLOW_FILE
     where = f"workflow {path}"
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(where, [f"it cannot be read: {reason}"]) from None
-    try:
-        content = load(text)
-    except StrictYamlError as error:
-        raise SettingsError(where, error.problems) from None
+    if folder.is_file():
+        raise SettingsError(f"workflow {folder}", [f"it is a file; name the folder that has {WORKFLOW_FILE}"])
+    if not path.exists():
+        raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"])
+    content = read_yaml(path, where)
     workflow, problems = _workflow(content)
     problems += _missing(content, folder)
     if problems or workflow is None:
@@ -53,13 +42,8 @@ def read_workflow(folder: Path) -> Workflow:
 
 
 def workflow_of(document: object, where: str) -> Workflow:
-    """Check a document, and return its workflow. The document should have the form that `Workflow.to_document` returns.
-
-    Args:
-        where: the document's name in error messages.
-
-    Raises:
-        SettingsError: the document is not a workflow; the message names every mistake.
+    """Return the workflow in a document that has the form of `Workflow.to_document`. Raises SettingsError about `where`
+    that names every mistake.
     """
     workflow, problems = _workflow(document)
     if problems or workflow is None:
@@ -68,10 +52,8 @@ def workflow_of(document: object, where: str) -> Workflow:
 
 
 def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[Step]:
-    """Find the programs and settings of a workflow in its folder, without installing their packages.
-
-    Raises:
-        SettingsError: a program or a settings file does not exist or cannot be used; the message names all such files.
+    """Find the programs and settings of a workflow in its folder, without installing their packages. Raises
+    SettingsError that names all programs and settings files that do not exist or cannot be used.
     """
     steps, problems = [], []
     for number, one in enumerate(workflow.steps):
@@ -92,13 +74,16 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
     if not isinstance(content, dict):
         return None, [f"it must be a mapping of keys to values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
-    nested: list[Any] = values.pop("steps", [])
     output = values.pop("output", None)
-    steps = _each(nested, "steps", _STEP_CHECKS, ("run",), WorkflowStep, problems)
+    nested = (
+        _nested(one, f"steps[{number}]", _STEP_CHECKS, problems, ("run",))
+        for number, one in enumerate(values.pop("steps", []))
+    )
+    steps = [WorkflowStep(**one) for one in nested if one]
     if steps and output and steps[-1].output is None:
         steps[-1] = steps[-1]._replace(output=output)
-    limits = _each([values.pop("limits", {})], "limits", _LIMIT_CHECKS, (), _limits, problems)
-    return Workflow(tuple(steps), limits=limits[0] if limits else Limits(), **values), problems
+    limits = _limits(**_nested(values.pop("limits", {}), "limits", _LIMIT_CHECKS, problems))
+    return Workflow(tuple(steps), limits=limits, **values), problems
 
 
 def _missing(content: object, folder: Path) -> Iterator[str]:
@@ -113,26 +98,16 @@ def _missing(content: object, folder: Path) -> Iterator[str]:
                 yield f"steps[{number}]: {error}"
 
 
-def _each(
-    nested: Sequence[Any],
-    name: str,
-    checks: Mapping[str, Check],
-    required: Sequence[str],
-    make: Callable[..., Found],
-    problems: list[str],
-) -> list[Found]:
-    """Check a mapping or a list of mappings, and add the mistakes in it to `problems`."""
-    made = []
-    for number, one in enumerate(nested):
-        place = f"{name}[{number}]" if name == "steps" else name
-        if not isinstance(one, dict):
-            problems.append(f"{place} is {shown(one)}, but must be a mapping of keys to values")
-            continue
-        values, wrong = checked(one, checks, required)
-        problems += [f"{place}: {problem}" for problem in wrong]
-        if not wrong:
-            made.append(make(**values))
-    return made
+def _nested(
+    given: object, place: str, checks: Mapping[str, Check], problems: list[str], required: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the checked values of a mapping. If it has mistakes, add them to `problems` and return an empty dict."""
+    if not isinstance(given, dict):
+        problems.append(f"{place} is {shown(given)}, but must be a mapping of keys to values")
+        return {}
+    values, wrong = checked(given, checks, required)
+    problems += [f"{place}: {problem}" for problem in wrong]
+    return {} if wrong else values
 
 
 def _limits(max_dead: Limits | None = None, max_seconds: int | None = None) -> Limits:

@@ -72,14 +72,6 @@ class Span:
         if not 0 <= self.start <= self.end <= last <= MAX_POSITION:
             raise LineageError(f"span {self} is not 0 <= start <= end <= total <= {MAX_POSITION}")
 
-    @classmethod
-    def parse(cls, text: str) -> Span:
-        """Parse the text `start-end/total`. Raises LineageError if the text is not a span."""
-        found = _SPAN.fullmatch(text)
-        if not found:
-            raise LineageError(f"{_short(text)!r} is not a span: it must read start-end/total")
-        return _span(*found.groups())
-
     def __str__(self) -> str:
         return f"{self.start}-{self.end}/{'*' if self.total is None else self.total}"
 
@@ -89,11 +81,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RunOutput:
-    """A slice of the output that a step wrote in one run.
+    """A slice of the output of one run of a step, with the digest of the whole output.
 
-    Attributes:
-        digest: digest of the whole output of the run.
-        entries: how many entries the run got; None if unknown.
+    `entries` says how many entries the run got; None if unknown.
     """
 
     span: Span
@@ -152,12 +142,7 @@ class Lineage:
         return self._with_last(Span(span.start + start, span.start + end, span.total))
 
     def child(self, span: Span, digest: str, entries: int | None = None) -> Lineage:
-        """Return the lineage of a slice of the output that a step wrote when the step got this message.
-
-        Args:
-            digest: the digest of the step's whole output.
-            entries: how many entries of this message the run got; None if unknown.
-        """
+        """Return the lineage of a slice of the output that a step wrote for this message; see `RunOutput`."""
         return Lineage(self.root, (*self.outputs, RunOutput(span, digest, entries)))
 
     def _with_last(self, span: Span) -> Lineage:

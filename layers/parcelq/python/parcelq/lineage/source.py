@@ -51,9 +51,9 @@ class Source(NamedTuple):
 
     Attributes:
         uri: the file's address `s3://bucket/key` or `file:///path`, percent-encoded.
-        etag: the object's ETag without quotes; empty for a local file.
         put: identifies the upload: the `sequencer` of the S3 event. For a local file, a generated id of the upload, or
             a text that identifies the file's content if the job runs on this machine.
+        etag: the object's ETag without quotes; empty for a local file.
         version: the id of the object's version if the bucket keeps versions; else empty.
     """
 
@@ -117,14 +117,10 @@ class Source(NamedTuple):
         return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
 
     def names(self, bucket: str, prefix: str = RESULTS) -> ResultNames:
-        """Return the keys under which the bucket of results stores the source's result and the files beside the result.
+        """Return the keys for the source's result and the files beside it, which start with `prefix`.
 
-        No other source has the same keys. The result of a source outside the inbox of that bucket is stored below
-        `elsewhere/`, under the source's whole address.
-
-        Args:
-            bucket: the bucket of results.
-            prefix: the beginning of all these keys.
+        No other source has the same keys. The result of a source outside the inbox of the bucket of results is stored
+        below `elsewhere/`, under the source's whole address.
 
         Raises:
             InvalidValueError: the prefix is so long that the keys would be too long for S3.
@@ -136,8 +132,9 @@ class Source(NamedTuple):
 
     @property
     def order(self) -> str:
-        """A sort key that orders the uploads of one object by time. Sequencers are hexadecimal numbers of different
-        lengths, so sequencers are padded on the right and compared from the left:
+        """A sort key that orders the uploads of one object by time.
+
+        Sequencers are hexadecimal numbers of different lengths, which are padded on the right to be compared:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         """
         return self.put.upper().ljust(64, "0")

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NamedTuple, Self
 
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
+from parcelq.local_files import reading
 from parcelq.result_names import ResultNames, result_names
 
 STDIN: Final = "stdin"
@@ -20,15 +21,7 @@ PIPE: Final = "pipe"
 
 
 class FileState(NamedTuple):
-    """The state of a file at one moment. Equal states mean equal content.
-
-    Attributes:
-        path: the file's absolute path, in which links are resolved.
-        device: the number of the device that stores the file.
-        inode: the file's inode number on the device.
-        size: how many bytes the file has.
-        modified_ns: when the file was last modified, in nanoseconds since the epoch.
-    """
+    """The state of a file at one moment; equal states mean equal content. In `path`, links are resolved."""
 
     path: Path
     device: int
@@ -38,17 +31,10 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Read the state of a file.
-
-        Raises:
-            ParcelqError: if the file does not exist, cannot be read, or is not a regular file.
-        """
-        try:
+        """Read the state of a file. Raises ParcelqError if it is not a regular file or cannot be read."""
+        with reading(path):
             real = path.resolve(strict=True)
             found = real.stat()
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
-            reason = getattr(error, "strerror", None) or error
-            raise ParcelqError(f"file {str(path)!r} cannot be read: {reason}") from None
         if not stat.S_ISREG(found.st_mode):
             raise ParcelqError(f"file {str(path)!r} cannot be read: it is not a regular file")
         if not os.access(real, os.R_OK):
@@ -71,7 +57,7 @@ class LocalFile(NamedTuple):
 
     Attributes:
         name: the name that the user gave to the file; the extension determines its record format and compression.
-        state: the state of the file when the file's job began.
+        state: the state of the file when the job began.
         content: a digest of the content of a pipe, so that the same content is the same source; empty for other files.
     """
 
@@ -87,9 +73,7 @@ class LocalFile(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """The file as JSON values for the job record."""
-        state = self.state
-        numbers = state.device, state.inode, state.size, state.modified_ns
-        return {"name": self.name, "state": [os.fspath(state.path), *numbers], "content": self.content}
+        return {"name": self.name, "state": [os.fspath(self.state.path), *self.state[1:]], "content": self.content}
 
     @property
     def identity(self) -> str:
@@ -97,15 +81,9 @@ class LocalFile(NamedTuple):
         return self.content or self.state.text
 
     def check_unchanged(self) -> None:
-        """Check that the file is unchanged since its job began.
-
-        Raises:
-            ParcelqError: if the file changed.
-        """
-        try:
+        """Raise ParcelqError if the file changed since its job began, or cannot be read."""
+        with reading(self.name):
             found = self.state.path.stat()
-        except OSError as error:
-            raise ParcelqError(f"file {self.name!r} cannot be read: {error.strerror or error}") from None
         if FileState.at(self.state.path, found) != self.state:
             raise ParcelqError(f"file {self.name!r} changed since the job began; run the command again")
 
@@ -119,11 +97,7 @@ class LocalFile(NamedTuple):
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """Open the file for reading, and check at the begin and the end of the context that the file is unchanged.
-
-        Raises:
-            ParcelqError: if the file cannot be read, or has changed.
-        """
+        """Open the file for reading. Raises ParcelqError if it cannot be read, or has changed when the context ends."""
         self.check_unchanged()
         try:
             with self.state.path.open("rb", buffering=0) as file:
@@ -142,7 +116,6 @@ class LocalSource(NamedTuple):
     """One or more files that are read one after another and have one result.
 
     Attributes:
-        files: the files, in the order in which they are read.
         name: the name of the result, which may contain folders.
         source: the attribute `Source` of the messages made from this source.
         combined: whether the user asked for one result for several files.
@@ -174,9 +147,7 @@ class LocalSource(NamedTuple):
 
     @property
     def format_name(self) -> str:
-        """The name that determines the record format: that of the first file with a name, or the result's if no file
-        has one.
-        """
+        """The name that determines the record format: that of the first file with a name, else the result's."""
         return next((one.name for one in self.files if not is_nameless(one)), self.name)
 
     @property

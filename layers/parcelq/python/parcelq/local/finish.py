@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from parcelq.collect.finish import Finisher
 from parcelq.collect.seeing import SourceState
 from parcelq.errors import ParcelqError
-from parcelq.lineage.source import Source
 from parcelq.local.jobs import LocalJob, missing_of
 from parcelq.local.kept import Kept
 from parcelq.names import OUTPUT
@@ -22,9 +21,7 @@ class FileResult(NamedTuple):
 
     Attributes:
         file: the name that the user gave to the file.
-        job: the job's id.
         names: the paths of the result and of the files beside it, below the folder of results.
-        state: the progress of the job.
         healings: how often the job's missing records were published again.
         problem: why there is no result; empty if there is a result.
     """
@@ -43,25 +40,22 @@ class FileResult(NamedTuple):
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
-    """Write the result of a job that has no messages in progress. Return None if records are missing and must run
-    again.
-
-    Raises:
-        StoreError, OSError: if the result cannot be written.
-    """
+    """Write the result of a job that has no messages in progress. Return None if missing records must run again."""
     if job.is_whole:
         state = SourceState(job.record.source, 0, job.total, 0, 0, job.record.result, report=job.report)
         return _closed(job, kept, state)
     _check_unchanged(job)
     if job.problem:
-        return (_closed if job.is_hopeless else _unfinished)(job, kept, _nothing(job), job.problem)
+        if job.is_hopeless:
+            return _closed(job, kept, _nothing(job), job.problem)
+        return _unfinished(job, _nothing(job), job.problem)
     _make_way(job, kept)
-    state = _finisher(job, kept).finish_job(job.job) or _nothing(job)
+    state = _finisher(job, kept).finish_job(job.record.id) or _nothing(job)
     if state.result and not state.dead:
         return _closed(job, kept, state)
     if state.result or state.problem or job.healings == MAX_HEALINGS:
         problem = "" if state.result else state.problem or f"{state.holes} parts of it are missing"
-        return _unfinished(job, kept, state, problem)
+        return _unfinished(job, state, problem)
     job.healings += 1
     if collected := kept.collected(job.record.id):
         resolution = collected.resolve()
@@ -70,18 +64,20 @@ def finish(job: LocalJob, kept: Kept) -> FileResult | None:
 
 
 def _finisher(job: LocalJob, kept: Kept) -> Finisher:
-    def names(_: Source) -> ResultNames:
-        return job.source.names
-
-    recipe = {name: value for name, value in job.record.recipe.items() if value}
     return Finisher(
-        kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions, recipe=recipe
+        kept.store,
+        OUTPUT,
+        "",
+        kept.results,
+        replaces=True,
+        names=lambda _: job.source.names,
+        versions=job.record.versions,
+        recipe={name: value for name, value in job.record.recipe.items() if value},
     )
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
-    """Delete the report and the other files of an earlier result, so that no such file seems to describe the new
-    result.
+    """Delete the report and the other files beside an earlier result, as they would seem to describe the new result.
 
     The earlier result itself stays until the new result replaces it.
     """
@@ -98,10 +94,10 @@ def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") ->
     """Delete the state of a finished job, and return the outcome of the job."""
     kept.drop(job.record)
     job.is_closed = True
-    return _unfinished(job, kept, state, problem)
+    return _unfinished(job, state, problem)
 
 
-def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
+def _unfinished(job: LocalJob, state: SourceState, problem: str) -> FileResult:
     """Return the outcome of a job whose state is kept, because records are missing or entries are dead."""
     return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
 

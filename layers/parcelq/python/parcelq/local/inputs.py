@@ -1,6 +1,4 @@
-"""Finds the inputs that a user names: paths, folders, patterns, pipes and the standard input. All inputs are found
-before any input is read.
-"""
+"""Finds the inputs that a user names: paths, folders, patterns, pipes and the standard input (`-`)."""
 
 from __future__ import annotations
 
@@ -13,27 +11,23 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.limits import KIB
 from parcelq.local.files import PIPE, STDIN, FileState, LocalFile, LocalSource, is_nameless
 from parcelq.local.spool import spooled
-from parcelq.local_files import check_free, check_readable, check_targets
+from parcelq.local_files import check_free, check_readable, check_targets, lies_about_its_size, reading
 from parcelq.records import Format, by_name
 from parcelq.result_names import check_distinct
 
 _STDIN: Final = "-"
 _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
 """Matches the paths of pipes without a name, such as the pipes of a shell's `<(command)`."""
-_READ_AT_ONCE: Final = 64 * KIB
 
 
 class FoundFile(NamedTuple):
     """An input that the user named, or a file that a named folder or pattern includes.
 
     Attributes:
-        path: the path of the input.
         given: the name that the user gave to the input.
-        name: the name from which the result's name is derived; if the user named a folder, this name contains
-            subfolders.
+        name: the name from which the result's name is derived. For a file below a named folder, it has subfolders.
         is_pipe: whether the input is a pipe, which can be read only once.
     """
 
@@ -43,19 +37,12 @@ class FoundFile(NamedTuple):
     is_pipe: bool = False
 
 
-Put = Callable[[FoundFile], LocalFile]
-
-
 def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
-    """Find the inputs that a user names.
+    """Find the inputs that a user names; none is read yet.
 
     A folder means all files in the folder and in its subfolders, sorted by name, except files and folders whose names
     begin with a dot, and the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an
     existing path means all files that match the pattern.
-
-    Args:
-        given: the paths of files, folders and pipes, patterns, and `-` for the standard input.
-        results: the path of the folder of results.
 
     Raises:
         ParcelqError: if an input does not exist, cannot be read, or has no files.
@@ -69,17 +56,20 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 
 
 def sources_of(
-    found: Sequence[FoundFile], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
+    found: Sequence[FoundFile],
+    results: Path,
+    put: Callable[[FoundFile], LocalFile],
+    *,
+    name: str = "",
+    combine: str = "",
+    fmt: str = "",
 ) -> list[LocalSource]:
-    """Create the sources of a run from its inputs.
+    """Create the sources of a run from the inputs that `find_inputs` returned.
 
     Args:
-        found: the inputs, from `find_inputs`.
-        results: the path of the folder of results.
         put: a function that returns the file to read for an input; for a pipe, a copy of the pipe's whole content.
         name: the name of the only result; empty for the default name.
-        combine: the name from which the name of one result for all files is derived; empty if each file has its own
-            result.
+        combine: the name of one result for all files; empty if each file has its own result.
         fmt: the record format of all files, as text; empty if the files' names decide.
 
     Raises:
@@ -100,7 +90,7 @@ def sources_of(
     else:
         check_distinct([one.given for one in found], [name or one.name for one in found])
         sources = [LocalSource.of_file(put(one), name or one.name) for one in found]
-    targets = [results / target for one in sources for target in one.names.all]
+    targets = [results / target for one in sources for target in one.names]
     check_targets([one.path for one in found if not one.is_pipe], targets)
     for one in sources:
         check_free(results, one.names.result)
@@ -108,23 +98,17 @@ def sources_of(
 
 
 def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
-    """Return the file to read for an input. If the input is a pipe, its content is copied to a file below `spool`.
+    """Return the file to read for an input. If it is a pipe, `command` copies its content to a file below `spool`.
 
-    Args:
-        one: the input to read.
-        command: the id of the command that reads the input.
-        spool: a folder of the state folder.
-
-    Raises:
-        ParcelqError: if the input cannot be read.
+    Raises ParcelqError if the input cannot be read.
     """
     if not one.is_pipe:
         return LocalFile(one.given, FileState.of(one.path))
-    try:
-        with open(0, "rb", closefd=False) if one.given == _STDIN else one.path.open("rb") as pipe:
-            return spooled(pipe, one.name, spool, command)
-    except OSError as error:
-        raise ParcelqError(f"file {one.given!r} cannot be read: {error.strerror or error}") from None
+    with (
+        reading(one.given),
+        open(0, "rb", closefd=False) if one.given == _STDIN else one.path.open("rb") as pipe,
+    ):
+        return spooled(pipe, one.name, spool, command)
 
 
 def _found(text: str, results: Path) -> Iterator[FoundFile]:
@@ -146,7 +130,7 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
 
 def _one(path: Path, given: str) -> FoundFile:
     found = check_readable(path)
-    is_pipe = not stat.S_ISREG(found.st_mode) or _lies_about_its_size(path, found)
+    is_pipe = not stat.S_ISREG(found.st_mode) or lies_about_its_size(path, found)
     name = PIPE if is_pipe and _DESCRIPTORS.match(os.path.abspath(path)) else path.name
     return FoundFile(path, given, name, is_pipe)
 
@@ -161,11 +145,15 @@ def _below(folder: Path, given: str, results: Path) -> Iterator[FoundFile]:
         folders[:] = sorted(one for one in folders if not one.startswith(".") and not _is_same(inside / one, results))
         for name in sorted(names):
             path = inside / name
-            if not name.startswith(".") and stat.S_ISREG(_stat(path).st_mode):
+            with reading(path):
+                is_file = not name.startswith(".") and stat.S_ISREG(path.stat().st_mode)
+            if is_file:
                 is_empty = False
                 yield FoundFile(path, os.fspath(path), path.relative_to(folder).as_posix())
     if is_empty:
-        raise ParcelqError(f"folder {given!r} has no files, apart from those whose names begin with a dot")
+        raise ParcelqError(
+            f"folder {given!r} has no files; files and folders whose names begin with a dot do not count"
+        )
 
 
 def _check_one_format(files: Sequence[LocalFile]) -> None:
@@ -179,26 +167,6 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
             f"files that are combined must have one record format, but {first!r} is {fmt} and {second!r} is {other}; "
             "--format names one for all"
         )
-
-
-def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Return whether the system reports a wrong size for a file, as for files of /proc and /sys. Such a file can be
-    read only as a pipe.
-    """
-    if found.st_blocks or found.st_size > _READ_AT_ONCE:
-        return False
-    try:
-        with path.open("rb") as file:
-            return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror}") from None
-
-
-def _stat(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror}") from None
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -22,7 +22,6 @@ class DeadEntry(NamedTuple):
         record: the entry's record number in the file, from 1; None if unknown.
         line: the number of the entry's first line, from 1; None if unknown.
         entry: the entry as text, or as bytes if the entry is not UTF-8.
-        reason: why the entry failed.
     """
 
     file: str
@@ -43,16 +42,11 @@ class DeadEntry(NamedTuple):
 class Job:
     """A running job over files; `parcelq.run` returns this object. A thread follows the job until the job ends or is
     cancelled.
-
-    Args:
-        work: a function that runs the steps over the files.
-        folder: the path of the folder of results.
     """
 
     def __init__(self, work: Work, folder: Path) -> None:
         self._folder = folder
         self._cancelled = threading.Event()
-        self._ended = threading.Event()
         self._progress = Progress(0.0, 0, 0.0, None, 0, "")
         self._results: list[FileResult] = []
         self._error: BaseException | None = None
@@ -60,10 +54,7 @@ class Job:
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> list[FileResult]:
-        """Wait until the job has ended.
-
-        Args:
-            timeout: the most seconds to wait; None for no limit.
+        """Wait until the job has ended, at most `timeout` seconds; None for no limit.
 
         Returns:
             The outcomes of the files, in their order. The attribute `whole` of an outcome says whether every entry is
@@ -73,33 +64,26 @@ class Job:
             TimeoutError: if the job has not ended in time; the job continues.
             ParcelqError: if the job could not begin or was stopped; the message says why. Finished work is kept.
         """
-        if not self._ended.wait(timeout):
+        self._thread.join(timeout)
+        if self._thread.is_alive():
             raise TimeoutError(f"the job did not end within {timeout} seconds")
-        self._thread.join()
         if self._error:
             raise self._error
         return self._results
 
     def progress(self) -> Progress:
-        """Return the progress of the job at once, without waiting."""
+        """Return the progress of the job, without waiting."""
         return self._progress
 
     def results(self) -> list[Path]:
-        """Wait until the job has ended, and return the paths of the results, in the order of the files.
+        """Wait as `wait` does, and return the paths of the results, in the order of the files.
 
         A file has a result if all its entries are done or dead; see `dead`.
-
-        Raises:
-            ParcelqError: as in `wait`.
         """
         return [self._folder / one.names.result for one in self.wait() if one.state.result]
 
     def dead(self) -> Iterator[DeadEntry]:
-        """Wait until the job has ended, and yield the entries that failed for good, in the order of the files.
-
-        Raises:
-            ParcelqError: as in `wait`.
-        """
+        """Wait as `wait` does, and yield the entries that failed for good, in the order of the files."""
         for one in self.wait():
             listed = self._folder / one.names.dead
             if one.state.dead and listed.is_file():
@@ -113,7 +97,6 @@ class Job:
         To continue the job on this machine, repeat the call of `run`; on a stack, use `parcelq resume`.
         """
         self._cancelled.set()
-        self._ended.wait()
         self._thread.join()
 
     def _run(self, work: Work) -> None:
@@ -121,8 +104,6 @@ class Job:
             self._results = work(self._saw, self._cancelled)
         except BaseException as error:  # noqa: BLE001 - the error is raised again where the job is waited for
             self._error = error
-        finally:
-            self._ended.set()
 
     def _saw(self, progress: Progress) -> None:
         self._progress = progress

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parcelq.collect.segments import JobKey
@@ -29,19 +28,16 @@ class LocalJob:
     """A job that a command of this machine has claimed and runs.
 
     Attributes:
-        source: the source that the job reads.
-        record: the stored job record.
         missing: the ranges of the source that the steps still have to process.
         marks: the begins and ends of messages whose dead entries are entries of a step's output, not of the source.
         total: how many bytes the source has; None if unknown.
         done: how many bytes of the source are already done.
-        stored: the keys of the job's objects that were already stored when this run began; empty if there were none.
+        all_failed: whether entries are dead and no run has succeeded.
+        stored: the keys of the job's objects that were already stored when this run began.
         is_noted: whether the number of the source's records has been stored.
         report: the report of the job if its result is complete and only cleaning up is left; else None.
         uploaded: whether the whole source was published.
-        all_failed: whether entries are dead and no run has succeeded.
-        problem: why the job cannot continue; empty if the job can continue.
-        is_hopeless: whether running the job again cannot solve the problem.
+        problem: why the job cannot continue; empty if it can. If `is_hopeless`, another run cannot solve it.
         healings: how often the job's missing records were published again.
         is_closed: whether the job's state was deleted.
     """
@@ -75,7 +71,7 @@ class LocalJob:
 
 def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> LocalRecord:
     """Return the job record of a new job."""
-    workflow = workflow_name(options.workflow)
+    workflow = workflow_name(options.recipe.workflow_id)
     job = JobKey(str(source.source), workflow)
     present = kept.results.stat(source.names.result)
     return LocalRecord(
@@ -90,13 +86,6 @@ def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any],
         combined=source.combined,
         name=source.name,
     )
-
-
-def source_of(record: LocalRecord, results: Path) -> LocalSource:
-    """Return the source that a stored job record describes."""
-    if record.combined:
-        return LocalSource.of_files(record.files, record.name, results)
-    return LocalSource.of_file(record.files[0], record.name)
 
 
 def take_up(
@@ -114,10 +103,6 @@ def take_up(
     Nothing is deleted until it is certain that no other command runs one of the jobs, and that all jobs can continue.
 
     Args:
-        sources: the sources of the jobs.
-        options: the options of the run.
-        kept: the stores for the state of jobs.
-        command: the id of the command that claims the jobs.
         note: a function that is called with each sentence for the user.
         redrive: whether the steps run again over dead entries.
         chosen: if `redrive` is true, the byte ranges of the dead entries that run again; None for all dead entries.
@@ -165,17 +150,9 @@ def take_up(
 
 
 def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
-    """Find out the progress of a job and the ranges of its source that are missing, and set the job's attributes.
+    """Find out the progress of a job and the missing ranges of its source, and set the job's attributes.
 
-    Args:
-        job: the job to examine.
-        kept: the stores for the state of jobs.
-        redrive: whether dead entries are treated as missing.
-        chosen: if `redrive` is true, the byte ranges of the dead entries that are treated as missing; None for all dead
-            entries.
-
-    Raises:
-        ParcelqError: if the stored state cannot be read.
+    For `redrive` and `chosen`, see `take_up`. Raises ParcelqError if the stored state cannot be read.
     """
     collected = kept.collected(job.record.id)
     job.report = kept.written(job.record)
@@ -198,13 +175,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
 
 
 def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Range] = ()) -> list[Range]:
-    """Return the missing ranges of a source, in order; adjacent ranges are joined.
-
-    Args:
-        collected: the job's stored messages.
-        resolution: which of these messages form the result.
-        dead: the byte ranges of the dead entries that are treated as missing.
-    """
+    """Return the missing ranges of a source and the ranges `dead`, in order; adjacent ranges are joined."""
     found = sorted([*collected.holes(resolution.up_to(MAX_POSITION)), *dead])
     ranges: list[Range] = []
     for start, end in found:
@@ -216,14 +187,12 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
 
 
 def _bytes(ranges: Sequence[Range]) -> int:
-    """Return how many bytes ranges have together. If two ranges are equal, only one of them is added."""
+    """Return how many bytes ranges have together. Equal ranges count once."""
     return sum(end - start for start, end in set(ranges))
 
 
 def _check_version(job: LocalJob, options: Options) -> None:
-    """Check that a job may continue with the given steps: the steps did not change, or none of the job's work is done
-    yet.
-    """
+    """Raise JobError if work of a job was done with other steps than the given ones."""
     if job.is_whole:
         job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
@@ -237,9 +206,7 @@ def _check_version(job: LocalJob, options: Options) -> None:
 
 
 def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
-    """Check that no work is lost when a job takes the result name of another job, because the other job is finished or
-    cannot continue.
-    """
+    """Raise JobError if another job would lose work because a new job takes the name of its result."""
     collected = kept.collected(other.id, tidies=False)
     if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
         raise JobError(

@@ -1,4 +1,4 @@
-"""Stores the state of jobs on one machine, in folders beside and below a folder of results."""
+"""Stores the state of jobs on one machine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ class Kept(NamedTuple):
     """The stores for the state of jobs, in folders beside and below a folder of results.
 
     Attributes:
-        state: the store of job records.
         store: the store of segments and headers.
-        notes: the store of the numbers of records of sources. If a crash loses such a number, the records are counted
-            again.
+        notes: the store of the numbers of records of sources. If a crash loses one, the records are counted again.
         results: the store of results and of the files beside them.
     """
 
@@ -51,17 +49,13 @@ class Kept(NamedTuple):
     def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
         """Return all stored messages of a job; None if no message is stored.
 
-        Args:
-            job: the id of the job.
-            tidies: whether to merge indexes, which only the command that runs the job may do.
-
-        Raises:
-            NotFoundError: if another command finished the job in the meantime.
+        If `tidies`, indexes are merged, which only the command that runs the job may do. Raises NotFoundError if
+        another command finished the job in the meantime.
         """
         return self.opened(self.segments(job), tidies=tidies)
 
     def opened(self, keys: Sequence[str], *, tidies: bool = False) -> Collected | None:
-        """Return the messages in the segments with the given keys, which `segments` returned; see `collected`."""
+        """Return the messages in the segments with the given keys; see `collected`."""
         if not keys:
             return None
         from parcelq.collect.runs import collected_of, tidy
@@ -80,10 +74,13 @@ class Kept(NamedTuple):
         self.drop_stored(record)
         self.state.remove(record)
 
+    def is_old(self, record: LocalRecord) -> bool:
+        """Return whether the result at a job's place was there before the job began."""
+        present = self.results.stat(record.result)
+        return present is not None and present.etag == record.before
+
     def written(self, record: LocalRecord) -> Mapping[str, Any] | None:
-        """Return the report of a job whose result was completely written but whose state was not completely deleted;
-        None if the job is in another state.
-        """
+        """Return the report of a job whose result is complete but whose state is not yet deleted; else None."""
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:
             return None

@@ -13,7 +13,7 @@ from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.lineage.source import is_job_id
 from parcelq.local.finish import FileResult
-from parcelq.local.jobs import source_of, take_up
+from parcelq.local.jobs import take_up
 from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
@@ -29,11 +29,9 @@ class JobStatus(NamedTuple):
     """The progress of an incomplete job.
 
     Attributes:
-        record: the job record.
-        is_running: whether a command runs the job now.
         keys: the keys of the stored segments of the job.
         collected: the job's collected messages; None if there are none.
-        resolution: which of the collected messages form the result; None if there are no messages.
+        resolution: which of the collected messages form the result.
     """
 
     record: LocalRecord
@@ -64,9 +62,7 @@ class JobStatus(NamedTuple):
 
     @property
     def map(self) -> str:
-        """A map of the source, which has one letter for the state of each of many equal parts of the source; empty if
-        unknown.
-        """
+        """The states of many equal parts of the source, one letter for each part; empty if unknown."""
         if self.collected is None or self.total is None:
             return ""
         try:
@@ -90,20 +86,14 @@ class JobStatus(NamedTuple):
 
 
 class LocalJobs(NamedTuple):
-    """The jobs of one folder of results.
-
-    Attributes:
-        results: the path of the folder.
-    """
+    """The jobs of one folder of results."""
 
     results: Path
 
     def all(self, known: dict[str, JobStatus] | None = None) -> list[JobStatus]:
         """Return the progress of all incomplete jobs, sorted by the names of their results.
 
-        Args:
-            known: maps ids of jobs to the progress that an earlier call returned. A job that has not changed since then
-                is not read again.
+        `known` maps the ids of jobs to what an earlier call returned. Only jobs that changed since then are read again.
         """
         cache = {} if known is None else known
         kept = Kept.beside(self.results)
@@ -113,13 +103,9 @@ class LocalJobs(NamedTuple):
         return list(cache.values())
 
     def find(self, job: str) -> LocalRecord:
-        """Return the job record of an incomplete job.
+        """Return the job record of an incomplete job, given its id or the beginning of the id.
 
-        Args:
-            job: the job's id, or the beginning of the id.
-
-        Raises:
-            JobError: if no job or more than one job has such an id.
+        Raises JobError if no job or more than one job has such an id.
         """
         kept = Kept.beside(self.results)
         found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []
@@ -129,9 +115,7 @@ class LocalJobs(NamedTuple):
                 f"there is no such job in {str(self.results)!r}, or it is complete; parcelq jobs lists incomplete jobs",
             )
         if len(found) > 1:
-            raise JobError(
-                job, f"{len(found)} jobs have ids that begin with these letters: {', '.join(one.id for one in found)}"
-            )
+            raise JobError(job, f"{len(found)} jobs have ids that begin so: {', '.join(one.id for one in found)}")
         return found[0]
 
     def dead(self, job: str) -> Iterator[Dead]:
@@ -163,9 +147,7 @@ class LocalJobs(NamedTuple):
             steps: the steps that replace the job's steps; empty to keep the steps. The settings stay if the number of
                 steps stays the same.
             go_on: whether to continue although the steps changed; a redrive always continues.
-            note: a function that is called with each sentence for the user.
-            on_progress: a function that is called with the progress several times a second.
-            cancelled: an event that stops the run when it is set.
+            note, on_progress, cancelled: as in `run_files`.
 
         Raises:
             JobError: if there is no such job, if another command runs the job, if it has no dead entries, or if the
@@ -186,14 +168,14 @@ class LocalJobs(NamedTuple):
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
             raise JobError(record.id, "the chosen entries are no longer dead")
-        source = source_of(record, self.results)
+        source = record.local
         try:
             source.check_unchanged()
         except ParcelqError as error:
             raise JobError(record.id, f"it cannot continue: {error}") from None
         with kept.state.command() as command:
             jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
-            return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
+            return run_jobs(jobs, options, kept, on_progress, cancelled, note)[0]
 
 
 def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:
@@ -208,15 +190,15 @@ def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> 
             resolution = collected.resolve() if collected else Resolution(None)
         except NotFoundError:  # the command that runs the job is merging the segments
             continue
-        total = resolution.total if resolution.total is not None else _size(record, kept)
+        total = resolution.total if resolution.total is not None else _size(record)
         return JobStatus(record, running, keys, collected, resolution.up_to(total))
     return None
 
 
-def _size(record: LocalRecord, kept: Kept) -> int | None:
+def _size(record: LocalRecord) -> int | None:
     """Return how many bytes a job's files have; None if a file is missing or compressed."""
     try:
         is_known = all(one.is_unchanged() and not begins_compressed(one.state.path) for one in record.files)
     except OSError:
         return None
-    return source_of(record, kept.state.results).size if is_known else None
+    return record.local.size if is_known else None

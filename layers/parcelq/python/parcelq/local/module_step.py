@@ -43,10 +43,7 @@ if __name__ == "__main__":
 def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) -> Path:
     """Return the folder of a function's step, and create the folder if it does not exist.
 
-    Args:
-        function: the function, decorated with `@step`, which must be at the top level of a module that is a file.
-        cache: the parent of the steps' folders; by default `cache_folder()`. A folder's name is a digest of its
-            content.
+    The folder's name is a digest of its content. Its parent is a subfolder of `cache`, by default `cache_folder()`.
 
     Raises:
         InvalidValueError: if the function is not at the top level of a module that is a file.
@@ -59,9 +56,8 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
         raise InvalidValueError("step", name, "a function in a file, because the step is a copy of that file")
     module = Path(path).read_bytes()
     metadata = _METADATA.search(module.decode("utf-8", "replace"))
-    program = _PROGRAM.format(
-        metadata=f"{metadata[0]}\n" if metadata else "", name=Path(path).name, function=name
-    ).encode()
+    about = f"{metadata[0]}\n" if metadata else ""
+    program = _PROGRAM.format(metadata=about, name=Path(path).name, function=name).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]
     folder = (cache or cache_folder()) / "steps" / digest
     if not folder.is_dir():  # created under another name and renamed, so that it is never incomplete

@@ -1,38 +1,32 @@
-"""The pipeline on one machine: an uploader, processors and a collector on threads, which use topics in memory and a
-folder instead of AWS.
-"""
+"""The pipeline on one machine: an uploader, processors and a collector on threads."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from parcelq.collect.drain import Drainer
-from parcelq.errors import ParcelqError, StepError
+from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
 from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
-from parcelq.process.broken import BrokenStep, FirstRuns
-from parcelq.process.dead import full_reason_of
+from parcelq.process.broken import BrokenStep, FirstFailures
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.runs import OnPrinted, log_printed
-from parcelq.records import Format
 from parcelq.steps.find import Step
-from parcelq.steps.run import Runner
 from parcelq.store.store import Store
-from parcelq.topics.attributes import HEADER, LINEAGE, REASON, format_of
-from parcelq.topics.header import Headers
+from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
+from parcelq.topics.topic import Published
 
 _WORKER_BYTES: Final = 4 * MIB
 """How much memory the messages of a stage may take per worker before the uploader waits. Publishing more would only
@@ -40,11 +34,12 @@ keep Python busy while the first steps start.
 """
 _TOGETHER: Final = 16
 """The most messages that a fast step gets with one request. Each message is a run of its own."""
+_PREPARED: Final = 2
+"""How many runs of each step are prepared before the first message arrives. A small job needs no more."""
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""The most seconds between two segments. The pause grows with the age of the job, so that a long job has few segments.
-"""
+"""The most seconds between two segments. The pause grows with the job's age, so that a long job has few segments."""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
 """How many bytes of output may wait in memory. If there are more, the output is stored at once."""
@@ -55,21 +50,14 @@ class _Stage:
     """A running step, which reads messages from one topic and publishes its output on another topic.
 
     Attributes:
-        step: the step that runs.
-        topic: the step's input topic.
-        processor: runs the step.
-        first: the outcomes of the step's first runs; None if the job must continue even if all runs fail.
-        header: the header of the entries that the first runs read.
         share: the fraction of the job's work that this stage does, from 0 to 1.
+        header: the header of the entries that the first runs read.
     """
 
     step: Step
     topic: LedgerTopic
     processor: Processor
-    first: FirstRuns | None
     share: float
-    header: bytes = b""
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Pipeline:
@@ -78,12 +66,9 @@ class Pipeline:
     This is a context manager, and its threads run while the context lasts.
 
     Args:
-        steps: the steps, in the order in which they run.
         store: the store for segments.
-        rules: say how messages are processed, and what happens to failures.
-        meter: counts the finished work.
         keep_going: whether to continue although every entry fails.
-        workers: number of parallel runs of a step; by default one for each CPU.
+        workers: the number of parallel runs of a step; by default one for each CPU.
         on_printed: a function that is called with the text that a successful run printed.
     """
 
@@ -106,13 +91,12 @@ class Pipeline:
         self._cpus = threading.BoundedSemaphore(self._workers)
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
+        self._output = MemoryTopic(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
-        self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         room = self._workers * _WORKER_BYTES
-        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
+        memory = [MemoryTopic(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
         dead = DeadLetters(self._count_dead)
         self._stages = [
@@ -128,28 +112,33 @@ class Pipeline:
                     workers=1,
                     together=_TOGETHER,
                     on_printed=on_printed,
+                    first=None if keep_going else FirstFailures(),
                 ),
-                None if keep_going else FirstRuns(),
                 1 / len(steps),
             )
             for step, topic, following, rule in zip(steps, topics, [*topics[1:], output], rules, strict=True)
         ]
         self._threads: list[threading.Thread] = []
 
-    @property
-    def input(self) -> LedgerTopic:
-        """The topic for the uploader. Its `publish` waits while too many bytes are in memory."""
-        return self._stages[0].topic.bounded()
+    def publish(self, messages: Iterable[Message]) -> Published:
+        """Publish messages for the first step, each when there is room for it in memory."""
+        topic = self._stages[0].topic
+        return topic.publish(topic.memory.when_there_is_room(messages))
 
     @property
     def stopped(self) -> bool:
         """Whether the pipeline was stopped, a thread failed, or a step is broken."""
         return self._stopping.is_set()
 
+    @property
+    def may_be_broken(self) -> bool:
+        """Whether all runs of a step have failed so far."""
+        return any(first.all_failed for stage in self._stages if (first := stage.processor.first))
+
     def __enter__(self) -> Pipeline:
         for stage in self._stages:
-            for _ in range(self._workers):
-                self._start(self._work, stage)
+            for number in range(self._workers):
+                self._start(self._work, stage, number < _PREPARED)
         self._collector = self._start(self._collect)
         return self
 
@@ -173,7 +162,7 @@ class Pipeline:
         """Prevent further runs of steps. Outputs of finished runs are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
-            stage.topic.close()
+            stage.topic.memory.close()
         self.ledger.wake()
 
     def abort(self) -> None:
@@ -199,17 +188,20 @@ class Pipeline:
         thread.start()
         return thread
 
-    def _work(self, stage: _Stage) -> None:
-        stage.processor.prepare()
+    def _work(self, stage: _Stage, prepares: bool) -> None:
+        if prepares:
+            stage.processor.prepare()
         while not self._stopping.is_set():
-            is_first = stage.first is not None and not stage.first.is_over
-            if pulled := stage.topic.pull(1, 1 if is_first else stage.processor.wanted, _PULL_SECONDS):
+            if pulled := stage.topic.pull(1, stage.processor.wanted, _PULL_SECONDS):
                 with self._cpus:
                     if not self._stopping.is_set():
                         self._handle(stage, pulled)
 
     def _handle(self, stage: _Stage, pulled: Sequence[Pulled]) -> None:
         outcome = stage.processor.handle(pulled, acknowledges=True)
+        if (first := stage.processor.first) and first.verdict:
+            self.broken = first.verdict
+            self.stop()
         if outcome.failed and self.stopped:
             return
         for _, reason in outcome.failed:
@@ -218,31 +210,9 @@ class Pipeline:
             texts = [one.attributes.get(LINEAGE) for one in outcome.ended]
             done = sum(source_bytes(Lineage.parse(text)) for text in texts if text) * stage.share
             self._meter.add(done, outcome.entries if stage is self._stages[-1] else 0)
-        if len(pulled) == 1 and stage.first is not None and not stage.first.is_over:
-            self._look_at_first_runs(stage, stage.topic.read(pulled[0]), succeeded=outcome.entries > 0)
 
     def _count_dead(self, letter: Message) -> None:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
-
-    def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Find out from the first runs of a step whether the step or only the data is bad. Meanwhile no other run
-        begins.
-        """
-        with stage.lock:
-            if stage.first is None or stage.first.is_over or not message.entries:
-                return
-            fmt, header = format_of(message.attributes), self._headers.read(message.attributes.get(HEADER, ""))
-            if not stage.first.failed:
-                stage.first, stage.header = stage.first._replace(format=fmt), header
-            if succeeded or (fmt, header) == (stage.first.format, stage.header):
-                stage.first = stage.first.after(message.body, succeeded=succeeded)
-            if not stage.first.are_suspicious:
-                return
-            with closing(Runner(stage.step)) as runner:
-                failures = [_failure(runner, one, fmt, header) for one in stage.first.samples()]
-            stage.first, self.broken = stage.first.judged(failures)
-            if self.broken:
-                self.stop()
 
     def _collect(self) -> None:
         """Store outputs at regular intervals, and once more when no more output can follow."""
@@ -265,13 +235,3 @@ class Pipeline:
         """Whether all messages in progress are outputs of the last step, so that no step has work."""
         counts = self._output.counts()
         return 0 < sum(counts) == self.ledger.total()
-
-
-def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | None:
-    """Run a step over one entry; return the reason if the run failed, or None."""
-    try:
-        with ExitStack() as opened:
-            ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))
-            return ran.rejects[0].reason if ran.rejects else None
-    except StepError as error:
-        return full_reason_of(error)

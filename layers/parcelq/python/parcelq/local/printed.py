@@ -26,7 +26,6 @@ class PrintLogs:
 
     Args:
         paths: maps each source to the path of its log. A log is created when a run first prints something.
-        most_bytes: the most bytes of each log.
     """
 
     def __init__(self, paths: Mapping[str, Path], most_bytes: int = MAX_LOG_BYTES) -> None:
@@ -55,7 +54,7 @@ class PrintLogs:
 
 
 def place_of(works: Sequence[Work]) -> str:
-    """Return a text that says which records of the source a run processed: their numbers if known, and their bytes."""
+    """Return a text that says which records of the source a run processed, or else which bytes."""
     roots = [work.lineage.root for work in works if work.lineage]
     at = f"bytes {min(one.start for one in roots)} to {max(one.end for one in roots)}" if roots else "no known place"
     first = works[0].message.attributes.get(FIRST, "")

@@ -25,8 +25,7 @@ class Progress(NamedTuple):
         dead: how many entries are dead.
         reason: why the newest dead entry failed; empty if no entry is dead.
         seconds: for how many seconds the job has run.
-        map: one letter for the state of each of many equal parts of the source (see `source_map.KINDS`); empty if
-            unknown.
+        map: the states of many equal parts of the source (see `source_map.KINDS`); empty if unknown.
     """
 
     share: float
@@ -45,7 +44,6 @@ class Meter:
     Args:
         totals: maps each source to its number of bytes, or to an estimate.
         done: how many bytes of the sources had results when this run began.
-        clock: a function that returns a time in seconds.
     """
 
     def __init__(self, totals: Mapping[str, int], done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,11 +75,6 @@ class Meter:
             self._total += total - self._totals[source]
             self._totals[source] = total
 
-    @property
-    def dead(self) -> int:
-        """How many entries are dead so far."""
-        return self._dead
-
     def now(self) -> Progress:
         """Return the progress of the job."""
         with self._lock:
@@ -95,9 +88,7 @@ class Meter:
 
 
 def source_bytes(lineage: Lineage) -> float:
-    """Return from how many bytes of the source a message was made. If an output was split, its messages share these
-    bytes.
-    """
+    """Return from how many bytes of the source a message was made; the messages of a split output share these bytes."""
     share = float(len(lineage.root))
     for output in lineage.outputs:
         total = output.span.total or len(output.span)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -33,11 +34,11 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
     Raises:
         PipelineStopped: if the pipeline was stopped. Only some of the missing records are published in this case.
-        SourceError: if the source does not match its format, or its compression is damaged.
-        ParcelqError: if a file cannot be read or has changed; the last message is not published in this case.
-        PublishError: if some messages were refused.
+        ParcelqError: if the source is damaged, cannot be read, has changed, or does not match its format, or if
+            messages were refused. The last message is not published in this case.
     """
-    reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
+    cpus = (os.cpu_count() or 1) if options.spreads else 1
+    reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks, cpus)
     attribute = header_of_source(reading.header, job.record.source, kept.store)
     layout = Layout.of_source(reading.format, reading.header, attribute)
     reading.max_bytes = MAX_BODY_BYTES - len(attribute)
@@ -57,7 +58,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
         yield from header
         yield from reading.parcels()
 
-    published, failed = pipeline.input.publish(
+    published, failed = pipeline.publish(
         parcel_messages(parcels(), job.source.source, job.total, layout, empty=is_missing_from_start)
     )
     if failed:
@@ -80,9 +81,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
-    """Store the number of records and the offsets at which files begin in an object, or in several if there are many
-    files.
-    """
+    """Store the number of records and the offsets at which files begin; in several notes if there are many files."""
     some: list[list[Beginning]] = [[]]
     for file in files:
         if len(some[-1]) >= _FILES_OF_NOTE and file.start > some[-1][0].start:

@@ -7,15 +7,17 @@ it is the last file. So records have the same numbers wherever a job continues.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
 from parcelq.errors import SourceError
-from parcelq.limits import MIB
+from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.local.files import LocalFile, LocalSource
+from parcelq.process.broken import LEAST_MESSAGES
 from parcelq.readable import Readable
 from parcelq.records import BOM, FirstBytes, Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
@@ -27,6 +29,8 @@ from parcelq.upload.sources import Parts
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
 """The missing ranges of a new job: the whole source."""
+_SAMPLE_BYTES: Final = 64 * KIB
+"""How many bytes show about how many entries a source has."""
 _COUNTED_ENTRIES: Final = 1_000_000
 _COUNTED_BYTES: Final = 4 * MIB
 """The most entries and bytes of a parcel of records that are already done and are only counted."""
@@ -38,9 +42,6 @@ class Reading:
     """One pass over a source. When `parcels` has yielded its last parcel, the attributes describe the whole source.
 
     Attributes:
-        source: the source that is read.
-        format: the record format of the source.
-        header: the source's header.
         missing: the ranges of the source to yield, in order; each range begins and ends at a boundary of records.
         parcel_size: the most entries of a parcel.
         marks: the offsets at which counted parts must begin and end, in order. All are outside of `missing`.
@@ -48,10 +49,9 @@ class Reading:
         on_read: a function that is called repeatedly with two numbers: how many bytes of files were read, and how many
             bytes of the source these bytes became.
         begins: the position in the source at which each file begins.
-        warnings: sentences about problems with the files' compression that do not stop the job.
-        end: how many bytes of the source were read so far.
-        entries: how many entries were read so far.
-        lines: how many line ends were read so far.
+        warnings: sentences about problems with the files' content and compression that do not stop the job.
+        is_text: whether the files should be text, because the user named no format.
+        end, entries, lines: how many bytes, entries and line ends of the source were read so far.
         parts: the numbers of bytes and entries of each part of the source, whether the part is missing or done.
     """
 
@@ -62,6 +62,7 @@ class Reading:
     parcel_size: int
     marks: Sequence[int] = ()
     max_bytes: int = MAX_BODY_BYTES
+    is_text: bool = False
     on_read: Callable[[int, int], None] = lambda _read, _made: None
     begins: list[Beginning] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -78,21 +79,31 @@ class Reading:
         missing: Sequence[Range],
         parcel_size: int,
         marks: Sequence[int] = (),
+        parcels: int = 1,
     ) -> Reading:
-        """Begin to read a source: read its header from the first file that is not empty.
+        """Begin to read a source: read its header and first entries from the first file that is not empty.
+
+        Parcels have fewer than `parcel_size` entries if the whole source would otherwise seem to have fewer than
+        `parcels` parcels.
 
         Raises:
             SourceError: if the header does not match the format, or if the compression is damaged.
             ParcelqError: if a file cannot be read.
         """
-        fmt = fmt or by_name(source.format_name)
-        header = b""
+        is_text, fmt = fmt is None, fmt or by_name(source.format_name)
+        header, sample, coding = b"", b"", ""
         for file in source.files:
             with file.opened() as raw, naming_source(file.name):
-                header, entries = split_header(open_source(raw, file.name).stream, fmt)
-                if header or entries.read(1):
+                opened = open_source(raw, file.name)
+                header, entries = split_header(opened.stream, fmt)
+                sample, coding = entries.read(_SAMPLE_BYTES), opened.coding
+                if header or sample:
                     break
-        return cls(source, fmt, header, missing, parcel_size, marks)
+        if sample and not (coding and len(sample) == _SAMPLE_BYTES):
+            expected = fmt.count(sample) * (len(source.files) if coding else max(1, source.size / len(sample)))
+            if expected >= LEAST_MESSAGES:  # fewer messages could not show that the step is broken
+                parcel_size = min(parcel_size, math.ceil(expected / parcels))
+        return cls(source, fmt, header, missing, parcel_size, marks, is_text=is_text)
 
     def parcels(self) -> Iterator[Parcel]:
         """Yield the missing entries as parcels, in order, with their record and line numbers in the source.
@@ -117,7 +128,7 @@ class Reading:
             before += file.state.size
 
     def _of_file(self, file: LocalFile, raw: IO[bytes], before: int, *, is_last: bool) -> Iterator[Parcel]:
-        opened = open_source(raw, file.name)
+        opened = open_source(raw, file.name, is_text=self.is_text)
         header, stream = split_header(opened.stream, self.format)
         if header and _plain(header) != _plain(self.header):
             raise SourceError(file.name, f"its header differs from that of {self.source.files[0].name!r}")
@@ -138,7 +149,7 @@ class Reading:
                     start, record, line = one.start + origin.start, one.record + origin.record, one.line + origin.line
                     parcel = Parcel(start, one.data, one.entries, record, line)
                 self.end, self.entries = parcel.end, self.entries + one.entries
-                self.lines += self.format.line_ends(one.data, one.entries)
+                self.lines += self.format.lines(one.data, one.entries)
                 self.parts.add(len(one.data), one.entries)
                 self.on_read(before + raw.tell(), self.end)
                 if is_missing:
@@ -146,9 +157,7 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Split a file's stream into streams of done and of missing bytes. Yield each stream, and whether its bytes are
-        missing.
-        """
+        """Split a file's stream into done and missing bytes; yield each stream, and whether it is missing."""
         starts = [start for start, _ in self.missing]
         begin = -1
         while self.end != begin:  # the file has ended if the stream is empty
@@ -163,9 +172,7 @@ class Reading:
 
 
 class _Ended:
-    """A stream that yields another stream's bytes, and adds a line end if the other stream does not end with a line
-    end.
-    """
+    """Yields the bytes of another stream, and adds a line end if the last line has none."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream

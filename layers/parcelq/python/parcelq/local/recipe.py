@@ -7,8 +7,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -29,20 +27,16 @@ checks whether SQS takes its characters.
 """
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options of a run, after its steps were found and their environments were created.
 
     Attributes:
-        steps: the steps, in the order in which they run.
-        results: the path of the folder of results.
         format: the record format of all files; None if each source's name decides.
-        rules: say how messages are processed, and how failures are handled.
-        limits: say how many entries may fail before the run stops.
-        keep_going: whether to continue although every entry fails.
         fresh: whether to start over if a job was stopped or has dead entries.
         go_on: whether to continue a job that began with another version of its steps.
-        recipe: the options in the form that is stored with the job.
+        version: a digest of the versions of all steps, and of the record format.
+        spreads: whether the runs over a small source get fewer entries, so that all CPUs work; False if the user or the
+            workflow says how many entries a run gets.
     """
 
     steps: Sequence[Step]
@@ -54,36 +48,18 @@ class Options:
     fresh: bool
     go_on: bool
     recipe: Recipe
-
-    @cached_property
-    def version(self) -> str:
-        """A digest of the versions of all steps, and of the record format."""
-        digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
-        digest.update(str(self.format or "").encode())
-        return digest.hexdigest()[:16]
-
-    @property
-    def workflow(self) -> str:
-        """The value that the steps get as `--workflow-id`."""
-        return self.recipe.workflow_id
+    version: str
+    spreads: bool
 
 
 class Recipe(NamedTuple):
-    """The options of a run as the user gave them. The job record contains these options, so that a job can be resumed
-    by its id alone.
+    """The options of a run as the user gave them; see `parcelq.run`. The job record contains these options, so that a
+    job can be resumed by its id alone.
 
     Attributes:
         steps: the paths of the steps, or commands such as `tr a-z A-Z`; several steps run one after another.
         folder: the path of a workflow's folder, which is given instead of steps; empty if steps are given.
-        settings: the settings files, in the order of the steps; there may be fewer files than steps.
-        workflow_id: the value that the steps get as `--workflow-id`.
-        packages: the names of Python packages that the steps need.
-        env: the names of the environment variables that the steps get.
-        format: the record format of all files; empty if each source's name decides.
-        batch_size: the most entries of a run of a step; None for the workflow's value.
-        parcel_size: the most entries of a message; None for the workflow's value.
-        max_dead: how many entries may fail before the job stops, such as `10` or `1%`; empty for the workflow's value.
-        keep_going: whether to continue although every entry fails.
+        batch_size, parcel_size, max_dead: None or empty for the workflow's value.
     """
 
     steps: tuple[str, ...] = ()
@@ -115,8 +91,8 @@ class Recipe(NamedTuple):
         """Return the workflow that the options describe.
 
         Raises:
-            InvalidValueError: if a value is invalid, if both steps and a workflow are given, or if neither is given.
-                The error names the option without its hyphens.
+            InvalidValueError: if a value is invalid, or if both steps and a workflow are given, or neither. The error
+                names an option without its hyphens.
             SettingsError: if the workflow is invalid.
         """
         if bool(self.folder) == bool(self.steps):
@@ -147,11 +123,7 @@ class Recipe(NamedTuple):
     ) -> Options:
         """Find the steps, and create a Python environment for each step that needs one.
 
-        Args:
-            results: the path of the folder of results.
-            note: a function that is called before each slow operation with a line of text about the operation.
-            fresh: whether to start over if a job was stopped or has dead entries.
-            go_on: whether to continue a job that began with another version of its steps.
+        `note` is called with a line of text before each slow operation.
 
         Raises:
             InvalidValueError, SettingsError: as in `assembled`, or if the dependencies of a step cannot be installed.
@@ -162,7 +134,20 @@ class Recipe(NamedTuple):
         parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
         rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True, body_bytes=_BODY_BYTES) for size in sizes]
         steps = with_id(assembled, self.workflow_id).with_environments(note)
-        return Options(steps, results, workflow.format, rules, workflow.limits, self.keep_going, fresh, go_on, self)
+        version = hashlib.sha256(f"{' '.join(one.version for one in steps)}{workflow.format or ''}".encode())
+        return Options(
+            steps,
+            results,
+            workflow.format,
+            rules,
+            workflow.limits,
+            self.keep_going,
+            fresh,
+            go_on,
+            self,
+            version.hexdigest()[:16],
+            not (workflow.parcel_size or workflow.batch_size or workflow.steps[0].batch_size),
+        )
 
     def _limits(self) -> Limits:
         try:

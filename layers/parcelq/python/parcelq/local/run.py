@@ -34,11 +34,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class BrokenStepError(ParcelqError):
-    """The job was stopped, because the step fails on every input. Stored results are kept.
-
-    Attributes:
-        verdict: why the step fails, and on how many single entries the step failed.
-    """
+    """The job was stopped, because the step fails on every input. Stored results are kept."""
 
     def __init__(self, verdict: BrokenStep) -> None:
         super().__init__(str(verdict))
@@ -55,29 +51,21 @@ def run_files(
     note: Callable[[str], None] = lambda _text: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run steps over files, and write a result for each file or one result for all files.
+    """Run steps over files, and write a result for each file or one result for all files; see `parcelq.run`.
 
     Outputs are stored beside the results at short intervals during the run. So the same call continues where an earlier
     call was stopped for any reason.
 
     Args:
-        given: the paths of files, folders, patterns and pipes; see `find_inputs`.
-        options: the options of the run.
         on_progress: a function that is called with the progress several times a second.
-        name: the name of the result, allowed only if there is one file; empty for the default name.
-        combine: the name of one result for all files; empty if each file has its own result.
         note: a function that is called with each sentence for the user.
         cancelled: an event that stops the run when it is set.
-
-    Returns:
-        The outcomes of the files, in their order.
 
     Raises:
         ParcelqError: if a file cannot be read, two results would have the same name, another command runs a job, or the
             steps changed since a job began. No step was run in this case.
-        JobError: if too many entries are dead, or if the run was cancelled. Finished work is kept.
-        BrokenStepError: if the step is broken. Finished work is kept.
-        KeyboardInterrupt: if the run was interrupted. Finished work is kept.
+        JobError, BrokenStepError, KeyboardInterrupt: if too many entries are dead, if the step is broken, or if the run
+            was cancelled or interrupted. Finished work is kept.
     """
     found = find_inputs(given, options.results)
     kept = Kept.beside(options.results)
@@ -88,20 +76,24 @@ def run_files(
 
         sources = sources_of(found, options.results, put, name=name, combine=combine, fmt=options.recipe.format)
         jobs = take_up(sources, options, kept, command, note)
-        return run_jobs(jobs, options, kept, on_progress, cancelled)
+        return run_jobs(jobs, options, kept, on_progress, cancelled, note)
 
 
 def run_jobs(
     jobs: Sequence[LocalJob],
     options: Options,
     kept: Kept,
-    on_progress: OnProgress = lambda _progress: None,
-    cancelled: threading.Event | None = None,
+    on_progress: OnProgress,
+    cancelled: threading.Event | None,
+    note: Callable[[str], None],
 ) -> list[FileResult]:
     """Run the missing parts of jobs that this command has claimed, and write the jobs' results; see `run_files`."""
     try:
         meter = Meter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
         return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
+    except BaseException:
+        _note_old_results(jobs, kept, note)
+        raise
     finally:
         release(jobs, kept)
 
@@ -139,6 +131,10 @@ def _run(
         waiting = list(jobs)
         while waiting and not pipeline.stopped:
             quiet = [job for job in waiting if job.uploaded and not pipeline.ledger.count(job.record.source)]
+            if pipeline.may_be_broken and (pipeline.ledger.total() or not all(job.uploaded for job in waiting)):
+                quiet = []  # the results of a broken step must not replace earlier results
+            if pipeline.stopped:
+                break
             results |= {job.record.id: result for job, result in _finished(quiet, kept, finishers) if result}
             waiting = [job for job in waiting if job.record.id not in results]
             if again := [job for job in quiet if job.record.id not in results]:
@@ -189,6 +185,14 @@ def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
     for job in jobs:
         with suppress(ParcelqError):
             kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])
+
+
+def _note_old_results(jobs: Sequence[LocalJob], kept: Kept, note: Callable[[str], None]) -> None:
+    """Say which results are older than their jobs, so that nobody takes an old result for that of the failed run."""
+    old = [job.record.result for job in jobs if job.record.before and kept.is_old(job.record)]
+    if old:
+        more = f" and {len(old) - 1:,} more are still the results" if len(old) > 1 else " is still the result"
+        note(f"{kept.state.results / old[0]}{more} of an earlier run")
 
 
 def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:

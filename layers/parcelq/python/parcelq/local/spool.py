@@ -20,17 +20,7 @@ _DIGEST_BYTES: Final = 16
 
 
 def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile:
-    """Copy a pipe's content to a file, and return the copy.
-
-    Args:
-        pipe: the pipe, opened for reading.
-        name: the name that the user gave to the pipe.
-        folder: the folder for the copy, below the state folder.
-        command: the id of the command that reads the pipe.
-
-    Raises:
-        ParcelqError: if the pipe cannot be read, or if the copy cannot be written.
-    """
+    """Copy a pipe's content to a file in a folder; return the copy, named `name`. Raises ParcelqError if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{command}.part"
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from parcelq.errors import JobError
-from parcelq.local.files import LocalFile
+from parcelq.lineage.source import Source
+from parcelq.local.files import LocalFile, LocalSource
 from parcelq.result_names import STATE
 
 _log = logging.getLogger(__name__)
@@ -40,17 +41,14 @@ class LocalRecord(NamedTuple):
     """The job record of a job on one machine.
 
     Attributes:
-        id: the job's id, a digest of the source and the workflow's name.
         source: the attribute `Source` of the job's messages.
         workflow: the workflow's name; empty if there is none.
         result: the path of the result below the folder of results.
-        files: the files of the source, in the order in which they are read.
         versions: the digests of all versions of the steps that have run, with the newest last.
         recipe: the options of the run, from `Recipe.document`.
         command: the id of the last command that ran the job.
         before: the etag of the result that existed when the job began; empty if there was none.
-        combined: whether the user asked for one result for several files.
-        name: the source's name, from which the result's path is derived.
+        files, name, combined: as in `LocalSource`.
     """
 
     id: str
@@ -78,6 +76,11 @@ class LocalRecord(NamedTuple):
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
 
     @property
+    def local(self) -> LocalSource:
+        """The source that the job reads."""
+        return LocalSource(self.files, self.name, Source.parse(self.source), self.combined)
+
+    @property
     def paths(self) -> str:
         """The names that the user gave to the files; only the first name if the job has many files."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
@@ -85,11 +88,7 @@ class LocalRecord(NamedTuple):
 
 
 class StateFolder:
-    """The state of all jobs of one folder of results.
-
-    Args:
-        results: the path of the folder of results.
-    """
+    """The state of all jobs of one folder of results."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
@@ -120,12 +119,7 @@ class StateFolder:
                         self.results.rmdir()
 
     def claim(self, command: str, wanted: Iterable[LocalRecord]) -> tuple[dict[str, LocalRecord], list[LocalRecord]]:
-        """Claim jobs for a command.
-
-        Args:
-            command: the id of the command.
-            wanted: the job records of the jobs. If a job does not exist yet, this record is stored as its first job
-                record.
+        """Claim jobs for a command. A job that does not exist yet is stored with the given job record.
 
         Returns:
             A dict from the ids of existing jobs to their job records; and the job records of other jobs that have the
@@ -161,9 +155,7 @@ class StateFolder:
         return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
 
     def read(self, job: str) -> LocalRecord | None:
-        """Return the job record of the job with an id; None if the job has no job record, or if a crash of the machine
-        lost it.
-        """
+        """Return the job record of a job; None if there is none, or if a crash of the machine lost it."""
         path = self._jobs / f"{job}.json"
         try:
             return LocalRecord.parse(path.read_bytes())
@@ -174,9 +166,7 @@ class StateFolder:
             return None
 
     def write(self, records: Sequence[LocalRecord]) -> None:
-        """Write job records. A few job records are on disk when this method returns. Many job records reach the disk a
-        little later, because waiting for each of them would take long.
-        """
+        """Write job records. Only a few are certainly on disk at the end; waiting for each of many would take long."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         waits = len(records) <= _FEW
         for record in records:

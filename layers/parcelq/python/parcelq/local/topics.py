@@ -16,27 +16,15 @@ from parcelq.topics.topic import Published
 class LedgerTopic(ForwardingTopic):
     """A topic in memory that counts its messages in a ledger.
 
-    Args:
-        topic: the topic in memory.
-        ledger: counts the messages. A message is added just before it is published, and removed just after it is
-            acknowledged.
-        sources: maps receipts of pulled messages to their sources, because an acknowledgement may have only the
-            receipt.
+    A message is added just before it is published, and removed just after it is acknowledged.
     """
 
-    def __init__(self, topic: MemoryTopic, ledger: Ledger, sources: dict[str, str] | None = None) -> None:
+    def __init__(self, topic: MemoryTopic, ledger: Ledger) -> None:
         super().__init__(topic)
-        self._memory = topic
+        self.memory = topic
         self._ledger = ledger
-        self._sources: dict[str, str] = {} if sources is None else sources
-
-    def bounded(self) -> LedgerTopic:
-        """Return this topic for the uploader, with a `publish` that waits while the topic is full."""
-        return LedgerTopic(self._memory.bounded(), self._ledger, self._sources)
-
-    def close(self) -> None:
-        """End all waiting for messages or space, and never wait again."""
-        self._memory.close()
+        # The sources of pulled messages by their receipts, because an acknowledgement may have only the receipt.
+        self._sources: dict[str, str] = {}
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish messages; see `Topic.publish`."""
@@ -78,19 +66,14 @@ class LedgerTopic(ForwardingTopic):
 
 
 class DeadLetters(NamedTuple):
-    """A `Publisher` that stores no dead letters, because tombstones contain the dead entries.
-
-    Attributes:
-        on_dead: a function that is called with each dead letter.
-    """
+    """A `Publisher` that calls a function with each dead letter and drops it: tombstones contain the dead entries."""
 
     on_dead: Callable[[Message], None]
     name: str = "dead-letters"
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:  # noqa: ARG002
         """Pass messages to `on_dead`, and drop them."""
-        published = 0
-        for message in messages:
+        dead = list(messages)
+        for message in dead:
             self.on_dead(message)
-            published += 1
-        return Published(published, [])
+        return Published(len(dead), [])

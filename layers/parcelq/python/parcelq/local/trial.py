@@ -23,13 +23,7 @@ _SOURCE = "file:///try?put=0"
 
 
 class Records(NamedTuple):
-    """The first records of a source.
-
-    Attributes:
-        format: the record format of the source.
-        header: the lines that every run of a step gets before its record.
-        parcels: parcels that have one record each.
-    """
+    """The first records of a source, one in each parcel. A step gets the header before each record."""
 
     format: Format
     header: bytes
@@ -40,7 +34,6 @@ class StepTrial(NamedTuple):
     """One run of one step.
 
     Attributes:
-        step: the step's name.
         output: the entries that the step wrote, without a header; empty if the run failed.
         seconds: how many seconds the run took; the first run of a step includes the start of its process.
         memory_bytes: the peak memory of the run's largest process; 0 if unknown.
@@ -57,14 +50,7 @@ class StepTrial(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The outcome of a trial, which runs the steps over one record.
-
-    Attributes:
-        record: the number of the record in its source, from 1.
-        line: the number of the record's first line, from 1.
-        entry: the bytes of the record.
-        steps: the runs of the steps, in order. No step runs after a run that failed.
-    """
+    """The runs of the steps over one record. No step runs after a run that failed. Records and lines count from 1."""
 
     record: int
     line: int
@@ -93,13 +79,9 @@ class Trial(NamedTuple):
 
 
 def first_records(stream: Readable, name: str, count: int, fmt: Format | None = None) -> Records:
-    """Read the first records of a source, and decompress the source if its name or content shows that it is compressed.
+    """Read the first `count` records of a source, and decompress it if its name or content shows that it is compressed.
 
-    Args:
-        stream: a stream of the source's bytes.
-        name: the source's name.
-        count: the most records to read.
-        fmt: the source's record format; None to derive the format from the name.
+    Without `fmt`, the name determines the record format.
 
     Raises:
         SourceError: if the source does not match its format, or if its compression is damaged. Reading the returned
@@ -117,11 +99,7 @@ def first_records(stream: Readable, name: str, count: int, fmt: Format | None = 
 
 
 def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
-    """Run steps over records one by one, and yield the outcome of each. Nothing is stored.
-
-    Raises:
-        SourceError: as in `first_records`, because the records are read here.
-    """
+    """Run steps over records one by one, and yield the outcome of each; raises as `first_records` does."""
     with ExitStack() as opened:
         stages = [
             _TrialStage(step, opened.enter_context(closing(Runner(step))), StageHeaders(step.settings, f"step{number}"))

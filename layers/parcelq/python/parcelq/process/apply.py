@@ -31,7 +31,6 @@ class Route(NamedTuple):
     Attributes:
         input: the topic from which the step gets its messages; parts of messages are published on this topic too.
         following: the topic for the step's output: the next stage's topic, or the output topic.
-        dead_letters: the topic for messages that failed for the last time.
         output: the topic from which results are collected; tombstones are published on this topic too.
     """
 
@@ -59,8 +58,6 @@ class Outcome:
         done: the messages from which everything that follows (outputs, parts, dead letters) is published.
         ended: the messages in `done` that led to outputs or dead letters, not to parts or to a message for another run.
         failed: messages that will be delivered again, each with the reason.
-        entries: how many entries were processed successfully.
-        published: how many messages were published.
         cut: how many messages were re-parcelled (cut into smaller messages).
         dead: how many messages, or entries that a step rejected, went to the dead-letter topic.
         marks: the keys of marks that are no longer needed, so that the caller can delete these marks.
@@ -91,9 +88,7 @@ def _cost_of(decision: Decision) -> Cost:
 
 
 def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
-    """Return a message with its cost, and the part of the cost that the message does not carry. Only outputs carry
-    costs.
-    """
+    """Return a message with its cost, and the part of the cost that it does not carry. Only outputs carry costs."""
     message = publication.message
     attributes = {name: value for name, value in message.attributes.items() if name != COST}
     is_output = publication.target in {Destination.FOLLOWING, Destination.OUTPUT}
@@ -177,9 +172,7 @@ class Application:
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
     def acknowledge_early(self) -> None:
-        """Acknowledge messages that are done, because the next run may kill the Lambda function. Failures are only
-        logged.
-        """
+        """Acknowledge messages that are done, because the next run may kill the function. Failures are logged."""
         try:
             # guard[pass]: what is done is acknowledged before a run that may kill the function
             self.acknowledge()
@@ -187,11 +180,8 @@ class Application:
             _log.warning("messages that are done could not be acknowledged early: %s", error)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
-        """Return the outcome of all messages of the invocation.
-
-        Args:
-            acknowledges: whether to acknowledge messages that are done; if the acknowledgement of a message fails, the
-                message has failed.
+        """Return the outcome of all messages. If `acknowledges`, acknowledge done messages; those that cannot be have
+        failed.
         """
         if acknowledges:
             self.acknowledge()

@@ -1,29 +1,37 @@
-"""Distinguishes a broken step from bad data if the first runs of a job all fail. Pure: the caller runs the step.
+"""Distinguishes a broken step from bad data.
 
-Bad entries become dead entries one by one. A step that cannot work at all would make every entry of a job dead. So if
-the first messages of a job all fail, a few of their entries are run alone. If all of these entries fail, the step is
-broken.
+Bad entries become dead entries one by one. A step that cannot work at all would make every entry of a job dead. So as
+long as no run of a step has succeeded, a few entries of each failed message are run alone. If one of these entries
+succeeds, the step works. If enough entries of enough messages failed, and none succeeded, the step is broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice, zip_longest
+from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
 from typing import Final, NamedTuple
 
-from parcelq.records import LINES, Format, cut_bytes
+from parcelq.errors import StepError
+from parcelq.process.dead import full_reason_of
+from parcelq.process.output import part_of
+from parcelq.process.plan import Work
+from parcelq.process.runs import Run
+from parcelq.records import cut_bytes
 
-MOST_SAMPLES: Final = 8
-"""How many single entries are run alone, at most."""
+LEAST_ENTRIES: Final = 8
+"""How many single entries must have failed before a step counts as broken; fewer if the failed messages have fewer."""
 LEAST_MESSAGES: Final = 3
-"""The single entries come from at least this many messages."""
+"""From how many messages these entries must come."""
+
+RunAlone = Callable[[Work, Sequence[Work]], list[Run]]
+"""A function that runs entries of a message one by one."""
 
 
 class BrokenStep(NamedTuple):
     """The conclusion that a step fails on every input.
 
     Attributes:
-        reason: why the last of the sampled entries failed; the first line is a summary.
+        reason: why one of the entries failed; the first line is a summary.
         entries: how many single entries were run.
     """
 
@@ -32,59 +40,103 @@ class BrokenStep(NamedTuple):
 
     def __str__(self) -> str:
         first = next(iter(self.reason.splitlines()), "")
-        return f"the step failed in each of {self.entries} runs with a single entry, so it is broken: {first}"
+        return f"the step failed in each of {self.entries} runs with a single record, so it is broken: {first}"
 
 
-class FirstRuns(NamedTuple):
-    """The outcomes of the first runs of a job. Start with `FirstRuns()`, and add every run with `after` until `is_over`
-    is true.
+class FirstFailures:
+    """Finds out whether one step is broken. Any threads may share this object, which keeps all failures in memory.
 
     Attributes:
-        failed: the bodies of the messages that failed.
-        format: the record format of the failed messages.
-        works: whether a run succeeded. If so, the step is not broken, even if later runs fail.
-        sampled: whether sampled entries have already been run alone.
+        verdict: the conclusion that the step is broken; None as long as there is no such conclusion.
     """
 
-    failed: tuple[bytes, ...] = ()
-    format: Format = LINES
-    works: bool = False
-    sampled: bool = False
-
-    def after(self, body: bytes, *, succeeded: bool) -> FirstRuns:
-        """Add the outcome of a run of the message with this body, and return all outcomes."""
-        if succeeded or self.is_over:
-            return self._replace(works=self.works or succeeded, failed=())
-        return self._replace(failed=(*self.failed, body))
+    def __init__(self) -> None:
+        self.verdict: BrokenStep | None = None
+        self._working: set[Hashable] = set()
+        self._failed: dict[str, list[str]] = {}
+        self._entries = 0
+        self._lock = Lock()
 
     @property
-    def is_over(self) -> bool:
-        """Whether later runs cannot change whether the step counts as broken."""
-        return self.works or self.sampled
+    def all_failed(self) -> bool:
+        """Whether there were runs, and all of them failed."""
+        return bool(self._failed) and not self._working
 
-    @property
-    def are_suspicious(self) -> bool:
-        """Whether enough runs failed and no run succeeded. If so, pass the outcomes of `samples` to `judged`."""
-        return not self.is_over and len(self.failed) >= LEAST_MESSAGES
-
-    def samples(self) -> list[bytes]:
-        """Return single entries to run alone, the same number from each message."""
-        return sample(self.failed, self.format)
-
-    def judged(self, failures: Sequence[str | None]) -> tuple[FirstRuns, BrokenStep | None]:
-        """Return the outcomes after the runs of the samples; and a `BrokenStep` if all samples failed, otherwise None.
-
-        Args:
-            failures: for each sample that was run, the reason why the sample failed, or None if it succeeded.
+    def is_suspicious(self, run: Run) -> bool:
+        """Return whether a run should be examined with `stops`. If the run of a single message succeeded, and the step
+        did not reject all entries, this object remembers that the step works.
         """
-        reasons = [failure for failure in failures if failure is not None]
-        works = len(reasons) < len(failures)
-        verdict = BrokenStep(reasons[-1], len(reasons)) if reasons and not works else None
-        return self._replace(works=works, sampled=True, failed=()), verdict
+        work = run.group[0]
+        if len(run.group) > 1 or not work.lineage or not work.entries or self._step_of(work) in self._working:
+            return False
+        if run.ran and len(run.ran.rejects) < work.entries:
+            self._working.add(self._step_of(work))
+            return False
+        return bool(run.ran or run.error)
+
+    def stops(self, run: Run, run_alone: RunAlone) -> str:
+        """Return the reason why the job must stop after a run; empty if the messages of the run are handled as
+        usual.
+        """
+        with self._lock:  # so that no more entries than necessary are run alone
+            work = run.group[0]
+            if self.verdict is None and self._step_of(work) not in self._working:
+                self.verdict = self._judged(work, run, run_alone)
+            return str(self.verdict or "")
+
+    def _judged(self, work: Work, run: Run, run_alone: RunAlone) -> BrokenStep | None:
+        failures = sampled(work, run, run_alone, full_reason_of)
+        if None in failures.values():
+            self._working.add(self._step_of(work))
+        if not failures or self._step_of(work) in self._working:
+            return None
+        self._failed[work.place] = [f"{work.source} {place}" for place in failures]
+        self._entries += 0 if work.failures else work.entries  # halves and repeated messages are counted already
+        places = {place for places in self._failed.values() for place in places}
+        return broken(failures, len(self._failed), places, min(LEAST_ENTRIES, self._entries))
+
+    def _step_of(self, _work: Work) -> Hashable:
+        """Return a key of the step that runs a message."""
+        return None
 
 
-def sample(bodies: Iterable[bytes], fmt: Format = LINES, most: int = MOST_SAMPLES) -> list[bytes]:
-    """Return single entries of messages: the first entry of each message, then the second of each, and so on."""
-    entries = ((parcel.data for parcel in cut_bytes(body, fmt, 1, 1)) for body in bodies)
-    rounds = zip_longest(*(islice(one, most) for one in entries))
-    return list(islice((entry for one in rounds for entry in one if entry is not None), most))
+def broken(
+    failures: dict[str, str | None], messages: int, places: set[str], least: int = LEAST_ENTRIES
+) -> BrokenStep | None:
+    """Return the conclusion from failures in `messages` messages and in all of `places`; None if these are too few.
+
+    Args:
+        failures: the latest of these failures, as `sampled` returns them.
+        least: how many places are enough.
+    """
+    if messages < LEAST_MESSAGES or len(places) < least:
+        return None
+    return BrokenStep(next(filter(None, failures.values())), len(places))
+
+
+def sampled(work: Work, run: Run, run_alone: RunAlone, reason_of: Callable[[StepError], str]) -> dict[str, str | None]:
+    """Run the first, the middle and the last entry of a message alone, unless the run already shows their outcomes.
+
+    Returns:
+        A dict from the place of each entry to the reason why the entry failed; None if the entry succeeded.
+    """
+    assert work.lineage is not None
+    before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
+    parcels = list(cut_bytes(work.message.body, work.format, 1, 1))
+    numbers = sorted({0, len(parcels) // 2, len(parcels) - 1})
+    places = {number: f"{before[0]} {before[1] + parcels[number].start}" for number in numbers}
+    if run.ran:
+        reasons = {one.entry: one.reason for one in run.ran.rejects}
+        return {place: reasons.get(number) for number, place in places.items()}
+    assert run.error is not None
+    if len(parcels) == 1:
+        return {places[0]: reason_of(run.error)}
+    samples = [part_of(work, parcels[number].start, parcels[number].end, 1, number, work.failures) for number in places]
+    failures: dict[str, str | None] = {}
+    for place, one in zip(places.values(), run_alone(work, samples), strict=False):
+        if one.error:
+            failures[place] = reason_of(one.error)
+        elif one.ran:
+            failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        one.close()
+    return failures

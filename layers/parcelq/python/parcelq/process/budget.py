@@ -36,7 +36,6 @@ class Budget:
 
     Args:
         time_left: a function that returns how many seconds are left until the invocation must end.
-        clock: a function that returns a time in seconds.
     """
 
     def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,9 +50,6 @@ class Budget:
 
         If less than half of the invocation's time is left, it must be enough for the step's timeout. If the step has no
         timeout, the time must be enough for a run as long as the longest run so far.
-
-        Args:
-            step_timeout: the timeout in the step's settings; None if the settings have no timeout.
         """
         if self._whole == _FOREVER:
             return Limit(step_timeout, short=False)

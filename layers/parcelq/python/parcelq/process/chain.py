@@ -29,43 +29,11 @@ from parcelq.topics.header import Headers
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published, Topic
 
-_HANDED: Final = "handed over: "
-"""The prefix by which the receipts of messages that were never on a topic are recognised."""
 _TOGETHER: Final = 8
 """How many messages the next step gets at a time, at most, because their bodies are in memory."""
 
 
-class StageTopic(ForwardingTopic):
-    """The topic of a stage, for messages on the topic and for messages that an earlier step of the stage passes on
-    directly.
-
-    Messages that are passed on directly never leave the process, so they need no acknowledgement and have no deadline.
-    """
-
-    def read(self, pulled: Pulled) -> Message:
-        """Return the message, whether it was pulled or passed on directly."""
-        return pulled.message() if _is_handed(pulled) else super().read(pulled)
-
-    def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete the messages that are on the topic. Messages that were passed on directly are left out."""
-        return super().acknowledge(_lying(messages))
-
-    def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline of the messages that are on the topic. Messages that were passed on directly
-        are left out.
-        """
-        return super().refresh_deadline(_lying(messages), timeout)
-
-
-def _is_handed(pulled: Pulled) -> bool:
-    return pulled.receipt_handle.startswith(_HANDED)
-
-
-def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
-    return [one for one in messages if not _is_handed(one)]
-
-
-class Onward(StageTopic):
+class Onward(ForwardingTopic):
     """Receives the output of a step if the next step is in the same stage.
 
     Attributes:
@@ -108,17 +76,12 @@ class Onward(StageTopic):
         return Published(published, failed)
 
     def _pulled(self, message: Message) -> Pulled:
-        number = f"{_HANDED}{next(self._numbers)}"
-        return Pulled(number, number, 1, message)
+        number = f"handed over: {next(self._numbers)}"
+        return Pulled(number, number, 1, message)  # the content shows that the message was never on the topic
 
 
 class Chain(NamedTuple):
-    """The steps of a workflow that one stage runs.
-
-    Attributes:
-        processors: the processors of all steps of the workflow.
-        onward: receivers of the outputs that go to a following step of the same stage.
-    """
+    """The steps of a workflow that one stage runs."""
 
     processors: Sequence[Processor]
     onward: Sequence[Onward] = ()

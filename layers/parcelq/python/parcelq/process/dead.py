@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB
 from parcelq.process.plan import Work
-from parcelq.steps.reason import CUT, TRACEBACK, escaped
+from parcelq.steps.reason import TRACEBACK, escaped, shortened
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, FIRST, FORMAT, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import MAX_DEAD_BYTES
@@ -31,8 +31,6 @@ class Circumstances(NamedTuple):
     """Facts about a failure, except its reason.
 
     Attributes:
-        step: the step's name.
-        when: when the step failed, in seconds since the epoch.
         workflow: the workflow to which the step belongs; empty if there is none.
     """
 
@@ -46,9 +44,7 @@ class Circumstances(NamedTuple):
         return {WORKFLOW: self.workflow} if self.workflow else {}
 
     def failure(self, runs: int, first: str = "") -> str:
-        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if not
-        empty.
-        """
+        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and perhaps `first`."""
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
         return json.dumps({"step": self.step, "when": when, "runs": runs, **({"first": first} if first else {})})
 
@@ -62,9 +58,11 @@ def reason_of(error: ParcelqError) -> str:
     """
     if isinstance(error, StepError) and error.stderr_tail.strip():
         line, rest = _main_line(error.stderr_tail)
-        return _shortened(f"{line} (step {error.step!r} {error.reason})", rest)
-    line, _, rest = str(error).partition("\n")
-    return _shortened(line, rest)
+        line = f"{line} (step {error.step!r} {error.reason})"
+    else:
+        line, _, rest = str(error).partition("\n")
+    lines = filter(None, map(_legal, (line, rest)))
+    return shortened("\n".join(lines), _REASON_BYTES - 1).replace("\n", ": ")
 
 
 def full_reason_of(error: StepError) -> str:
@@ -81,8 +79,6 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
 
     Args:
         message: the message that failed; if it cannot be read, the message as it was pulled.
-        reason: why the message failed, as `reason_of` returns it.
-        runs: how many runs of the message failed.
     """
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
     return with_attributes(
@@ -100,9 +96,7 @@ def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
-    """Return a tombstone, which says that the entries of a message are dead. A tombstone contains the entries if they
-    are small enough.
-    """
+    """Return the message that says that the entries of a message are dead. It contains small entries."""
     body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
     attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
     kept = {name: value for name in (FIRST, FORMAT) if (value := work.message.attributes.get(name))}
@@ -110,37 +104,14 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
 
 
 def _main_line(stderr: str) -> tuple[str, str]:
-    """Return the line of a step's stderr that names the error, and the other lines.
-
-    For a Python step, the line that names the error is the first line, because the exception was moved before its
-    traceback.
+    """Return the line of a step's stderr that names the error, and the other lines. For a Python step, this is the
+    first line, because the exception was moved before its traceback.
     """
     lines = [line for line in stderr.splitlines() if line.strip()]
     main = 0 if any(line.startswith(TRACEBACK) for line in lines) else len(lines) - 1
     return lines[main], "\n".join(lines[:main] + lines[main + 1 :])
 
 
-def _shortened(line: str, rest: str) -> str:
-    """Join two texts to one line that is short enough for an attribute: all of `line` if possible, the end of
-    `rest`.
-    """
-    first = _legal(line)
-    if len(first) > _REASON_BYTES:
-        half = (_REASON_BYTES - len(CUT.encode())) // 2
-        return _decoded(first[:half]) + CUT + _decoded(first[-half:])
-    second = _legal(rest)
-    room = _REASON_BYTES - len(first) - len(b": ")
-    if len(second) > room:
-        room -= len(CUT.encode())
-        second = (CUT.lstrip().encode() + second[-room:]) if room > 0 else b""
-    return _decoded(first) + (f": {_decoded(second)}" if second else "")
-
-
-def _legal(text: str) -> bytes:
+def _legal(text: str) -> str:
     """Return a text as one line that SQS accepts; only characters that SQS refuses are escaped."""
-    return " ".join(escaped(text).split()).encode()
-
-
-def _decoded(data: bytes) -> str:
-    """Decode bytes that may begin or end within a character."""
-    return data.decode("utf-8", "ignore")
+    return " ".join(escaped(text).split())

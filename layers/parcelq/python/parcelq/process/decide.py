@@ -45,13 +45,7 @@ class Destination(Enum):
 
 
 class Publication(NamedTuple):
-    """A message to publish.
-
-    Attributes:
-        target: the destination on which the message is published.
-        message: the message to publish.
-        delay_seconds: how many seconds pass before the message is delivered.
-    """
+    """A message to publish, which is delivered after `delay_seconds`."""
 
     target: Destination
     message: Message
@@ -62,7 +56,6 @@ class Decision(NamedTuple):
     """A decision about messages: first the publications are made, then the messages are acknowledged.
 
     Attributes:
-        deliveries: the messages that the decision is about.
         publications: the messages to publish. The iterable may read a step's output only while it yields the messages.
         entries: how many entries were processed successfully.
         dead: how many entries or messages are dead.
@@ -81,12 +74,7 @@ class Decision(NamedTuple):
 
 
 class Postponed(NamedTuple):
-    """Messages that are delivered again, for a reason that the messages did not cause.
-
-    Attributes:
-        deliveries: the messages that are delivered again.
-        reason: why the messages could not be processed.
-    """
+    """Messages that are delivered again, for a reason that the messages did not cause."""
 
     deliveries: tuple[Pulled, ...]
     reason: str
@@ -96,8 +84,6 @@ class Judge(NamedTuple):
     """Decides which messages Parcelq publishes after it has read or run messages.
 
     Attributes:
-        rules: the rules by which failures are handled.
-        about: facts about the step, which dead letters mention.
         last_stage: whether the step's output is published on the output topic.
     """
 
@@ -122,10 +108,8 @@ class Judge(NamedTuple):
         return Decision((pulled,), (Publication(Destination.OUTPUT, message),))
 
     def header(self, work: Work) -> Decision:
-        """Decide about a message that contains only the header of its source: the bytes of the header count as
-        processed without a run.
-
-        Every other message of the source refers to the header, so the step gets the header with these messages.
+        """Decide about a message that contains only the header of its source: its bytes count as processed without a
+        run, because every other message of the source brings the header to the step.
         """
         assert work.lineage is not None
         lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
@@ -133,10 +117,9 @@ class Judge(NamedTuple):
         return Decision(work.deliveries, (Publication(Destination.OUTPUT, Message(b"", attributes)),))
 
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
-        """Decide about those messages of a plan that are not run.
+        """Decide about the messages of a plan that are not run.
 
-        Messages with more entries than a batch are cut into parcels. If a run killed its Lambda function, the run has
-        failed. Messages that must not run at the same time as other messages are published again unchanged.
+        Messages with more entries than a batch are cut into parcels. A run that killed its Lambda function has failed.
         """
         for work in plan.too_large:
             yield self._cut(work, self.rules.batch_size, work.failures)
@@ -213,14 +196,14 @@ class Judge(NamedTuple):
             (part, part_of(whole, part.start, part.end, part.entries, part.before))
             for part in parts_of(body, first.format, run.ran.rejects, run.ran.output, run.written)
         ]
-        letters = [
+        dead = [
             Publication(Destination.DEAD_LETTERS, dead_letter(work.message, _reason(part), self.about, 1))
             for part, work in parts
             if part.reason
         ]
         done = sum(part.entries for part, _ in parts if part.output)
-        publications = chain(letters, self._around_rejects(run, parts))
-        return Decision(run.deliveries, publications, entries=done, dead=len(letters), run=run)
+        publications = chain(dead, self._around_rejects(run, parts))
+        return Decision(run.deliveries, publications, entries=done, dead=len(dead), run=run)
 
     def _around_rejects(self, run: Run, parts: list[tuple[OutputPart, Work]]) -> Iterator[Publication]:
         """Yield outputs for the good parts of a run's input, and tombstones for the bad parts."""

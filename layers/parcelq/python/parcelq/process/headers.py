@@ -29,7 +29,6 @@ class Written(NamedTuple):
     """The layout of a run's output.
 
     Attributes:
-        format: the record format of the output.
         start: the offset of the output's first entry, after the header.
         header: the attribute `Header` of the output's messages; empty if the output has no header.
         body_bytes: how many bytes the header and the body of a message may have together, at most.
@@ -61,7 +60,6 @@ class StageHeaders:
     Args:
         topic: the name of the topic on which the outputs are published.
         store: the store of headers; None if only this process needs them.
-        body_bytes: see `Written`.
     """
 
     def __init__(
@@ -85,7 +83,6 @@ class StageHeaders:
         Args:
             source: the source of the run's input; empty if the input has no lineage. Without a source, no header is
                 removed.
-            fmt: the record format of the run's input.
 
         Raises:
             RecordError: the output has no valid header, or its header differs from the header of the stage's first

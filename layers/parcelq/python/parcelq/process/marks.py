@@ -50,11 +50,7 @@ class Marks:
         self._read: dict[str, frozenset[str]] = {}
 
     def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
-        """Write a mark about messages that are about to run, and return the mark's key.
-
-        Raises:
-            ParcelqError: the store failed, so the messages must not run.
-        """
+        """Write a mark about messages that are about to run, and return its key. After an error, they must not run."""
         names = [name_of(work) for work in works]
         key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
         try:
@@ -66,9 +62,8 @@ class Marks:
         return key
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete marks, and also marks that could not be deleted earlier.
-
-        A remaining mark may later count as a failure of its message, but a single mark never makes a message dead.
+        """Delete marks, and also marks that could not be deleted earlier. A remaining mark may later count as a failure
+        of its message, but a single mark never makes a message dead.
         """
         if keys := [*keys, *self._left]:
             self._left[:] = keys
@@ -84,9 +79,6 @@ class Marks:
 
         A Lambda function may die for other reasons while a mark exists, and a mark may remain because deleting the mark
         failed. So only two marks in a row make a message dead. If there is one mark, the message runs alone again.
-
-        Raises:
-            ParcelqError: the store failed.
         """
         names = {name_of(work): work for work in works if work.receive_count > 1}
         if not names:

@@ -34,9 +34,6 @@ class OutputPart(NamedTuple):
     """Consecutive entries of a run's input: a rejected entry, or all entries between two rejected entries.
 
     Attributes:
-        start: the offset of the part's first byte in the input.
-        end: the offset just after the part's last byte.
-        entries: how many entries the part has.
         before: how many entries of the input come before the part.
         output: the offsets at which the part's output begins and ends; None if the part is a bad entry, or if the
             offsets are unknown.
@@ -52,11 +49,7 @@ class OutputPart(NamedTuple):
 
 
 def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
-    """Cut a message into parcels.
-
-    Args:
-        failures: the number of failed runs that the parcels carry at first.
-    """
+    """Cut a message into parcels, which carry a number of `failures` from the beginning."""
     before = 0
     room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
     for parcel in cut_for_messages(BytesIO(work.message.body), work.format, size, room):
@@ -65,11 +58,7 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
 
 
 def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
-    """Return a part of a message as a separate message.
-
-    Args:
-        before: how many entries of the message come before the part.
-    """
+    """Return a part of a message as a separate message. `before` is the number of entries before the part."""
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
     first = work.message.attributes.get(FIRST)
@@ -102,12 +91,7 @@ def output_messages(
     workflow: str,
     entries: int | None = None,
 ) -> Iterator[Message]:
-    """Cut a step's output into messages.
-
-    Args:
-        lineage: the lineage of the step's input; None if the input has no lineage.
-        entries: the number of entries in the step's input.
-    """
+    """Cut a step's output into messages."""
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
     with output.open("rb") as stream:
         if lineage is None:
@@ -138,7 +122,6 @@ def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output
     """Cut a run's input around the entries that the step rejected.
 
     Args:
-        body: the input, without a header, in the record format `fmt`.
         rejects: the rejected entries, in ascending order.
         output: the step's output, with the layout `written`.
 
@@ -184,12 +167,9 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
-    """Return the offsets at which the entries with these numbers begin. The numbers are ascending and count from 0; the
-    number after that of the last entry means the end. `start` is the offset of the stream's first byte, and errors use
-    `name` as the name of a number.
-
-    Raises:
-        InvalidValueError: a number is larger than the number of entries.
+    """Return the offsets at which the entries with these numbers begin. The numbers ascend from 0; the number after
+    that of the last entry means the end. The stream begins at the offset `start`. Raises InvalidValueError with the
+    name `name` if a number is larger than the number of entries.
     """
     found: list[int] = []
     passed, end = 0, start

@@ -18,13 +18,9 @@ class Work(NamedTuple):
     """A message that was read, and the facts that its attributes contain.
 
     Attributes:
-        message: the decoded message.
         deliveries: the deliveries to acknowledge when the message is done: the delivery that was read, and other
             deliveries with the same lineage in this invocation.
         lineage: the lineage of the message; None if the message has no lineage or an invalid lineage.
-        entries: how many entries the body has.
-        failures: how many runs of the message have failed.
-        format: the record format of the body.
         header: the header that the step gets before the body; empty if there is none.
     """
 
@@ -39,10 +35,7 @@ class Work(NamedTuple):
     @classmethod
     def of(cls, pulled: Pulled, message: Message, header: bytes = b"") -> Work:
         """Read the attributes of a message. An invalid lineage counts as none, because the body is still worth
-        processing.
-
-        Raises:
-            MessageError: the attribute `Format` is invalid.
+        processing. Raises MessageError if the attribute `Format` is invalid.
         """
         text = message.attributes.get(LINEAGE, "")
         try:
@@ -73,7 +66,7 @@ class Work(NamedTuple):
 
     @property
     def receive_count(self) -> int:
-        """How often the message was received, including the current delivery."""
+        """How often the message was received, this time included."""
         return max(one.receive_count for one in self.deliveries)
 
     @property
@@ -83,9 +76,7 @@ class Work(NamedTuple):
 
     @property
     def place(self) -> str:
-        """A key that identifies the message's bytes: the source and lineage, or the message's id if there is no
-        lineage.
-        """
+        """A key of the message's bytes: the source and lineage, or the message's id if there is no lineage."""
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property
@@ -149,7 +140,6 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
     The messages that were received most often come first, so that every message eventually runs.
 
     Args:
-        evidence: what marks show about earlier runs of the messages.
         joins: whether adjacent messages of one source or output run together. Messages without lineage always run
             together.
     """

@@ -37,7 +37,7 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
 
 if TYPE_CHECKING:
-    from parcelq.process.first_failures import FirstFailures
+    from parcelq.process.broken import FirstFailures
 
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
@@ -57,11 +57,9 @@ class Processor:
             keeps the messages locked and acknowledges the messages.
         marks: whether to write marks, if there is a store. On a single machine, a run that kills the process ends the
             job, so no marks are needed.
-        stops_broken: whether to stop a job if its step fails on every input; this needs a store.
-        workers: how many runs of the step are done in parallel.
+        first: finds out whether the step fails on every input, so that its job must stop; None if no job is stopped.
         together: how many short runs, at most, are passed to the step together to run one after another.
         outputs: the name under which the header of the outputs is stored; by default the name of the following topic.
-        now: a function that returns the time, in seconds since the epoch.
         on_printed: a function that is called with the text that a successful run printed; by default the text is
             logged.
     """
@@ -71,7 +69,7 @@ class Processor:
     rules: Rules = field(default_factory=Rules)
     store: Store | None = None
     marks: bool = True
-    stops_broken: bool = False
+    first: FirstFailures | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     together: int = 1
     now: Callable[[], float] = time.time
@@ -81,11 +79,6 @@ class Processor:
     def __post_init__(self) -> None:
         self._runner = Runner(self.step)
         self._marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
-        self._first: FirstFailures | None = None
-        if self.store and self.stops_broken:
-            from parcelq.process.first_failures import FirstFailures  # needed only if jobs run on AWS
-
-            self._first = FirstFailures(self.store, self.rules, self.now)
         self._headers = Headers(self.store)
         outputs = self.outputs or self.route.following.name
         workflow, body_bytes = self.step.workflow_id, self.rules.body_bytes
@@ -104,14 +97,9 @@ class Processor:
 
         Args:
             time_left: a function that returns the seconds until the answer must be sent.
-            invocation: the id of this invocation; random by default.
             acknowledges: whether to acknowledge messages that are done. On Lambda, the answer of the Lambda function
                 acknowledges these messages.
             budget: the time of the invocation, if the invocation began before these messages arrived.
-
-        Returns:
-            The messages that are done, and the messages that will be delivered again. A bad message does not make other
-            messages fail.
         """
         budget = budget or Budget(time_left)  # before all other work, so that a run that begins late counts as late
         pulled = list(pulled)
@@ -150,25 +138,23 @@ class Processor:
         return outcome
 
     def _decided(self, plan: Plan, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
-        """Yield the decisions about messages after their runs. If the runs show that a job must stop, the job's
-        messages are not run and are delivered later.
-        """
+        """Yield the decisions about messages after their runs. The messages of a job that must stop are postponed."""
         suspicious = []
         for run in runs.of(plan):
-            if self._first and self._first.is_suspicious(run):
+            if self.first and self.first.is_suspicious(run):
                 suspicious.append(run)  # decided after all other runs, which may show that the step works
             else:
                 yield from judge.of_run(run)
         for run in suspicious:
             # guard[False]: a step that fails whatever it is given stops its job
-            if self._first and (reason := self._first.stops(run, runs.samples)):
+            if self.first and (reason := self.first.stops(run, runs.samples)):
                 yield Postponed(run.deliveries, reason)
             else:
                 yield from judge.of_run(run)
 
     @property
     def wanted(self) -> int:
-        """Return how many messages `handle` should get at a time, estimated from the durations of the latest runs."""
+        """How many messages `handle` should get at a time, estimated from the durations of the latest runs."""
         return min(self.together, self._runner.together)
 
     def prepare(self) -> None:
@@ -176,11 +162,11 @@ class Processor:
         self._runner.prepare()
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
-        """Set the time after which messages that are not done are delivered again; see the function `back_off`."""
+        """See the function `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)
 
     def abort(self) -> None:
-        """End the runs that `handle` waits for on other threads. The messages of these runs are delivered again."""
+        """End the runs of `handle` on other threads. Their messages are delivered again."""
         self._runner.abort()
 
     def close(self) -> None:
@@ -189,10 +175,8 @@ class Processor:
 
     def _evidence(self, works: list[Work]) -> tuple[Evidence, list[Work], list[Postponed]]:
         """Return what marks show about earlier runs of messages, the messages that can run now, and the messages that
-        must wait.
-
-        If marks cannot be read, messages that were received before must wait, because these messages may have killed a
-        Lambda function.
+        must wait. Without marks, messages that were received before wait, because they may have killed a Lambda
+        function.
         """
         if self._marks is None:
             return receives_as_evidence(works, self.rules), works, []

@@ -20,11 +20,10 @@ _TRIES: Final = 2
 def read_messages(
     topic: Topic, pulled: Iterable[Pulled], judge: Judge, headers: Headers
 ) -> tuple[list[Work], list[Decision | Postponed]]:
-    """Read messages.
+    """Return the messages that can run, each once, and decisions about the other messages.
 
-    Returns:
-        The messages that can run, each once; and decisions about the other messages. A message that can never be read
-        is dead. A tombstone or a header goes to the output topic. A message that cannot be read now is delivered again.
+    A message that can never be read is dead. A tombstone or a header goes to the output topic. A message that cannot be
+    read now is delivered again.
     """
     works: list[Work] = []
     decisions: list[Decision | Postponed] = []

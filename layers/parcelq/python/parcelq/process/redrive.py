@@ -10,8 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from parcelq.errors import ParcelqError
 from parcelq.jobs.jobs import wake
@@ -40,14 +39,11 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
 
     SQS counts each such read as a receive, but messages of a dead-letter topic may be received any number of times.
 
-    Args:
-        most: how many messages to read, at most; None for all visible messages.
-
     Raises:
         AwsError, TopicNotFoundError: SQS refused a request.
     """
-    with _hold(topic) as hold:
-        return [one for letters in _all(hold, most) for one in letters]
+    with _Hold(topic) as hold:
+        return [one for batch in _all(hold, most) for one in batch]
 
 
 def redrive(
@@ -66,7 +62,6 @@ def redrive(
     meanwhile stay, because they may come from messages that were just published again.
 
     Args:
-        only: ids of the messages to publish again; None for all messages.
         looks: the stack's topic of looks (messages that schedule a check of a job), if there is this topic. Looks are
             published on this topic, so that ended jobs continue.
 
@@ -80,47 +75,43 @@ def redrive(
     missing = None if only is None else set(only)
     began = now()
     places: set[str] = set()
-    with _hold(dead_letters) as hold:
-        for number, letters in enumerate(_all(hold)):
-            if number == 0 and letters and all(one.sent > began for one in letters):
-                began = max(one.sent for one in letters)  # because this machine's clock is behind the topic's clock
+    with _Hold(dead_letters) as hold:
+        for number, batch in enumerate(_all(hold)):
+            if number == 0 and batch and all(one.sent > began for one in batch):
+                began = max(one.sent for one in batch)  # because this machine's clock is behind the topic's clock
             if missing is None:
-                chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
+                chosen = [one for one in batch if one.sent <= began and _place(one) not in places]
             else:
-                chosen = [one for one in letters if one.message_id in missing]
+                chosen = [one for one in batch if one.message_id in missing]
                 missing.difference_update(one.message_id for one in chosen)
             if looks is not None:
                 wake(looks, ((one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, "")) for one in chosen))
             moved += _publish_again(hold, topic, chosen)
             places.update(filter(None, map(_place, chosen)))
-            in_vain = 0 if any(one.sent <= began for one in letters) else in_vain + 1
+            in_vain = 0 if any(one.sent <= began for one in batch) else in_vain + 1
             if in_vain == _PULLS_IN_VAIN or (missing is not None and not missing):
                 break
     return moved
 
 
-@contextmanager
-def _hold(topic: Topic) -> Iterator[_Hold]:
-    with ExitStack() as opened:
-        lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
-        hold = _Hold(topic, lease)
-        opened.callback(hold.release)
-        opened.enter_context(lease)
-        yield hold
-
-
 class _Hold:
-    """Pulls messages and keeps them locked until they are acknowledged. The bodies of the messages are not kept."""
+    """A context manager that pulls messages, and keeps them locked until they are acknowledged or the context ends. The
+    bodies of the messages are not kept.
+    """
 
-    def __init__(self, topic: Topic, lease: Lease) -> None:
+    def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self._lease = lease
+        self._lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
         self._held: dict[str, Pulled] = {}
 
-    def release(self) -> None:
-        """Unlock the remaining messages, so that other processes can receive the messages at once."""
+    def __enter__(self) -> _Hold:
+        self._lease.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._lease.__exit__(*raised)
         try:
-            self.topic.refresh_deadline(self._held.values(), 0)
+            self.topic.refresh_deadline(self._held.values(), 0)  # other processes can receive the messages at once
         except ParcelqError as refused:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
@@ -170,14 +161,14 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
     places: dict[str, list[Pulled]] = {}
     for one in chosen:
         places.setdefault(_place(one) or one.message_id, []).append(one)
-    messages = {place: _revived(letters[0]) for place, letters in places.items()}
+    messages = {place: _revived(copies[0]) for place, copies in places.items()}
     refused = {id(one.message): one.reason for one in topic.publish(messages.values()).failed}
     done = []
-    for place, letters in places.items():
+    for place, copies in places.items():
         reason = refused.get(id(messages[place]))
         # guard[True]: a dead letter is acknowledged only when it is published again
         if reason is None:
-            done += letters
+            done += copies
         else:
             _log.warning("a dead letter stays dead, because its topic refuses the message: %s", reason)
     return hold.acknowledge(done)
@@ -195,7 +186,7 @@ def _revived(dead: Pulled) -> Message:
     return with_attributes(message, **changed) if changed.keys() & message.attributes.keys() else message
 
 
-def _place(letter: Pulled) -> str:
+def _place(dead: Pulled) -> str:
     """Return a dead letter's source and lineage; empty if the dead letter has no lineage."""
-    source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
+    source, lineage = dead.attributes.get(SOURCE), dead.attributes.get(LINEAGE)
     return f"{source} {lineage}" if source and lineage else ""

@@ -36,11 +36,7 @@ class Run(NamedTuple):
     cause.
 
     Attributes:
-        group: the messages that the step ran over.
         lineage: the joined lineage of the messages; None if they have no lineage.
-        ran: the output of the step; None if there is no output.
-        written: the layout of the output.
-        error: the error with which the run failed; None if the run did not fail.
         hindrance: why the run has neither an output nor an error; empty if it has an output or an error.
         seconds: how long the run took, if the run succeeded.
     """
@@ -89,10 +85,7 @@ class Runs:
 
     Attributes:
         marks: the marks that show which messages may kill the Lambda function; None if receive counts replace marks.
-        invocation: the id of the invocation in which the step runs.
-        end: a function that returns the end of this invocation, in seconds since the epoch.
         doubts: maps a message's `Work.place` to the marks that become invalid when a run of the message ends.
-        on_printed: a function that is called with the text that a successful run printed.
         together: how many runs, at most, are passed to the step together to run one after another.
     """
 
@@ -195,6 +188,9 @@ class Runs:
         # guard[()]: whatever a run does is the failure of that run alone
         except Exception as error:  # noqa: BLE001 - an error in a run fails only this run
             if len(groups) > 1:
+                _log.warning(
+                    "groups could not run together, so each runs alone", exc_info=True, extra=groups[0][0].about
+                )
                 return [run for group in groups for run in self._runs([group])]
             came, seconds = [self._impossible(groups[0], error)], 0.0
         return [self._judged(group, limit, one, seconds) for group, one in zip(groups, came, strict=False)]

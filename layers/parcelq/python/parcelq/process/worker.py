@@ -22,12 +22,8 @@ class RoundProgress(NamedTuple):
     """What a worker did, in one round or in total.
 
     Attributes:
-        rounds: how many rounds the worker did.
         messages_processed: how many messages were acknowledged.
-        entries_processed: how many entries were processed successfully.
-        messages_published: how many messages were published.
         failed: how many messages will be delivered again.
-        dead: how many messages went to the dead-letter topic.
     """
 
     rounds: int = 0
@@ -62,7 +58,6 @@ def process(
         receive_message_timeout: how many seconds without a message pass until the topic counts as empty.
         deadline: how many seconds messages are locked. The lock is renewed as long as this process works on the
             messages. So after a crash of this process, other processes get the messages after about this time.
-        on_progress: a function that is called after every round with the progress of the round and the total progress.
 
     Returns:
         The numbers of messages processed and published.

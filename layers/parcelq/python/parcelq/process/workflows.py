@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -19,7 +20,8 @@ from parcelq.jobs.version import Version, packages_are_for
 from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
-from parcelq.process.chain import Chain, Onward, StageTopic, refuse
+from parcelq.process.chain import Chain, Onward, refuse
+from parcelq.process.job_failures import JobFailures
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.bundle_cache import BundleCache
@@ -39,14 +41,8 @@ class Stage(NamedTuple):
     """The objects that the Lambda function of a stage works with.
 
     Attributes:
-        name: the name of the stage.
-        names: the names of all stages of the stack.
         topic: a function that returns the topic of a stage.
-        dead_letters: the dead-letter topic of this stage.
         output: the topic from which results are collected.
-        rules: the rules by which messages are processed, unless a workflow has other rules.
-        store: the store that contains headers, marks and workflows.
-        grants: the object that gets the credentials and secrets for steps.
     """
 
     name: str
@@ -76,13 +72,9 @@ class Workflows:
     def handle(
         self, attribute: str, pulled: Iterable[Pulled], time_left: Callable[[], float], *, invocation: str
     ) -> Outcome:
-        """Run a version of a workflow over messages.
+        """Run a version of a workflow over messages, whose attribute `Workflow` names the version.
 
-        If the version cannot run, its messages become dead letters with the reason. The dead letters can be redriven
-        later.
-
-        Args:
-            attribute: the attribute `Workflow` of the messages, which names the version.
+        If the version cannot run, its messages become dead letters with the reason, and can be redriven later.
         """
         try:
             chain = self.chain(attribute)
@@ -154,11 +146,12 @@ class Workflows:
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
             rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
-            route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
+            route = Route(topic, following, stage.dead_letters, stage.output)
             # The header of the result is stored under the output topic's name, each other header under another name.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
             step = steps[number]
-            processors.append(Processor(route, step, rules, stage.store, outputs=outputs, stops_broken=True))
+            first = JobFailures(stage.store, time.time)
+            processors.append(Processor(route, step, rules, stage.store, outputs=outputs, first=first))
             if stages[number - 1] == stages[number] == stage.name:
                 following = Onward(topic, processors[-1])
                 onward.append(following)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
+from parcelq.checks import Check, Wrong, whole
 from parcelq.errors import InvalidValueError
 from parcelq.records.compression import without_suffix
 from parcelq.records.delimited import Delimited
@@ -57,10 +58,7 @@ _WANTED: Final = (
 
 
 def by_name(name: str) -> Format:
-    """Choose the format by a file's name without the suffix of its compression; upper and lower case do not matter.
-
-    If no format belongs to the name, the format is lines.
-    """
+    """Choose the format by a file's name, in any case, without the suffix of its compression; lines by default."""
     return _SUFFIXES.get(PurePosixPath(without_suffix(name).lower()).suffix, LINES)
 
 
@@ -76,25 +74,21 @@ def parse(text: str) -> Format:
     match = _TEXT.fullmatch(text) if len(text) <= MAX_TEXT else None
     if match is None:
         raise InvalidValueError("format", text[:MAX_TEXT], _WANTED)
-    kind, value, header = match["kind"], match["value"], match["header"]
-    if value is None:
-        return _made(text, kind if kind in _NAMED else "", None, header and int(header))
-    if kind == "lines":
-        number = int(value) if re.fullmatch("[0-9]{1,4}", value) else value
-        return _made(text, kind, number, header and int(header))
-    if value.startswith('"'):
+    kind, value, header = match["kind"], match["value"], match["header"] and int(match["header"])
+    if kind == "lines" and value:
+        value = int(value) if re.fullmatch("[0-9]{1,4}", value) else value
+    elif value and value.startswith('"'):
         try:
             value = json.loads(value)
         except ValueError:
             raise InvalidValueError("format", text, _WANTED) from None
-    return _made(text, kind, value, header and int(header))
+    return _made(text, kind, value, header)
 
 
 def from_settings(setting: object) -> Format:
     """Read a format from a YAML file: a short text, or a mapping such as `{starts: ">", header: 1}` or `{format: csv}`.
 
-    Raises:
-        InvalidValueError: the setting is not a format.
+    Raises InvalidValueError if the setting is not a format.
     """
     if isinstance(setting, str):
         return parse(setting)
@@ -119,33 +113,30 @@ def _made(given: object, kind: str, value: object, header: object) -> Format:
     if value is None:
         made = _NAMED.get(kind)
     elif kind == "lines":
-        if not _is_number(value, 1, MAX_LINES):
-            raise InvalidValueError("lines", value, f"a number from 1 to {MAX_LINES}")
-        made = LINES if value == 1 else Lines("", int(str(value)))
+        lines = _checked(kind, value, whole(1, MAX_LINES))
+        made = LINES if lines == 1 else Lines("", lines)
     elif kind in {"starts", "ends"}:
-        marker = _marker(kind, value)
+        marker = _checked(kind, value, _marker)
         made = Starts(marker) if kind == "starts" else Ends(marker)
     if made is None:
         raise InvalidValueError("format", given, _WANTED)
     if header is None:
         return made
-    if not _is_number(header, 0, MAX_HEADER_LINES):
-        raise InvalidValueError("header", header, f"a number from 0 to {MAX_HEADER_LINES}")
-    return replace(made, header=header)  # type: ignore[type-var]
+    return replace(made, header=_checked("header", header, whole(0, MAX_HEADER_LINES)))  # type: ignore[type-var]
 
 
-def _is_number(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _marker(kind: str, value: object) -> bytes:
-    wanted = f"a text of 1 to {MAX_MARKER_BYTES} bytes in UTF-8, without line ends and other control characters"
-    if not isinstance(value, str) or not value or any(ord(letter) < 32 and letter != "\t" for letter in value):
-        raise InvalidValueError(kind, value, wanted)
+def _checked(name: str, value: object, check: Check) -> Any:
     try:
-        marker = value.encode()
+        return check(value)
+    except Wrong as wrong:
+        raise InvalidValueError(name, value, str(wrong)) from None
+
+
+def _marker(value: object) -> bytes:
+    try:
+        marker = value.encode() if isinstance(value, str) else b""
     except UnicodeEncodeError:
-        raise InvalidValueError(kind, value, wanted) from None
-    if len(marker) > MAX_MARKER_BYTES:
-        raise InvalidValueError(kind, value, wanted)
+        marker = b""
+    if not 0 < len(marker) <= MAX_MARKER_BYTES or any(code < 32 and code != ord("\t") for code in marker):
+        raise Wrong(f"a text of 1 to {MAX_MARKER_BYTES} bytes in UTF-8, without line ends and other control characters")
     return marker

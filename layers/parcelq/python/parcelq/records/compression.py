@@ -1,5 +1,4 @@
-"""Compressed sources: reads gzip, bzip2, xz and Zstandard with one or many members. The compression is recognised by
-the content and the name of a source.
+"""Reads sources compressed by gzip, bzip2, xz and Zstandard, with one or many members.
 
 Decoders are imported only when they are needed. Python contains Zstandard from version 3.14. For earlier versions,
 Zstandard comes from `backports.zstd`, because the wheel of `backports.zstd` has half a megabyte, but the wheel of
@@ -12,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import CompressionError
 from parcelq.limits import KIB, MIB
@@ -27,28 +26,17 @@ _MAX_MEMORY: Final = 256 * MIB
 _ZSTD_WINDOW_LOG: Final = 27
 """The binary logarithm of 128 MiB, the limit of the zstd command without `--long`."""
 _MAGIC_BYTES: Final = 10
-
-
-class _Decoder(Protocol):
-    """A decompressor of one member. Its methods are those of the classes in bz2, lzma and Python 3.14's zstd."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+_TEXT_BYTES: Final = 8 * KIB
+_BINARY: Final = (
+    "{!r} has NUL bytes, so it looks like a binary file or UTF-16 text, but it was cut into records like UTF-8 text; "
+    "convert it, or name its record format with --format, or run a list of such files instead, with one name a line"
+)
 
 
 class _Coding(NamedTuple):
-    """A compression format.
+    """A compression format, with a pattern for the first bytes of every member of a file.
 
-    Attributes:
-        name: the name of the format.
-        suffix: the file extension of compressed files.
-        magic: a pattern for the first bytes of every member.
-        lenient: whether the format's own program only warns about other bytes after the last member.
+    If it is lenient, its own program only warns about other bytes after the last member.
     """
 
     name: str
@@ -70,15 +58,12 @@ class Opened(NamedTuple):
     """A readable source, decompressed if necessary.
 
     Attributes:
-        stream: the decompressed bytes of the source.
-        name: the name of the source without the suffix of its compression.
         coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if the source is not compressed.
-        warnings: the warnings that the format's own program would give. The list is complete when the stream was read
-            to its end.
+        warnings: a warning about text that looks binary, and the warnings that the program of the compression would
+            give. The list is complete when the stream was read to its end.
     """
 
     stream: Readable
-    name: str
     coding: str
     warnings: list[str]
 
@@ -96,38 +81,42 @@ def begins_compressed(path: Path) -> bool:
 
 
 def without_suffix(name: str) -> str:
-    """Return a name or path without the suffix of a compression: `x.csv.GZ` becomes `x.csv`. The name `.gz` is only a
-    suffix and stays unchanged.
-    """
+    """Return a name or path without the suffix of a compression: `x.csv.GZ` becomes `x.csv`, but `.gz` stays."""
     suffix = PurePosixPath(name).suffix
     return name[: -len(suffix)] if suffix.lower() in _BY_SUFFIX and name.endswith(suffix) else name
 
 
-def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Opened:
+def open_source(stream: Readable, name: str, *, compressed: bool = False, is_text: bool = False) -> Opened:
     """Decompress a stream if its first bytes say that the stream is compressed, whatever the source's name.
 
-    Args:
-        stream: the bytes of the source, from the first byte.
-        name: the name or path of the source, for the suffix and for errors.
-        compressed: whether the source must be compressed, for example because its Content-Encoding says so.
+    `compressed` says that the source must be compressed, for example because its Content-Encoding says so. `is_text`
+    says that the source should be text, because the user named no format.
 
     Raises:
         CompressionError: the source is not compressed, but should be, according to its name or to `compressed`. Also
             raised while the stream is read, if the data is damaged or ends too early.
     """
     head = _read_at_least(stream, b"", _MAGIC_BYTES)
-    rest = AfterHeader(head, stream)
+    opened = Opened(AfterHeader(head, stream), "", [])
     for coding in _CODINGS:
         if coding.magic.match(head):
-            warnings: list[str] = []
-            return Opened(_Decompressed(rest, name, coding, warnings), without_suffix(name), coding.name, warnings)
-    if compressed or is_compressed(name):
-        named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
-        what = named.name if named else "compressed"
-        raise CompressionError(
-            name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
-        )
-    return Opened(rest, name, "", [])
+            opened = opened._replace(
+                stream=_Decompressed(opened.stream, name, coding, opened.warnings), coding=coding.name
+            )
+            break
+    else:
+        if compressed or is_compressed(name):
+            named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
+            what = named.name if named else "compressed"
+            raise CompressionError(
+                name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
+            )
+    if is_text:
+        head = _read_at_least(opened.stream, b"", _TEXT_BYTES)
+        opened = opened._replace(stream=AfterHeader(head, opened.stream))
+        if b"\0" in head:
+            opened.warnings.append(_BINARY.format(name))
+    return opened
 
 
 class _Decompressed:
@@ -139,13 +128,10 @@ class _Decompressed:
         self._coding = coding
         self._warnings = warnings
         self._pending = b""
-        self._decoder: _Decoder | None = None
-        self._errors: tuple[type[Exception], ...] = ()
+        self._decoder, self._errors = _decoder(coding)
         self._ended = False
-        self._begin()
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` decompressed bytes."""
         while not self._ended:
             decoder = self._decoder
             if decoder is None:
@@ -157,7 +143,7 @@ class _Decompressed:
                 if not data:
                     raise self._broken("ends too early; it was truncated")
             try:
-                block = decoder.decompress(data, size)
+                block: bytes = decoder.decompress(data, size)
             except self._errors as error:
                 raise self._broken(f"is broken: {error}") from None
             if decoder.eof:
@@ -166,13 +152,8 @@ class _Decompressed:
                 return block
         return b""
 
-    def _begin(self) -> None:
-        self._decoder, self._errors = _decoder(self._coding)
-
     def _next_member(self) -> None:
-        """Begin the next member, after padding with zeros if any. If other bytes follow, end with a warning or
-        error.
-        """
+        """Begin the next member, after padding with zeros. If other bytes follow, end with a warning or error."""
         pending = self._pending.lstrip(b"\0")
         while not pending:
             block = self._stream.read(_READ_BYTES)
@@ -182,7 +163,7 @@ class _Decompressed:
             pending = block.lstrip(b"\0")
         self._pending = _read_at_least(self._stream, pending, _MAGIC_BYTES)
         if self._coding.magic.match(self._pending):
-            self._begin()
+            self._decoder, self._errors = _decoder(self._coding)
         elif self._coding.lenient:
             self._ended = True
             self._warnings.append(
@@ -196,7 +177,10 @@ class _Decompressed:
 
 
 class _Gzip:
-    """One gzip member; zlib checks the checksum and length of the member."""
+    """A decoder for one gzip member, with the methods of the classes in bz2, lzma and Python 3.14's zstd.
+
+    zlib checks the checksum and length of the member.
+    """
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -220,7 +204,7 @@ class _Gzip:
         return block
 
 
-def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
+def _decoder(coding: _Coding) -> tuple[Any, tuple[type[Exception], ...]]:
     """Return a decoder for one member, and the exceptions that the decoder raises."""
     if coding.suffix == ".gz":
         import zlib

@@ -25,8 +25,6 @@ class Parcel(NamedTuple):
 
     Attributes:
         start: the offset of the parcel's first byte.
-        data: the bytes of the entries.
-        entries: how many entries the parcel has.
         record: the number of the parcel's first entry. The first entry of a source, after the header, has the number 1.
         line: the number of the first line of the parcel's first entry. The first line of a source has the number 1,
             even if the line is a header.
@@ -64,9 +62,6 @@ def cut(
     Args:
         stream: the entries, without a header. The stream is read once, in blocks, so memory does not grow with the
             stream's length.
-        fmt: the record format of the entries.
-        parcel_size: how many entries a parcel may have, at most; 1 or more.
-        max_bytes: how many bytes a parcel may have, at most; 1 or more.
         start: the offset of the stream's first byte in the source.
         record: the number of the stream's first entry.
         line: the number of the stream's first line.
@@ -139,13 +134,8 @@ def fit_messages(
 ) -> Iterator[Parcel]:
     """Cut those parcels again that do not fit into a message because they need base64, which takes 4/3 of the bytes.
 
-    A parcel is larger only if it consists of a single entry that is too large for a message.
-
-    Args:
-        parcels: parcels that `cut` has returned.
-        fmt: the record format with which `cut` was called.
-        max_bytes: how many bytes the body of a message may have, at most.
-        is_text: a function that returns whether bytes can be sent as text.
+    A parcel is larger only if it consists of a single entry that is too large for a message. `is_text` returns whether
+    bytes can be sent as text.
     """
     room = max(1, max_bytes // 4 * 3)
     for parcel in parcels:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, compress
-from typing import Final
+from typing import ClassVar, Final
 
 from parcelq.limits import MIB
 from parcelq.records.format import Flaw, Format
@@ -38,21 +38,14 @@ class Delimited(Format):
     name: str = "csv"
     header: int = 1
 
-    @property
-    def two_phases(self) -> bool:
-        """True, because it depends on all quotes before a byte whether the byte is inside quotes."""
-        return True
-
-    def usual_header(self) -> int:
-        """The value of `header` that the short text omits."""
-        return 1
+    usual_header: ClassVar[int] = 1
+    two_phases: ClassVar[bool] = True
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """See `Format.advance`."""
         return self.scan(data, at, stop, wanted, mean)[:2]
 
     def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
-        """See `Format.scan`. This method also checks the quotes of records that span several lines."""
+        """Skip entries; also check the quotes of records that span several lines."""
         end, left, size, unsure = at, wanted, 0, False
         while left and end < stop:
             size = min(max(int(min(left * mean, stop)), _LEAST_WINDOW, 2 * size), max(_MOST_WINDOW, 2 * size))
@@ -73,7 +66,6 @@ class Delimited(Format):
         return end, wanted - left, unsure
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
-        """See `Format.seek`."""
         here, line_end = at, data.find(b"\n", at - 1)
         while True:
             quote = data.find(_QUOTE, here)
@@ -87,15 +79,12 @@ class Delimited(Format):
             here, inside = quote + 1, not inside
 
     def inside(self, data: bytes, inside: bool) -> bool:
-        """See `Format.inside`."""
         return inside ^ (data.count(_QUOTE) % 2 == 1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return how many line ends some whole entries have."""
-        return data.count(b"\n") if _QUOTE in data else entries
+        return data.count(b"\n") if _QUOTE in data else entries - (not data.endswith(b"\n"))
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """See `Format.check`."""
         if lines <= entries or not (_is_stray_in(data) and _has_stray(data)):
             return None
         for entry in self.locate(data, range(entries)):
@@ -109,15 +98,12 @@ class Delimited(Format):
         return None
 
     def unended(self, tail: bytes) -> str | None:
-        """See `Format.unended`."""
         return "has a quote that is not closed before the source ends" if tail.count(_QUOTE) % 2 else None
 
     def pass_header(self, data: bytes) -> tuple[int, int]:
-        """Skip the records of the header; see `Format.advance`."""
         return self.advance(data, 0, len(data), self.header, 64.0)
 
     def header_flaw(self, header: bytes) -> str | None:
-        """See `Format.header_flaw`."""
         flaw = self.check(header, self.header, header.count(b"\n"))
         reason = flaw.reason if flaw else self.unended(header)
         if reason is None and b"\r" in b"".join(header.replace(b"\r\n", b"\n").split(_QUOTE)[::2]):
@@ -126,8 +112,8 @@ class Delimited(Format):
 
 
 def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
-    """Count the entries that end in a window, up to `wanted` entries, and count the lines of these entries. The window
-    starts with an entry.
+    """Count the entries that end in a window, up to `wanted` entries, and the lines of these entries. The window starts
+    with an entry.
 
     All bytes except quotes and line ends are removed. Pairs of quotes are removed too, because pairs do not affect
     later line ends. After that, one quote remains for each line with an odd number of quotes.

@@ -22,15 +22,12 @@ class Ends(Format):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """True, because blank lines after the last end line belong to the last entry."""
         return True
 
     def own_text(self) -> str:
-        """Return the short text of the format without the header."""
         return self.name or f"ends={json.dumps(self.text.decode())}"
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """See `Format.advance`."""
         begin, end, passed = at, at, 0
         # Such an entry consists of its end line alone, and there may be no line end before the end line in `data`.
         if data.startswith(self.text, at):
@@ -54,7 +51,6 @@ class Ends(Format):
         return line_end + 1, passed + entries
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
-        """See `Format.seek`."""
         found = data.find(b"\n" + self.text, at - 1)
         if found < 0:
             return max(at, len(data) + 1 - len(self.text)), -1
@@ -62,7 +58,6 @@ class Ends(Format):
         return (found + 1, line_end + 1) if line_end >= 0 else (found + 1, -1)
 
     def unended(self, tail: bytes) -> str | None:
-        """See `Format.unended`."""
         if tail[tail.rfind(b"\n") + 1 :].startswith(self.text):
             return None  # only the line end of the end line is missing
         return f"has no end line {self.text.decode()!r} before the source ends"

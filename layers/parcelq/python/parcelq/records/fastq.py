@@ -25,23 +25,13 @@ class Fastq(Format):
 
     @property
     def keeps_blank_end(self) -> bool:
-        """True, because up to three blank lines at the end of a source belong to the last entry."""
         return True
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """See `Format.advance`."""
         return _LINES.advance(data, at, stop, wanted, mean)
 
-    def lines(self, data: bytes, entries: int) -> int:
-        """Return how many line ends some whole entries have."""
-        return 4 * entries
-
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
-        """See `Format.seek`.
-
-        Of the first three lines of an entry, the first begins with `@`, the second with neither `@` nor `+`, and the
-        third with `+`.
-        """
+        """Find an entry whose first three lines begin with `@`, with neither `@` nor `+`, and with `+`."""
         place = data.find(b"\n", at - 1) + 1
         while place:
             second = data.find(b"\n", place) + 1
@@ -55,7 +45,6 @@ class Fastq(Format):
         return len(data), -1
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """See `Format.check`."""
         parted = data.removeprefix(BOM).split(b"\n")[: 4 * entries]
         if (
             {line[:1] for line in parted[::4]} <= {b"@"}
@@ -66,7 +55,6 @@ class Fastq(Format):
         return _first_flaw(parted, entries)
 
     def unended(self, tail: bytes) -> str | None:
-        """See `Format.unended`."""
         lines = tail.removeprefix(BOM).split(b"\n")
         lines = lines if lines[-1] else lines[:-1]
         if len(lines) == 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, RecordError
 
@@ -13,9 +13,7 @@ BOM: Final = b"\xef\xbb\xbf"
 """The byte-order mark of UTF-8. The mark belongs to the header, or to the first entry if the format has no header."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
-"""How many bytes a header may have, at most. A longer header means that the format is wrong or a quote is never
-closed.
-"""
+"""How many bytes a header may have, at most. A longer one means that the format is wrong or a quote is not closed."""
 
 USUAL_BYTES: Final = 64.0
 """A first guess of how many bytes an entry has. A wrong guess costs time, but never gives a wrong result."""
@@ -37,23 +35,8 @@ class Flaw(NamedTuple):
     reason: str
 
 
-class Part(NamedTuple):
-    """Consecutive entries of a body. `body[start:end]` contains as many entries as `entries` says."""
-
-    start: int
-    end: int
-    entries: int
-
-
 class Entry(NamedTuple):
-    """One entry of a body: `body[start:end]`.
-
-    Attributes:
-        number: the number of the entry in the body, counted from 0.
-        start: the offset of the entry's first byte.
-        end: the offset just after the entry's last byte.
-        line: how many line ends of the body come before the entry.
-    """
+    """One entry of a body: `body[start:end]`. Its number counts from 0; `line` line ends of the body come before it."""
 
     number: int
     start: int
@@ -62,13 +45,12 @@ class Entry(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """The end of a body or of a source.
+    r"""The end of a body or of a source.
 
     Attributes:
-        start: the start of the last entry if nothing but the end of the bytes ends this entry; otherwise the end of the
-            bytes.
+        start: the start of the last entry if only the end of the bytes ends this entry; otherwise the end of the bytes.
         entries: how many entries come before `start`.
-        unended: whether the last entry lacks the end that its format requires (the `\\n` of a line, an end line, …).
+        unended: whether the last entry lacks the end that its format requires (the `\n` of a line, an end line, …).
     """
 
     start: int
@@ -92,6 +74,10 @@ class Format(ABC):
     """The name of the format: `csv`, `fasta`, …; empty for a user-defined format with `starts`, `ends` or `lines`."""
     header: int
     """How many lines (CSV and TSV: records) at the beginning of a source are the header."""
+    usual_header: ClassVar[int] = 0
+    """The value of `header` that the short text omits."""
+    two_phases: ClassVar[bool] = False
+    """Whether ranges must first be scanned with `flips`, because all bytes before an entry determine its start."""
 
     @property
     def ranges(self) -> bool:
@@ -99,24 +85,13 @@ class Format(ABC):
         return True
 
     @property
-    def two_phases(self) -> bool:
-        """Whether ranges must first be scanned with `flips`, because all bytes before an entry determine its start."""
-        return False
-
-    @property
     def keeps_blank_end(self) -> bool:
-        """Whether blank lines at the end of a source belong to the last entry. If not, blank lines are entries or parts
-        of entries.
-        """
+        """Whether blank lines at the end of a source belong to the last entry, not to entries of their own."""
         return False
 
     def own_text(self) -> str:
         """Return the short text without the header: `csv`, `starts=">"`, …"""
         return self.name
-
-    def usual_header(self) -> int:
-        """The value of `header` that the short text omits."""
-        return 0
 
     @property
     def lookahead(self) -> int:
@@ -147,8 +122,7 @@ class Format(ABC):
         """Find the first entry that starts at or after `at`, without the bytes of the source before `data`.
 
         Args:
-            data: bytes of the source, including the byte before `at`.
-            at: the offset at which the search begins, at least 1.
+            data: bytes of the source, including the byte before `at`, which is at least 1.
             inside: the result of the method `inside` for all bytes of the source before `at`.
 
         Returns:
@@ -163,17 +137,11 @@ class Format(ABC):
         return False
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return how many line ends some whole entries have."""
-        return data.count(b"\n")
-
-    def line_ends(self, data: bytes, entries: int) -> int:
         """Return how many line ends some entries have. The last entry may lack its end."""
         return data.count(b"\n")
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """Find the first of `entries` entries that does not match the format. `data` contains these entries, with
-        `lines` line ends; return None if all entries match.
-        """
+        """Find the first of `entries` entries, with `lines` line ends, that does not match; None if all match."""
         return None
 
     def unended(self, tail: bytes) -> str | None:
@@ -181,18 +149,13 @@ class Format(ABC):
         return None
 
     def __str__(self) -> str:
-        header = "" if self.header == self.usual_header() else f" header={self.header}"
+        header = "" if self.header == self.usual_header else f" header={self.header}"
         return self.own_text() + header
 
     def header_end(self, data: bytes, last: bool) -> int | None:
-        """Return how many bytes of the first bytes of a source are the header.
+        """Return how many of the first bytes of a source are the header with its line end; None if more are needed.
 
-        Args:
-            data: the source's first bytes.
-            last: whether `data` is the whole source.
-
-        Returns:
-            The number of bytes of the header, including its line end; None if more bytes are needed.
+        `last` says whether `data` is the whole source.
 
         Raises:
             RecordError: the header is missing or invalid, or it is longer than `MAX_HEADER_BYTES`.
@@ -240,32 +203,20 @@ class Format(ABC):
         closing = self.closing(body)
         return closing.entries + (closing.start < len(body))
 
-    def parts(self, body: bytes, size: int) -> Iterator[Part]:
-        """Cut a body into parts of `size` entries without copying the body. The last part may be smaller.
-
-        Raises:
-            InvalidValueError: `size` is below 1.
-        """
-        if size < 1:
-            raise InvalidValueError("size", size, "at least 1")
-        closing, at = self.closing(body), 0
-        mean = USUAL_BYTES
-        while at < len(body):
-            end, entries = self.advance(body, at, closing.start, size, mean) if at < closing.start else (at, 0)
-            if entries < size and closing.start < len(body):
-                end, entries = len(body), entries + 1
-            yield Part(at, end, entries)
-            at, mean = end, (end - at) / entries
+    def split(self, body: bytes) -> Iterator[bytes]:
+        """Yield the entries of a body without a header."""
+        last, at, mean = self.closing(body).start, 0, USUAL_BYTES
+        while at < last:
+            end, _ = self.advance(body, at, last, 1, mean)
+            yield body[at:end]
+            at, mean = end, end - at
+        if last < len(body):
+            yield body[last:]
 
     def locate(self, body: bytes, numbers: Iterable[int]) -> Iterator[Entry]:
-        """Find entries of a body by their numbers, in one pass.
+        """Find entries of a body without a header by their ascending numbers, counted from 0, in one pass.
 
-        Args:
-            body: the entries, without a header.
-            numbers: numbers of entries, counted from 0, each greater than the number before it.
-
-        Raises:
-            InvalidValueError: an entry does not exist, or the numbers are not ascending.
+        Raises InvalidValueError if an entry does not exist, or if the numbers are not ascending.
         """
         closing, at, passed, line = self.closing(body), 0, 0, 0
         count = closing.entries + (closing.start < len(body))

@@ -12,16 +12,13 @@ NO_HEADER = "writes no header, or a different one; set output_header: false"
 
 
 class AfterHeader:
-    """A stream that yields the bytes that were already read from another stream, and then the other stream's remaining
-    bytes.
-    """
+    """A stream of bytes that were already read from another stream, and then of that stream's remaining bytes."""
 
     def __init__(self, first: bytes, stream: Readable) -> None:
         self._first = first
         self._stream = stream
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
         if not self._first:
             return self._stream.read(size)
         block, self._first = self._first[:size], self._first[size:]
@@ -29,14 +26,9 @@ class AfterHeader:
 
 
 def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
-    """Read the header at a stream's beginning.
+    """Return the header at a stream's beginning, empty if there is none, and a stream of the entries after the header.
 
-    Returns:
-        The header (empty if the format has no header or the stream is empty), and a stream of the entries after the
-        header.
-
-    Raises:
-        RecordError: the header is missing or invalid.
+    Raises RecordError if the header is missing or invalid.
     """
     data, last = b"", not fmt.header
     while True:
@@ -48,15 +40,10 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
 
 
 def stored_header(output: bytes, fmt: Format) -> bytes:
-    r"""Return the header of a stage's first output, always with a line end. The header is stored and added to the
-    result in this form.
+    """Return the header of a stage's first output, always with a line end, as it is stored and added to the result.
 
-    Args:
-        output: the whole output, or at least its first `MAX_HEADER_BYTES` bytes.
-        fmt: the record format of the output.
-
-    Raises:
-        RecordError: the header is missing or invalid.
+    `output` has at least the first `MAX_HEADER_BYTES` bytes of the output. Raises RecordError if the header is missing
+    or invalid.
     """
     header = output[: fmt.header_end(output, last=True)]
     return header if header.endswith(b"\n") or not header else header + b"\n"
@@ -65,13 +52,8 @@ def stored_header(output: bytes, fmt: Format) -> bytes:
 def after_header(output: bytes, fmt: Format, header: bytes) -> int:
     """Return the offset of the first entry of an output, after the stage's header. An empty output has no header.
 
-    Args:
-        output: the whole output, or at least its first `MAX_HEADER_BYTES` bytes.
-        fmt: the record format of the output.
-        header: the header of the stage, as `stored_header` returned it.
-
-    Raises:
-        RecordError: the output does not begin with exactly the header of the stage.
+    `output` has at least the first `MAX_HEADER_BYTES` bytes of the output. `header` comes from `stored_header`. Raises
+    RecordError if the output does not begin with exactly this header.
     """
     if not output:
         return 0

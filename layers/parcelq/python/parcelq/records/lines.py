@@ -23,20 +23,16 @@ class Lines(Format):
 
     @property
     def ranges(self) -> bool:
-        """Whether an entry is a single line; from the middle of a source, only ends of single lines can be found."""
         return self.size == 1
 
     @property
     def keeps_blank_end(self) -> bool:
-        """True, because blank lines that are too few for an entry belong to the last entry."""
         return self.size > 1
 
     def own_text(self) -> str:
-        """Return the short text of the format without the header."""
         return self.name or f"lines={self.size}"
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """See `Format.advance`."""
         size = self.size
         found, lines = nth(data, _END, at, stop, wanted * size, mean / size)
         entries, rest = divmod(lines, size)
@@ -47,19 +43,12 @@ class Lines(Format):
         return found + 1, entries
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
-        """See `Format.seek`."""
         found = data.find(_END, at - 1)
         return (found + 1, found + 1) if found >= 0 else (len(data), -1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """Return how many line ends some whole entries have."""
-        return entries * self.size
-
-    def line_ends(self, data: bytes, entries: int) -> int:
-        """See `Format.line_ends`."""
         return entries - (not data.endswith(_END)) if self.size == 1 else data.count(_END)
 
     def unended(self, tail: bytes) -> str | None:
-        """See `Format.unended`."""
         lines = tail.count(_END) + (not tail.endswith(_END))
         return None if lines == self.size else f"has {lines} lines, but must have {self.size}"

@@ -13,18 +13,12 @@ with vector instructions, but not two bytes.
 
 
 def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-    """Find the `wanted`-th marker in `data[at:stop]`. Only markers that are completely in these bytes count.
+    """Find the `wanted`-th marker, counted from 1, in `data[at:stop]`. Only markers completely in these bytes count.
 
     The search jumps to the place where the marker should be if all distances were equal to the mean. Then the search
     counts the markers up to this place, and corrects the place. If distances are similar, one jump is enough.
 
-    Args:
-        data: the bytes to search.
-        marker: the bytes to search for. Two markers must not be able to overlap.
-        at: the offset at which the search begins.
-        stop: the offset at which the search ends.
-        wanted: the number of the marker to find, counted from 1.
-        mean: the approximate distance between markers, in bytes.
+    Two markers must not be able to overlap. `mean` is the approximate distance between markers, in bytes.
 
     Returns:
         The offset of the marker, and `wanted`. If there are fewer markers: the offset of the last marker, and the

@@ -15,7 +15,7 @@ _BYTES: Final = 4 * MIB
 
 
 class Place(NamedTuple):
-    """The number of an entry, and the number of the entry's first line. The first entry and line have the number 1."""
+    """The number of an entry, and the number of the entry's first line, both from 1."""
 
     record: int
     line: int
@@ -24,16 +24,10 @@ class Place(NamedTuple):
 def places(
     stream: Readable, fmt: Format, starts: Iterable[int], *, start: int = 0, record: int = 1, line: int = 1
 ) -> dict[int, Place]:
-    """Return the numbers of the entries that start at the offsets `starts`. Offsets after the stream's end are left
-    out.
+    """Return the numbers of the entries that start at the offsets `starts`, except after the stream's end.
 
-    Args:
-        stream: the entries, without a header. The stream is read only as far as needed.
-        fmt: the record format of the entries.
-        starts: the offsets at which the entries start.
-        start: the offset of the stream's first byte in the source.
-        record: the number of the stream's first entry.
-        line: the number of the stream's first line.
+    `stream` has the entries without a header, and is read only as far as needed. Its first byte is at the offset
+    `start` of the source, and belongs to the entry `record` and to the line `line`.
     """
     wanted = sorted(set(starts), reverse=True)
     found: dict[int, Place] = {}

@@ -27,16 +27,13 @@ class FirstBytes:
         self._left = size
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
         block = self._stream.read(min(size, self._left)) if self._left else b""
         self._left -= len(block)
         return block
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Return whether the bytes of a stream contain an odd number of quotes. If so, either the beginning or the end of
-    the stream is inside quotes, but not both.
-    """
+    """Return whether the bytes of a stream contain an odd number of quotes, so that they begin or end inside quotes."""
     inside = False
     while block := stream.read(BLOCK_BYTES):
         inside = fmt.inside(block, inside)
@@ -44,13 +41,10 @@ def flips(stream: Readable, fmt: Format) -> bool:
 
 
 class RangeReader:
-    """Reads the entries of the range `[start, end)`, up to the end of the last entry.
+    """Reads the entries of the range `[start, end)`, up to the end of the last entry. The format must have `ranges`.
 
     Args:
         stream: the bytes of the source from `max(0, start - 1)` to its end. The stream is read only as far as needed.
-        fmt: a record format with a true attribute `ranges`.
-        start: the offset of the range's first byte.
-        end: the offset just after the range's last byte.
         origin: the offset of the source's first entry, which equals the length of the header. In a range that contains
             this offset, the entries begin there.
         inside: whether the range starts inside quotes, because `flips` was true for an odd number of the ranges before
@@ -58,9 +52,6 @@ class RangeReader:
 
     Attributes:
         start: the offset of the range's first entry; None if no entry belongs to the range.
-
-    Raises:
-        InvalidValueError: the format does not support ranges.
     """
 
     def __init__(
@@ -80,7 +71,6 @@ class RangeReader:
         self.start: int | None = self._at - len(self._first) if self._first else None
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
         block = self._first or self._rest or next(self._blocks, b"")
         self._first = b""
         self._rest = block[size:]

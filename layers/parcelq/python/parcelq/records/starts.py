@@ -1,6 +1,4 @@
-"""Entries that start with a line that begins with a given text: FASTA (`>`), MOL2 (`@<TRIPOS>MOLECULE`), and
-user-defined formats.
-"""
+"""Entries that start with a line that begins with a given text, as in FASTA (`>`) and MOL2 (`@<TRIPOS>MOLECULE`)."""
 
 from __future__ import annotations
 
@@ -24,29 +22,25 @@ class Starts(Format):
     header: int = 0
 
     def own_text(self) -> str:
-        """Return the short text of the format without the header."""
         return self.name or f"starts={json.dumps(self.text.decode())}"
 
     @property
     def lookahead(self) -> int:
-        """See `Format.lookahead`."""
         return len(self.text)
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """See `Format.advance`."""
         seen = min(len(data), stop + len(self.text))
         found, entries = nth(data, b"\n" + self.text, at, seen, wanted, mean)
         return (found + 1, entries) if entries else (at, 0)
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
-        """See `Format.seek`."""
         found = data.find(b"\n" + self.text, at - 1)
         if found >= 0:
             return found + 1, found + 1
         return max(at, len(data) + 1 - len(self.text)), -1
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """See `Format.check`. Only the first entry of a source may lack the text."""
+        """Find an entry without the text; only the first entry of a source can lack it."""
         if data.removeprefix(BOM).startswith(self.text):
             return None
         return Flaw(0, 0, 0, f"does not begin with {self.text.decode()!r}")

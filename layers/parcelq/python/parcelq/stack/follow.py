@@ -6,8 +6,8 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,7 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.seeing import SourceState
 from parcelq.errors import InvalidValueError, JobError, NotFoundError, ParcelqError
-from parcelq.jobs.record import JobRecord, State
+from parcelq.jobs.record import JobRecord, State, key_of
 from parcelq.lineage.source import Source
 from parcelq.local.finish import FileResult
 from parcelq.local.progress import Progress
@@ -36,13 +36,9 @@ OnProgress = Callable[[Progress], None]
 
 
 class Put(NamedTuple):
-    """A file in the inbox of a stack, with the id of the file's job if known.
-
-    Attributes:
-        name: the file's name below `inbox/`.
-        etag: the object's etag, without quotes.
-        modified: when the file was uploaded, in seconds since the epoch.
-        job: the id of the file's job; empty if not known yet.
+    """A file in the inbox of a stack. `name` is the name below `inbox/`, `etag` has no quotes, `modified` is the time
+    of the upload in seconds since the epoch, and `job` is the id of the file's job, or empty if the job is not known
+    yet.
     """
 
     name: str
@@ -104,11 +100,6 @@ class Followed:
         record = self.records.get(put)
         return put in self.problems or (record is not None and not record.is_looked_at)
 
-    @property
-    def over(self) -> bool:
-        """Whether the jobs of all files have ended or will never begin."""
-        return all(map(self.has_ended, self.puts))
-
     def cancel(self) -> bool:
         """Cancel the running jobs. If a job has not begun yet, cancel no job and return False."""
         if any(put not in self.records and put not in self.problems for put in self.puts):
@@ -146,22 +137,15 @@ class Followed:
         """Find the jobs of files among jobs that began after the upload of the files. Each job record is read once."""
         since = min(put.modified for put in waiting) - _CLOCKS_DIFFER
         listed = (one.key for one in self.jobs.store.listing(JOBS) if one.modified >= since)
-        new = [key.removeprefix(JOBS).removesuffix(".json") for key in listed]
-        new = [job for job in new if job not in self._others]
+        new = [key for key in listed if key not in self._others]
         wanted = {(put.name, put.etag): put for put in waiting}
-        for record in in_flight(self._known, new, _READS_IN_FLIGHT):
+        for record in in_flight(self.jobs.read_listed, new, _READS_IN_FLIGHT):
             if record:
                 source = Source.parse(record.source)
                 put = wanted.get((source.name, source.etag))
                 if put and source.bucket == self.jobs.store.bucket and record.started >= put.modified - _CLOCKS_DIFFER:
                     self._ids[put] = record.id
-                self._others.add(record.id)
-
-    def _known(self, job: str) -> JobRecord | None:
-        try:
-            return self.jobs.find(job)
-        except JobError:
-            return None
+                self._others.add(key_of(record.id))
 
     def _look_for_problems(self, waiting: Sequence[Put]) -> None:
         for put in waiting:
@@ -178,19 +162,12 @@ def follow(
     on_progress: OnProgress = lambda _progress: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Wait until the jobs of all files have ended, and download the results.
+    """Wait until the jobs of all files have ended, download the results, and return the outcomes in the order of the
+    files. Raises JobError if the jobs were cancelled; results of finished messages are then kept.
 
     Args:
-        folder: the folder for results.
         on_progress: called once a second with the progress of all files.
-        cancelled: a `threading.Event`; when the event is set, the jobs are cancelled.
-
-    Returns:
-        The outcome of the job of each file, in the order of the files.
-
-    Raises:
-        JobError: the jobs were cancelled. Results of finished messages are kept.
-        ParcelqError: a result cannot be downloaded.
+        cancelled: when this event is set, the jobs are cancelled.
     """
     stop = cancelled or threading.Event()
     results: dict[Put, FileResult] = {}
@@ -208,7 +185,6 @@ def follow(
 
 
 def _pause(stop: threading.Event) -> None:
-    """Wait until the job records should be read again. If `stop` is set in the meantime, stop waiting."""
     (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
@@ -217,24 +193,19 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     local, store = result_names(put.file), followed.jobs.store
     record = followed.records.get(put)
     if record is None:
-        return FileResult(put.file, "", local, SourceState("", 0, None, 0, 0), problem=followed.problems[put])
+        return FileResult(put.file, "", local, SourceState(""), problem=followed.problems[put])
     remote = Source.parse(record.source).names(store.bucket)
     report = _report(store, remote.report, record)
     state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
-    if record.state is not State.FINISHED or not record.result or report is None:
+    has_result = record.state is State.FINISHED and record.result
+    for one, name in zip(remote, local, strict=True) if report else ():
+        if has_result or one != remote.result:
+            _fetch(store, one, folder / name, needed=one == remote.result)
+    if not (has_result and report):
         later = "the result of a later put of the same file, or of another job, has replaced its result"
-        problem = record.why_no_result or later
-        if report is not None:
-            for one, name in zip(remote.all, local.all, strict=True):
-                if one != remote.result:
-                    _fetch(store, one, folder / name, needed=False)
-        return FileResult(put.file, record.id, local, state, record.healings, problem)
-    for one, name in zip(remote.all, local.all, strict=True):
-        _fetch(store, one, folder / name, needed=one == remote.result)
+        return FileResult(put.file, record.id, local, state, record.healings, record.why_no_result or later)
     dead = record.dead or int(not report["complete"] and not report["doubts"])
-    state = SourceState(
-        record.source, record.covered, record.total, dead, record.hole_count, record.result, report=report
-    )
+    state = state._replace(dead=dead, result=record.result, report=report)
     return FileResult(put.file, record.id, local, state, record.healings)
 
 
@@ -252,19 +223,13 @@ def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
     if not needed and store.stat(key) is None:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(path) as part, translated():
-        store.s3.download_file(store.bucket, key, str(part))
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside `path`. At the end, if nothing is raised, this file replaces `path`."""
     if path.is_dir():
         raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".parcelq-{uuid.uuid4().hex}")
     try:
-        yield part
+        with translated():
+            store.s3.download_file(store.bucket, key, str(part))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

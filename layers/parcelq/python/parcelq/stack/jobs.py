@@ -19,7 +19,7 @@ from parcelq.errors import AwsError, ConflictError, JobError, ParcelqError, Stor
 from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
-from parcelq.jobs.record import JobRecord, State, read_job, write_job
+from parcelq.jobs.record import JobRecord, State, key_of, read_job, write_job
 from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
@@ -45,9 +45,7 @@ class StackJobs(NamedTuple):
         looks: a function that returns the topic of looks (messages that ask to check a job); called only to change a
             job.
         ranges: a function that returns the topic of the uploader's tasks; called only to change a job.
-        output_topic: name of the topic from which results are collected.
         input_topic: name of the topic for the records of a source, if the job does not name a topic.
-        now: a function that returns the time in seconds since the epoch.
     """
 
     store: BucketStore
@@ -58,19 +56,17 @@ class StackJobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def all(self, known: dict[str, tuple[str, JobRecord | None]] | None = None) -> list[JobRecord]:
-        """Return the records of all jobs, the newest job first. Job records are read in parallel.
+        """Return the records of all jobs, the newest job first. A job's record that cannot be read is logged and left
+        out.
 
-        A job's record that cannot be read is logged and left out.
-
-        Args:
-            known: maps the key of a job's record to the etag and the record that an earlier call read. Job records with
-                the same etag are not read again.
+        `known` maps the key of a job's record to the etag and the record that an earlier call read. Job records with
+        the same etag are not read again.
         """
         cache = {} if known is None else known
 
         def read(one: Stored) -> tuple[str, tuple[str, JobRecord | None]]:
             kept = cache.get(one.key)
-            return one.key, kept if kept and kept[0] == one.etag else (one.etag, self._read(one.key))
+            return one.key, kept if kept and kept[0] == one.etag else (one.etag, self.read_listed(one.key))
 
         found = dict(in_flight(read, self.store.listing(JOBS), CONNECTIONS))
         cache.clear()
@@ -78,29 +74,20 @@ class StackJobs(NamedTuple):
         return sorted((record for _, record in found.values() if record), key=lambda record: -record.started)
 
     def find(self, job: str) -> JobRecord:
-        """Return the record of a job.
-
-        Args:
-            job: the job's id, or the beginning of the id.
-
-        Raises:
-            JobError: no job or several jobs have such an id.
-        """
+        """Return the job whose id begins with `job`. Raises JobError if there is no such job, or several."""
         keys = []
         if is_job_id(job):
-            keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
+            keys = [key_of(job)] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
-            raise JobError(job, f"{len(keys)} jobs have ids that begin with these letters: {ids}")
-        record = self._read(keys[0]) if keys else None
+            raise JobError(job, f"{len(keys)} jobs have ids that begin so: {ids}")
+        record = self.read_listed(keys[0]) if keys else None
         if record is None:
             raise JobError(job, f"there is no such job in {self.store.bucket!r}; parcelq jobs --all lists all jobs")
         return record
 
     def read(self, record: JobRecord, read: Callable[[Collected | None], Read]) -> Read:
-        """Call `read` with the collected messages of a job, and return the result of the call. `read` gets None if no
-        messages are stored, for example because the job's result is complete. See `read_collected`.
-        """
+        """Call `read` with the collected messages of a job, or None; see `read_collected`. Return the call's result."""
         return read_collected(self.store, self.output_topic, record.id, read)
 
     def dead(self, job: str) -> Iterator[Dead]:
@@ -111,9 +98,7 @@ class StackJobs(NamedTuple):
 
     def cancel(self, job: str) -> JobRecord:
         """Cancel a job, so that no more of its messages run. Collected results are kept, and the job can be resumed.
-
-        Raises:
-            JobError: the job does not exist, has ended, or its result is being written.
+        Raises JobError if the job does not exist, has ended, or its result is being written.
         """
 
         def cancelled(record: JobRecord) -> JobRecord:
@@ -130,13 +115,10 @@ class StackJobs(NamedTuple):
         return record
 
     def resume(self, job: str) -> int:
-        """Continue a stopped or cancelled job. If a user or a limit halted the job, the job continues without limits.
+        """Continue a stopped or cancelled job, and return how many ranges of the job's source are published again.
 
-        Returns:
-            How many ranges of the job's source are published again.
-
-        Raises:
-            JobError: the job is running or complete, or the job's source was deleted.
+        If a user or a limit halted the job, the job continues without limits. Raises JobError if the job is running or
+        complete, or the job's source was deleted.
         """
         record = self.find(job)
         if record.state is State.FINISHED:
@@ -150,22 +132,17 @@ class StackJobs(NamedTuple):
     def redrive(
         self, job: str, *, version: str = "", topic: str = "", only: Callable[[Dead], bool] | None = None
     ) -> int:
-        """Run the dead entries of a job again, and the missing parts of a stopped job.
+        """Run the dead entries of a job again, and the missing parts of a stopped job. Return how many dead entries run
+        again. Raises JobError if the job has no such entries, its source is still being uploaded, or its source was
+        deleted.
 
         The outputs of these entries are inserted at the places of the dead entries. If a message died in a later step,
         all entries of the message run again, from the first step on.
 
         Args:
-            job: the job's id, or the beginning of the id.
             version: the version of the job's workflow to run, `<name>@<version>`; by default the job's last version.
             topic: name of the topic of that version's first step; by default the job's topic.
             only: a function that returns whether a dead entry runs again; None if all dead entries run again.
-
-        Returns:
-            How many dead entries run again.
-
-        Raises:
-            JobError: the job has no such dead entries, its source is still being uploaded, or its source was deleted.
         """
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
@@ -185,7 +162,8 @@ class StackJobs(NamedTuple):
     def _jobs(self) -> Jobs:
         return Jobs(self.store, self.looks(), self.now)
 
-    def _read(self, key: str) -> JobRecord | None:
+    def read_listed(self, key: str) -> JobRecord | None:
+        """Return the job's record with this key; None if it was deleted, or is not the record of a job."""
         try:
             found = read_job(self.store, key.removeprefix(JOBS).removesuffix(".json"))
         except (AwsError, StoreError):
@@ -211,9 +189,7 @@ class StackJobs(NamedTuple):
         self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
     ) -> int:
         """Continue a job, and publish ranges of its source again: write the record, publish a look, then publish tasks.
-
-        Returns:
-            How many ranges are published again.
+        Return how many ranges are published again.
         """
         size = self._size(record)
         missing = self._missing(record, size) if record.state is not State.FINISHED and record.state.is_ended else []
@@ -225,9 +201,8 @@ class StackJobs(NamedTuple):
         def going_on(now: JobRecord) -> JobRecord:
             if now.state.is_ended != record.state.is_ended or now.state is State.FINISHING:
                 raise JobError(now.id, f"it is now {now.state}; check it, and try again")
-            versions = tuple(dict.fromkeys([*now.versions, version] if version else now.versions))
-            if version:  # missing records of the source are published again with the last version
-                versions = (*(one for one in versions if one != version), version)
+            # Missing records of the source are published again with the last version.
+            versions = (*(one for one in now.versions if one != version), *filter(None, [version]))
             limits = NO_LIMITS if now.halted else now.limits
             changed = woken(now, self.now())._replace(versions=versions, limits=limits, total=total, reason="")
             # If entries of an earlier redrive may still run, the job ends only after no messages arrived for a while.
@@ -242,11 +217,7 @@ class StackJobs(NamedTuple):
         return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
-        """Return the size of a job's source object; None if the object is compressed.
-
-        Raises:
-            JobError: the source object cannot be read again.
-        """
+        """Return the size of a job's source; None if it is compressed. Raises JobError if it cannot be read again."""
         source = Source.parse(record.source)
         if not record.topic:
             raise JobError(record.id, "it was never begun; put the file again")

@@ -21,10 +21,8 @@ Known = dict[str, tuple[str, JobRecord | None]]
 
 
 def all_jobs(jobs: StackJobs, folder: Path | None = None) -> list[JobRecord]:
-    """Return the records of all jobs, the newest first. Only job records that changed since the last call are read.
-
-    Args:
-        folder: the folder of the cache; by default a folder in `cache_folder()`. Invalid cache files are ignored.
+    """Return the records of all jobs, the newest first. Only job records that changed since the last call are read. The
+    cache is in `folder`, by default in `cache_folder()`; an invalid cache file is ignored.
     """
     file = (folder or cache_folder() / "jobs") / f"{jobs.store.bucket}.json"
     known = _read(file)

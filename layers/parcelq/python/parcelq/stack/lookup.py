@@ -27,7 +27,6 @@ class Stack(NamedTuple):
     """A deployed stack of Parcelq.
 
     Attributes:
-        name: the stack's name in CloudFormation.
         prefix: the text with which the names of the stack's topics and Lambda functions begin.
         output_topic: name of the topic from which results are collected.
         python: the version of Python that runs steps.
@@ -95,16 +94,13 @@ class Stack(NamedTuple):
 
 
 def look_up(name: str) -> Stack:
-    """Look up a stack in the account and region that boto3 is configured for.
-
-    Raises:
-        ParcelqError: the stack does not exist, or another version of Parcelq deployed the stack.
-        AwsError: CloudFormation refused the request.
+    """Look up a stack in the account and region that boto3 is configured for. Raises ParcelqError if the stack does not
+    exist, or if another version of Parcelq deployed it.
     """
-    from parcelq.aws.clients import cloudformation_client, translated
+    from parcelq.aws.clients import other_client, translated
     from parcelq.aws.replies import needed
 
-    client = cloudformation_client()
+    client = other_client("cloudformation")
     try:
         with translated():
             found, *_ = needed(client.describe_stacks(StackName=name), "DescribeStacks", "Stacks")

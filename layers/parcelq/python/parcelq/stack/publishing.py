@@ -40,7 +40,6 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
     from parcelq.jobs.version import version_of
     from parcelq.jobs.versions import bundle_key
     from parcelq.steps.bundles import write_bundle
-    from parcelq.store.large_files import put_file
 
     if assembled.name.startswith(f"{stack.prefix}-"):
         raise ParcelqError(
@@ -69,7 +68,7 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
         for bundle in versions.lacks(version):
             what = "the workflow's files" if bundle == code else "its packages"
             with uploading(what, bundle.size) as on_bytes:
-                put_file(stack.store, archives[bundle], bundle_key(bundle), on_bytes)
+                stack.store.put_file(bundle_key(bundle), archives[bundle], on_bytes)
         versions.put(version)
     return version
 

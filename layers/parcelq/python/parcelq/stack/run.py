@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -13,26 +12,20 @@ from parcelq.jobs.assembled import Assembled, with_options
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.record import JobRecord
 from parcelq.jobs.workflow import Workflow
-from parcelq.local.finish import FileResult
 from parcelq.local_files import check_folder, check_readable, check_targets
 from parcelq.names import INBOX, check_bucket
 from parcelq.result_names import check_distinct, result_names
-from parcelq.stack.follow import Followed, OnProgress, Put, follow, found_in_inbox
+from parcelq.stack.follow import Put, found_in_inbox
 from parcelq.stack.lookup import Stack
-from parcelq.stack.publishing import Note, Uploading, publish, silently
-from parcelq.store.large_files import put_file
+from parcelq.stack.publishing import Note, Uploading, publish
 
 _S3: Final = "s3://"
 
 
 def check_files(files: Sequence[str], folder: Path) -> list[str]:
-    """Return the names that files will have in the inbox. No request is sent to AWS.
-
-    Args:
-        files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
-
-    Raises:
-        ParcelqError: a file cannot be read, or a result would have the name of another result or of a source.
+    """Return the names that files, given as paths or addresses `s3://bucket/key`, will have in the inbox, without a
+    request to AWS. Raises ParcelqError if a file cannot be read, or a result has the name of another result or of a
+    source.
     """
     local = [Path(file) for file in files if not file.startswith(_S3)]
     for path in local:
@@ -40,62 +33,31 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
     names = [_file_name(file) for file in files]
     check_distinct(names)
     check_folder(folder, "--output")
-    check_targets(local, [folder / one for name in names for one in result_names(name).all])
+    check_targets(local, [folder / one for name in names for one in result_names(name)])
     return names
 
 
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Upload a workflow and files to a stack. The stack then begins a job for each file.
-
-    Args:
-        files: paths of files, or addresses of S3 objects.
-        names: the names of the files in the inbox, as `check_files` returns.
-        note: called with sentences about slow operations.
-
-    Raises:
-        ParcelqError: the workflow cannot be uploaded, or an S3 object does not exist.
-    """
+    """Upload a workflow and files to a stack, which then begins a job for each file; see `check_files` on `names`."""
     version = publish(stack, assembled, note, uploading)
     return [
         _put(stack, file, f"{version.attribute}/{name}", uploading) for file, name in zip(files, names, strict=True)
     ]
 
 
-def run_files(
-    stack: Stack,
-    files: Sequence[str],
-    names: Sequence[str],
-    assembled: Assembled,
-    folder: Path,
-    on_progress: OnProgress,
-    cancelled: threading.Event,
-    note: Note,
-) -> list[FileResult]:
-    """Run a workflow over files on a stack, and download the results; see `put_files` and `follow`."""
-    puts = put_files(stack, files, names, assembled, note, silently)
-    return follow(Followed(stack.jobs, puts), folder, on_progress, cancelled)
-
-
 def redrive(
     stack: Stack, job: str, changed: Assembled | None, note: Note, uploading: Uploading, *, is_folder: bool = False
 ) -> tuple[JobRecord, int]:
-    """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`.
-
-    Other steps are stored as a version of the job's workflow, but new jobs do not get this version.
+    """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`. Return the job's
+    record before the redrive, and how many entries run again. Raises JobError if the job cannot be redriven, or has
+    settings that single steps do not contain.
 
     Args:
-        job: the job's id, or the beginning of the id.
-        changed: the other steps; None if the same steps run again.
-        note: called with sentences about slow operations.
+        changed: the other steps; None if the same steps run again. They are stored as a version of the job's workflow,
+            but new jobs do not get this version.
         is_folder: whether `changed` comes from the folder of a workflow, which contains formats, sizes and settings.
-
-    Returns:
-        The job's record before the redrive, and how many entries run again.
-
-    Raises:
-        JobError: the job cannot be redriven, or the job's workflow has settings that single steps do not contain.
     """
     jobs = stack.jobs
     record = jobs.find(job)
@@ -150,7 +112,7 @@ def _put(stack: Stack, file: str, name: str, uploading: Uploading) -> Put:
     store, key = stack.store, f"{INBOX}{name}"
     with uploading(file, None if file.startswith(_S3) else Path(file).stat().st_size) as on_bytes:
         if not file.startswith(_S3):
-            put_file(store, Path(file), key, on_bytes)
+            store.put_file(key, Path(file), on_bytes)
         else:
             bucket, source = _address(file)
             if store.in_bucket(bucket).stat(source) is None:

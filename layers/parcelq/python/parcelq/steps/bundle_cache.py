@@ -40,9 +40,6 @@ class BundleCache:
 
     Args:
         most_bytes: how many bytes all bundles may take on disk together, including the archive that is being unpacked.
-        open_archive: a function that opens the archive of a bundle for reading. The function may raise any
-            ParcelqError.
-        on_remove: a function that is called with the digest of a bundle before the bundle is removed.
     """
 
     def __init__(
@@ -55,15 +52,11 @@ class BundleCache:
         self._root: Path | None = None
 
     def folder(self, bundle: Bundle, in_use: Collection[str] = ()) -> Path:
-        """Return the folder of a bundle. If the bundle is not in the cache, fetch and unpack it first.
+        """Return the folder of a bundle, fetched and unpacked if necessary. Bundles whose digests are `in_use` are not
+        removed.
 
-        Args:
-            in_use: the digests of the bundles in use, which must not be removed.
-
-        Raises:
-            BundleError: the bundle is damaged, or there is not enough space for the bundle in addition to the bundles
-                in use.
-            ParcelqError: the archive cannot be fetched at the moment.
+        Raises BundleError if the bundle is damaged, or there is not enough space for it beside those in use; and
+        ParcelqError if the archive cannot be fetched now.
         """
         found = self._unpacked.get(bundle.digest)
         if found is None:
@@ -74,8 +67,7 @@ class BundleCache:
         return found.folder
 
     def check(self, digests: Collection[str]) -> list[str]:
-        """Forget each bundle with files that were changed, added or removed after the bundle was unpacked. Return the
-        digests of the forgotten bundles.
+        """Forget the bundles with files that were changed, added or removed after unpacking, and return their digests.
 
         The kernel records every change of a file in the file's ctime, which unprivileged programs cannot set.
         """

@@ -38,10 +38,7 @@ class Bundle(NamedTuple):
 
     Attributes:
         digest: the SHA-256 of the archive, as 64 hexadecimal characters.
-        size: how many bytes the archive has.
-        unpacked: how many bytes all unpacked files have together.
         code: how many bytes the bundle's Python files have. Their compiled files take about as many additional bytes.
-        files: how many files the bundle has.
     """
 
     digest: str
@@ -65,12 +62,7 @@ class Bundle(NamedTuple):
 
 
 def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
-    """Write the ZIP archive of a bundle, and return the facts about the bundle.
-
-    Raises:
-        BundleError: there are more files than an archive may have.
-        OSError: a file cannot be read, or the archive cannot be written.
-    """
+    """Write the ZIP archive of a bundle, and return the facts about the bundle."""
     if len(files) > MAX_FILES:
         raise BundleError(target.name, f"it would have {len(files)} files, more than {MAX_FILES}")
     unpacked = code = 0
@@ -92,15 +84,11 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
 
 
 def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
-    """Unpack an archive into a new folder, and compile the Python files of the archive.
+    """Unpack an archive into a new folder `target`, and compile its Python files. After an error, the folder may be
+    incomplete.
 
-    Args:
-        target: the folder, which must not exist. If this function raises an error, the folder may be incomplete.
-
-    Raises:
-        BundleError: the archive does not match the bundle, is damaged, or contains anything except regular files below
-            the target.
-        OSError: there is not enough space for the files.
+    Raises BundleError if the archive does not match the bundle, is damaged, or contains anything except regular files
+    below the target.
     """
     with archive.open("rb") as file:
         # guard[False]: a bundle is unpacked only if its digest is the expected one
@@ -153,9 +141,7 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
 
 
 def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
-    """Copy a file, and return its size. If the file has more than `most` bytes, raise BundleError with the text
-    `what`.
-    """
+    """Copy a file, and return its size. If it has more than `most` bytes, raise BundleError with the text `what`."""
     size = 0
     while block := source.read(_BLOCK):
         size += len(block)
@@ -166,8 +152,8 @@ def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: s
 
 
 def _compile(folder: Path) -> None:
-    """Compile the Python files that may be imported, so that no process has to compile them later. Files that this
-    version of Python cannot compile stay unchanged.
+    """Compile the Python files that may be imported, so that no process compiles them later. Files of another version
+    of Python stay unchanged.
     """
     import compileall
     import py_compile

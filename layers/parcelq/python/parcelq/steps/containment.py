@@ -38,14 +38,11 @@ no environment.
 
 @cache
 def shield() -> None:
-    """Hide the environment and memory of this process, which contain AWS credentials, from the children of this
-    process. Only the first call has an effect.
+    """Hide the environment and memory of this process, which contain AWS credentials, from the processes that it
+    starts.
 
     A process may read `/proc/<pid>/environ` and `/proc/<pid>/mem` of another process of the same user, unless the other
     process is not dumpable.
-
-    Raises:
-        OSError: the kernel refuses the request.
     """
     if sys.platform != "linux":
         return
@@ -71,8 +68,6 @@ class Ended(NamedTuple):
         cpu_seconds: how many CPU seconds those processes of the run used that have ended.
         memory_bytes: the peak memory of the largest process of the run, in bytes. Only processes that have ended and a
             warm process count.
-        stderr: the last bytes that the step wrote to stderr.
-        stdout: the last bytes that the step wrote to stdout, unless stdout is the output.
     """
 
     kind: str
@@ -97,7 +92,6 @@ class Supervised:
     Args:
         kept: a function that gets the descriptor of a warm process's socket, and returns the command line of the warm
             process. None if each run has a process of its own.
-        environment: the environment variables that the commands get.
         filters: whether a command gets its input on stdin and writes its output to stdout.
         home: the folder in which a warm process starts.
 
@@ -140,7 +134,6 @@ class Supervised:
             runs: a list per run. The list contains the run's folder (with the working directory `work` and a filter's
                 files `input` and `output`), the run's `TMPDIR`, the file with a limited size, and the command line or
                 the request to a warm process.
-            homes: the folders in which processes are started.
         """
         self._homes = homes
         limit = _FOREVER if seconds is None else max(0.0, seconds)
@@ -177,10 +170,8 @@ class Supervised:
 
 
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
-    """Start a supervisor process as a new Python interpreter. If this process may not start its interpreter, fork this
-    process instead.
-
-    A process that dropped root privileges may be unable to start an interpreter that belongs to root.
+    """Start a supervisor process as a new Python interpreter. If this process may not start its interpreter, which may
+    belong to root, fork this process instead.
     """
     boot = _BOOT.format(str(Path(__file__).parents[1]))
     try:
@@ -227,7 +218,7 @@ class _Fork:
         supervisor.main(words)
 
     def poll(self) -> int | None:
-        """Return the exit code of the process; None if the process is still running."""
+        """Return the exit code of the process; None if it is still running."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
@@ -260,9 +251,7 @@ def _end_marked(folders: Sequence[str]) -> None:
 
 
 def marked(*marks: str) -> list[int]:
-    """Return the ids of the processes whose environment variable `MARK` has one of some values. Zombies are not
-    found.
-    """
+    """Return the ids of the processes, except zombies, whose environment variable `MARK` has one of some values."""
     variables = {f"{MARK}={mark}".encode() for mark in marks}
     found = []
     for name in os.listdir("/proc") if sys.platform == "linux" else ():

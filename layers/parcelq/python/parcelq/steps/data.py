@@ -27,7 +27,6 @@ class Given(NamedTuple):
         bodies: slices of a file, in order. If a slice lacks `\n` at its end and another slice follows, `\n` is added.
         entries: how many entries the slices have; None if the caller does not know. If the step rejects an entry beyond
             these entries, the run fails.
-        format: the record format of the slices.
         header: the header that comes before the slices; empty if there is none.
     """
 
@@ -41,9 +40,7 @@ class Given(NamedTuple):
         write_bodies(file, chain((self.header,), self.bodies) if self.header else self.bodies)
 
     def about(self, settings: StepSettings) -> dict[str, Any] | None:
-        """Return the description of the records that Python functions of `parcelq.step` get; None if the records are
-        lines.
-        """
+        """Return the description of the records for a Python function; None if the records are lines."""
         written = settings.output or self.format
         one_line = _is_lines(written)
         if one_line and not self.header and _is_lines(self.format):
@@ -52,9 +49,7 @@ class Given(NamedTuple):
         return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
-        """Write the input into the file `input` in the folder of a run. If the records are not lines, write the
-        description of the records into another file in the folder. Raises OSError if this fails.
-        """
+        """Write the input into the folder of a run, and if the records are not lines, their description too."""
         with open(folder / "input", "wb") as file:
             self.write(file)
         if about := self.about(settings):
@@ -105,8 +100,8 @@ def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
 
 
 def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
-    """Copy bytes `[start, end)` of an open file into the new file `target`, and empty the open file, which a step
-    wrote. Raises OSError like `part_of_file`.
+    """Copy bytes `[start, end)` of an open file into a new file, and empty the open file. Raises OSError as
+    `part_of_file` does.
     """
     with target.open("wb") as copy:
         for at in range(start, end, MOST_HELD):

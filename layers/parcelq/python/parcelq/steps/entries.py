@@ -24,6 +24,8 @@ _BLOCK: Final = 4096
 _LINES: Final = "utf-8", "surrogateescape"
 """The encoding of entries, and its error handler, which preserves bytes that are not UTF-8."""
 _PRINTED: Final = 20
+_NO_ENTRIES: Final = (bytes, bytearray, dict, set, frozenset)
+"""Iterables that a function returns only by mistake: a dict would write only its keys, and a set has no order."""
 
 Rejects = list[tuple[int, int | None, str]]
 """For each reject: the entry's number, the number of output entries before the entry (None if unknown), the reason."""
@@ -50,7 +52,7 @@ class _Entries:
 
     def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         entries = function(self._given, **more)
-        if not isinstance(entries, Iterable) or isinstance(entries, str | bytes):
+        if not isinstance(entries, Iterable) or isinstance(entries, (str, *_NO_ENTRIES)):
             raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
         self._yields = isinstance(entries, Iterator)
         made = self._made
@@ -63,9 +65,7 @@ class _Entries:
         write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
-        """Record that an entry is rejected. If several entries are equal, the entry that the function read last is
-        rejected.
-        """
+        """Record that an entry is rejected. Of several equal entries, this is the one that the function read last."""
         last = len(self._lines) - length_hint(self._given) - 1
         number = entry if isinstance(entry, int) else self._number(entry, last)
         if not 0 <= number < len(self._lines):
@@ -75,9 +75,7 @@ class _Entries:
         self._rejects[number] = (after, reason)
 
     def rejects(self) -> Rejects:
-        """Return all rejects, sorted. If entries were rejected out of order, their positions in the output are
-        unknown.
-        """
+        """Return all rejects, sorted. If they were reported out of order, their places in the output are unknown."""
         most, found = 0, []
         for number in sorted(self._rejects):
             after, reason = self._rejects[number]
@@ -144,7 +142,7 @@ class _Each:
         return text + "\n" if made else ""
 
     def _unpacked(self, made: list[Any], bad: dict[int, str], count: int, start: int) -> str:
-        """Return the output as text, and count the output entries, if not every entry has exactly one output entry."""
+        """Return the output as text, and count the output entries, if not every entry has exactly one."""
         results = iter(made)
         out: list[str] = []
         for entry in range(count):
@@ -174,9 +172,6 @@ def run_function(
     Args:
         about: the description of the input's records; empty if the records are lines. See `FORMAT_SUFFIX`.
         each: whether the function is called once for each entry, instead of once with all entries.
-
-    Returns:
-        The entries that the function rejected, sorted by entry.
     """
     global _current, _one_line  # noqa: PLW0603 - both belong to the run; a process has one at a time
     entries, header, _one_line = _entries(data, about)
@@ -227,9 +222,7 @@ def print_rejects(rejects: Rejects) -> None:
 
 
 def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool]:
-    """Return an input's entries, each without the line end at its end; the header to write; and whether each output
-    entry is a line.
-    """
+    """Return an input's entries without their line ends, the header to write, and whether output entries are lines."""
     if not about:
         lines = data.decode(*_LINES).split("\n")
         if not lines[-1]:
@@ -238,8 +231,7 @@ def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool
     from parcelq.records import parse
 
     header, body = data[: about["header"]], data[about["header"] :]
-    parts = parse(about["format"]).parts(body, 1)
-    entries = [body[part.start : part.end].removesuffix(b"\n").decode(*_LINES) for part in parts]
+    entries = [one.removesuffix(b"\n").decode(*_LINES) for one in parse(about["format"]).split(body)]
     return entries, header if about["writes_header"] else b"", about["one_line"]
 
 
@@ -259,15 +251,16 @@ def _text(entries: list[Any]) -> str:
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the lines of the result that a Python function returned for one entry. The result may be a str, None, or
-    an iterable of str.
-    """
+    """Return the lines of the result for one entry, which may be a str, None, or an iterable of str."""
     if isinstance(made, str):
         return [_line(made)]
     if made is None:
         return []
-    if not isinstance(made, Iterable) or isinstance(made, bytes | bytearray):
-        raise TypeError(f"a function of one entry must return a str, None or an iterable of str, not {made!r:.100}")
+    if not isinstance(made, Iterable) or isinstance(made, _NO_ENTRIES):
+        hint = "; json.dumps makes a str of a dict" if isinstance(made, dict) else ""
+        raise TypeError(
+            f"a function of one entry must return a str, None or an iterable of str, not {made!r:.100}{hint}"
+        )
     return [_line(one) for one in made]
 
 
@@ -280,7 +273,5 @@ def _line(entry: object) -> str:
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs a generator function to its end and returns a list of its items. So exceptions are
-    raised during the call.
-    """
+    """Return a function that runs a generator function to its end, so that exceptions are raised during the call."""
     return lambda *args: list(function(*args))

@@ -34,8 +34,6 @@ class Dependencies(NamedTuple):
     """The dependencies of a step.
 
     Attributes:
-        step: the path of the step, which error messages mention.
-        packages: the requirements of the step, such as `rdkit>=2025`.
         requirements: the path of the `requirements.txt` beside the step; None if this file does not exist.
         python: the versions of Python that the step needs, such as `>=3.12`; empty if every version is accepted.
     """
@@ -50,11 +48,8 @@ class Dependencies(NamedTuple):
 
 
 def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
-    """Return the dependencies of a Python file: the dependencies in its inline metadata (PEP 723) and in a
-    `requirements.txt` beside the file, and `packages`.
-
-    Raises:
-        SettingsError: the inline metadata of the file cannot be read.
+    """Return the dependencies of a Python file: those in its inline metadata (PEP 723) and in a `requirements.txt`
+    beside it, and `packages`. Raises SettingsError if the inline metadata cannot be read.
     """
     metadata = _metadata(step)
     wanted, python = metadata.get("dependencies", []), metadata.get("requires-python", "")
@@ -70,18 +65,12 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
 
 
 def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
-    """Return the interpreter of an environment with a step's dependencies, and the environment's lock. Create the
-    environment if it does not exist.
+    """Return the interpreter of an environment with a step's dependencies, and the environment's lock. The environment
+    is created if it does not exist.
 
-    The lock is a text: a line with the Python version, and a line for each exact package in the environment.
-
-    Several commands may call this function at the same time. A command that is killed does no harm.
-
-    Args:
-        cache: the folder with locks and environments; by default `~/.cache/parcelq`.
-
-    Raises:
-        SettingsError: a package or version of Python does not exist, or there is no network.
+    The lock is a text: a line with the Python version, and a line for each exact package. Several commands may call
+    this function at the same time, and a command that is killed does no harm. Raises SettingsError if a package or
+    version of Python does not exist, or there is no network.
     """
     cache = cache or cache_folder()
     tool = Uv(wanted.step, progress)
@@ -136,10 +125,6 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
 
     Args:
         target: the Python version, and perhaps the platform, of the packages; this is the first line of the result.
-        options: the options by which uv selects this Python version and platform.
-
-    Raises:
-        SettingsError: a package does not exist for the target, or there is no network.
     """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
     path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"
@@ -160,7 +145,7 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
 
 def _add_library(folder: Path, library: Path) -> None:
     """Make `parcelq` and PyYAML importable in an environment, but no other packages that are installed beside them. The
-    environment's own packages are found first.
+    environment's own packages come first.
     """
     import yaml
 
@@ -174,9 +159,7 @@ def _add_library(folder: Path, library: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a file lock, so that other processes wait for the lock. The kernel releases the lock when this process
-    ends.
-    """
+    """Hold a file lock, for which other processes wait. The kernel releases it when this process ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -193,7 +176,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 class Uv:
-    """Runs the program uv. If uv fails, an error about the step's dependencies is raised, with the message of uv."""
+    """Runs the program uv. If uv fails, a SettingsError about the step's dependencies shows the message of uv."""
 
     def __init__(self, step: Path, progress: Progress) -> None:
         self.where = f"dependencies of {step}"
@@ -204,11 +187,7 @@ class Uv:
         self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system"}
 
     def __call__(self, *arguments: str, given: str = "") -> str:
-        """Run uv with arguments, and return what uv writes to stdout.
-
-        Raises:
-            SettingsError: uv failed.
-        """
+        """Run uv with arguments, and return what it writes to stdout."""
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
         with subprocess.Popen(
             command,
@@ -235,9 +214,7 @@ class Uv:
         return out
 
     def python(self, wanted: str) -> tuple[str, str]:
-        """Return an interpreter that can run a step, and the interpreter's version. If the step accepts the version of
-        the current interpreter, the current interpreter is returned.
-        """
+        """Return an interpreter that can run a step, and its version. The current interpreter is preferred."""
         if not wanted:
             base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
             return str(base if base.is_file() else Path(sys.executable)), ".".join(map(str, sys.version_info[:3]))

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 _STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 
+_UNPARSABLE: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 _HEAD_BYTES: Final = 256
 """How many bytes of a file the kernel reads to recognise the file's format: BINPRM_BUF_SIZE of linux/binfmts.h."""
 _MAX_SCRIPTS: Final = 5
@@ -35,9 +36,7 @@ _PT_INTERP: Final = 3
 
 
 def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - one for each thing that may be wrong
-    """Return why the system would refuse to start a program; empty if the system would start the program, or if this
-    process may not read the program.
-    """
+    """Return why the system would refuse to start a program; empty if nothing is known to be wrong."""
     try:
         status = path.stat()
     except OSError as error:
@@ -139,9 +138,7 @@ class Command(NamedTuple):
 
 
 def command_of(text: str) -> Command | None:
-    """Read a text as the name of a program on the PATH, followed by arguments as in a shell; return None if there is no
-    such program.
-    """
+    """Read a text as the name of a program on the PATH and its arguments; None if there is no such program."""
     try:
         words = shlex.split(text)
     except ValueError:  # a quote is not closed, so the text is not a command
@@ -160,6 +157,28 @@ def uses_step(path: Path) -> bool:
         return False
 
 
+def calls_none(path: Path) -> bool:
+    """Return whether a Python file defines functions, and no statement outside of these functions uses one of them or
+    calls anything, apart from assignments.
+    """
+    import ast
+
+    if path.suffix != ".py":
+        return False
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, *_UNPARSABLE):
+        return False
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = list(ast.walk(node))
+            calls = not isinstance(node, ast.Assign) and any(isinstance(one, ast.Call) for one in inner)
+            if calls or any(isinstance(one, ast.Name) and one.id in defined for one in inner):
+                return False
+    return bool(defined)
+
+
 @lru_cache(maxsize=64)
 def _calls_main(path: Path, _modified: int) -> bool:
     text = path.read_bytes()
@@ -169,7 +188,7 @@ def _calls_main(path: Path, _modified: int) -> bool:
 
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the run of the file will report the error
+    except _UNPARSABLE:  # the run of the file will report the error
         return False
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:

@@ -17,15 +17,18 @@ _OURS: Final = os.path.dirname(__file__) + os.sep
 
 
 def reason_of_entry(error: Exception) -> str:
-    """Return why an entry is bad: the exception, and the place in the user's code that raised the exception."""
-    text = _message(error)
-    place, trace = "", error.__traceback__
+    """Return why an entry is bad: the exception, and the place in the user's code that raised the exception, or that
+    called the library that raised it. Libraries are all modules in folders of `sys.path` other than the program's own.
+    """
+    libraries = ("<frozen ", *(os.path.join(folder, "") for folder in sys.path[1:] if folder))
+    place, last, trace = "", "", error.__traceback__
     while trace:
         code = trace.tb_frame.f_code
         if not code.co_filename.startswith(_OURS):
-            place = f"\n  {os.path.basename(code.co_filename)}, line {trace.tb_lineno}, in {code.co_name}"
+            last = f"\n  {os.path.basename(code.co_filename)}, line {trace.tb_lineno}, in {code.co_name}"
+            place = place if code.co_filename.startswith(libraries) else last
         trace = trace.tb_next
-    return text + place
+    return _message(error) + (place or last)
 
 
 def explain(error: BaseException) -> int:
@@ -48,9 +51,7 @@ def print_error(text: str) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """Return the text of an exception, as in the last line of the exception's traceback. The middle of a long message
-    is left out.
-    """
+    """Return the text of an exception, as in the last line of its traceback, without the middle of a long message."""
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - str() of the exception failed, which must not end the run
@@ -64,9 +65,7 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the part of the traceback in the user's code, and the exception. If the text is too long, the first frames
-    are left out.
-    """
+    """Return the part of the traceback in the user's code, if necessary without its first frames, and the exception."""
     from traceback import StackSummary, TracebackException
 
     whole = TracebackException.from_exception(error)

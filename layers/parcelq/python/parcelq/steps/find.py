@@ -21,8 +21,6 @@ class Step(NamedTuple):
     """A program that turns a file of entries into a file of entries.
 
     Attributes:
-        path: the path of the program.
-        settings: the settings with which the program runs.
         workflow_id: the value of the option `--workflow-id`; empty if the option is not given.
         python: the interpreter of an environment with the step's dependencies; None if the step runs with the current
             interpreter.
@@ -57,9 +55,7 @@ class Step(NamedTuple):
 
     @property
     def warm(self) -> bool:
-        """Whether the step's process is kept between runs. If the settings do not say so, only a process that runs a
-        Python function is kept.
-        """
+        """Whether the step's process is kept between runs: by default, only if it runs a Python function."""
         return self.is_function if self.settings.warm is None else self.settings.warm
 
     @property
@@ -89,9 +85,7 @@ class Step(NamedTuple):
         return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
-        """Return the command line of a warm process. The process reads requests for runs from the socket with the
-        descriptor `control`.
-        """
+        """Return the command line of a warm process, which reads requests from the socket `control`."""
         return [*self._program(), *self._about(), "--warm", str(control)]
 
     def _program(self) -> list[str]:
@@ -120,7 +114,6 @@ def local_step(
 
     Args:
         path: a file; a folder with one file `step` or `step.*`, and optionally `settings.yaml`; or a command.
-        packages: additional packages that the step needs, such as `rdkit==2026.3.1`.
         progress: a function that is called with a line of text about each slow operation.
 
     Raises:
@@ -130,11 +123,7 @@ def local_step(
 
 
 def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step like `local_step`, but without the step's dependencies.
-
-    Raises:
-        SettingsError: the step or settings file does not exist or cannot be used.
-    """
+    """Find a step like `local_step`, but without the step's dependencies."""
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
@@ -146,12 +135,7 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
 
 
 def with_environment(step: Step, packages: Sequence[str] = (), progress: Progress | None = None) -> Step:
-    """Return a step with an environment of its own if the step has dependencies; see `local_step`.
-
-    Raises:
-        SettingsError: the dependencies cannot be installed, or the step is not a Python file and therefore cannot have
-            dependencies.
-    """
+    """Return a step with an environment of its own if it has dependencies; see `local_step`."""
     if step.path.suffix != ".py":
         if packages:
             raise SettingsError(
@@ -171,8 +155,6 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     """Find a step of a workflow in the workflow's folder. All files in the folder belong to the step.
 
     Args:
-        run: the path of the program below the folder, or of a folder with one file `step` or `step.*`. If no such path
-            exists, `run` is a command; see `local_step`.
         settings_file: the path of the settings below the folder. If empty, and `run` is a folder, `settings.yaml` in
             that folder is used.
 
@@ -222,9 +204,7 @@ def _beside(home: Path | None) -> Path | None:
 
 
 def _settings(file: Path | None, command: Command | None = None, text: str = "") -> StepSettings:
-    """Return the settings in a file. If there is no file, a command gets the settings of a filter, and another step
-    gets the default settings.
-    """
+    """Return the settings in a file. Without a file, a command is a filter, and other steps have default settings."""
     if file is None:
         return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
     settings = read_settings(file)
@@ -249,9 +229,7 @@ def _steps_in(home: Path) -> list[Path]:
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
-    """Return the file with a relative path in one of the folders. A link is followed only if its target is below
-    this folder too.
-    """
+    """Return the file with a relative path in one of the folders. A link must lead to a place below the same folder."""
     outside = False
     for folder in folders:
         root = folder.resolve()
@@ -268,7 +246,8 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
 
 def _check_step(path: Path) -> Path:
     if not path.is_file():
-        raise SettingsError(f"step {path}", ["it is not a regular file" if path.exists() else "there is no such file"])
+        missing = "there is no such file" + (", and no such program on the PATH" if path.name == str(path) else "")
+        raise SettingsError(f"step {path}", ["it is not a regular file" if path.exists() else missing])
     if path.suffix == ".py":
         if not os.access(path, os.R_OK):
             raise SettingsError(f"step {path}", ["it cannot be read"])
@@ -278,7 +257,7 @@ def _check_step(path: Path) -> Path:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files in the folder of a step or workflow, except hidden files and files that a run leaves behind."""
+    """Yield all files in the folder of a step or workflow, except hidden files and those that a run leaves behind."""
     for path in folder.rglob("*"):
         inner = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):

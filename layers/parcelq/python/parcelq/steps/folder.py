@@ -26,13 +26,7 @@ _KEPT: Final = ("tmp", "work")
 
 @contextmanager
 def locked_folder() -> Iterator[Path]:
-    """Yield a temporary folder that is removed at the end of the context.
-
-    When a process creates its first folder, the process also removes the folders that killed processes left.
-
-    Raises:
-        OSError: there is not enough space for the folder.
-    """
+    """Yield a temporary folder that is removed at the end. The first call removes folders of killed processes too."""
     remove_abandoned(tempfile.gettempdir())
     folder, lock = _locked()
     try:
@@ -47,9 +41,7 @@ def locked_folder() -> Iterator[Path]:
 
 @cache
 def remove_abandoned(parent: str) -> None:
-    """Remove those folders below `parent` that killed processes of this user left: no process locks these folders.
-    Only the first call in a process has an effect.
-    """
+    """Remove the folders below `parent` that killed processes of this user left. Only the first call does so."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -63,9 +55,7 @@ def remove_abandoned(parent: str) -> None:
 
 
 def _locked() -> tuple[Path, int]:
-    """Create a new folder and its lock. Before the new folder is locked, another process may mistake the folder for an
-    abandoned one.
-    """
+    """Create a new folder and its lock. Before that, another process may mistake the folder for an abandoned one."""
     for _ in range(_TRIES - 1):
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -78,11 +68,7 @@ def _locked() -> tuple[Path, int]:
 
 
 def _lock(folder: Path) -> int:
-    """Lock a folder, and return the descriptor that holds the lock.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
-    """
+    """Lock a folder, and return the descriptor that holds the lock; BlockingIOError if another process holds it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,12 +79,7 @@ def _lock(folder: Path) -> int:
 
 
 def open_regular(path: Path) -> int:
-    """Open a file that a step wrote. The file must be a regular file, and not a link, folder, pipe or device.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        OSError: the file is not a regular file, or this process may not read the file.
-    """
+    """Open a file that a step wrote. Raises OSError for links, folders, pipes and devices."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     # guard[False]: an output is a regular file
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -108,10 +89,9 @@ def open_regular(path: Path) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with everything in it, however deep the folder is, with bounded memory and without long paths.
+    """Remove a folder with everything in it, however deep, with bounded memory and without long paths.
 
-    Every folder in the removed folder is first moved directly below the top, and then emptied. Files that cannot be
-    removed stay.
+    Every folder in it is first moved directly below the top, and then emptied. Files that cannot be removed stay.
     """
     top, moved, name = os.fspath(folder), 0, os.urandom(8).hex()  # a name that the step cannot have used
     pending = [top]
@@ -142,9 +122,6 @@ def remove(folder: Path) -> None:
 class RunFolder:
     """A folder for runs, which contains two empty folders, `work` and `tmp`.
 
-    Attributes:
-        path: the path of the folder.
-
     Raises:
         OSError: there is not enough space for the folder.
     """
@@ -173,9 +150,7 @@ class RunFolder:
         self._opened.close()
 
     def _identities(self) -> list[tuple[int, int, int]]:
-        """Return the identity of the folder and of each folder in it. The result changes if a run replaces one of these
-        folders or changes its permissions.
-        """
+        """Return the identities of the folders. They change if a run replaces a folder or changes its permissions."""
         found = [os.lstat(path) for path in (os.fspath(self.path), *self._kept.values())]
         return [(one.st_ino, one.st_mode, one.st_uid) for one in found]
 
@@ -189,11 +164,7 @@ class RunFolders:
 
     @contextmanager
     def one(self) -> Iterator[Path]:
-        """Yield a folder that contains only the empty folders `work` and `tmp`.
-
-        Raises:
-            OSError: there is not enough space for the folder.
-        """
+        """Yield a folder that contains only the empty folders `work` and `tmp`."""
         folder = self._taken() or RunFolder()
         try:
             yield folder.path

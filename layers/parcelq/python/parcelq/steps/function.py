@@ -49,7 +49,6 @@ class StepFunction(Generic[Given, More, Made]):
     """A Python function that is used as a step. Calling a `StepFunction` calls the Python function.
 
     Args:
-        function: the Python function that the user marked with `@step`.
         raw: whether the function takes the input and returns the output as bytes instead of entries.
         each: whether the function is called with one entry instead of all entries.
     """
@@ -191,7 +190,6 @@ class Part:
     If the process is forked, the fork writes at the same offset as the process, not after the bytes of the process.
 
     Args:
-        path: the path of the file.
         start: the offset at which the part begins.
 
     Attributes:
@@ -228,9 +226,7 @@ def _options(description: str | None) -> argparse.Namespace:
 
 
 def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Return a function that creates the step's further arguments. The function creates new arguments in every run,
-    because the step may change them.
-    """
+    """Return a function that creates the step's further arguments for each run, because a run may change them."""
     from copy import deepcopy
     from inspect import signature
 
@@ -246,9 +242,7 @@ def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callab
 
 
 def _taken(stream: int, instead: int) -> int:
-    """Replace a standard stream, so that the user's function cannot use the original stream. Return a copy of the
-    original stream.
-    """
+    """Replace a standard stream, so that the user's function cannot use it, and return a copy of the original."""
     copy = os.dup(stream)
     os.dup2(instead, stream)
     return copy
@@ -280,9 +274,7 @@ def _begin(folder: str, environment: dict[str, str]) -> None:
 
 
 def _end(folder: str) -> None:
-    """Clean up after a run: flush the text that the run printed, change to another folder, and reap child processes
-    that have ended.
-    """
+    """Clean up after a run: flush what it printed, leave its folder, and reap child processes that have ended."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the function closed the stream, which is allowed
             stream.flush()

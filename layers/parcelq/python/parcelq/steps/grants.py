@@ -30,7 +30,6 @@ class Secret(NamedTuple):
     """A secret of a workflow.
 
     Attributes:
-        arn: the ARN of a secret of Secrets Manager, or of a parameter of Systems Manager.
         workflow: the name of the workflow with the steps that get the secret. If the built-in step of a stage gets the
             secret, this is the name of the stage.
         variable: the environment variable that contains the secret's value.
@@ -42,14 +41,9 @@ class Secret(NamedTuple):
 
 
 def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
-    """Read the workflows and variables of secrets from the secrets' ARNs. The name of a secret ends in
-    `/<workflow>/<VARIABLE>`.
+    """Read the workflows and variables of secrets from their ARNs.
 
-    Args:
-        arns: the ARNs of the secrets. ARNs of Secrets Manager end in six random characters.
-
-    Raises:
-        SettingsError: a text is not the ARN of such a secret; the message names every such text.
+    The name of a secret ends in `/<workflow>/<VARIABLE>`. Raises SettingsError with every text that is not such an ARN.
     """
     found, problems = [], []
     for arn in arns:
@@ -70,7 +64,6 @@ class Grants:
     Args:
         role: the ARN of the role for steps; empty if there is no such role.
         secrets: the ARNs of the secrets.
-        session: the name of the steps' session in CloudTrail.
 
     Raises:
         SettingsError: see `read_secrets`.
@@ -85,11 +78,10 @@ class Grants:
         self._lock = threading.Lock()
 
     def to(self, step: Step, workflow: str) -> Step:
-        """Return the step with a function that gets the credentials and secrets of a workflow. The function never
-        returns the credentials of this process.
+        """Return the step with a function that gets the credentials and secrets of a workflow, never those of this
+        process.
 
-        Raises:
-            SettingsError: the step's settings ask for credentials, but the stack has no role for steps.
+        Raises SettingsError if the step's settings ask for credentials, but the stack has no role for steps.
         """
         if step.settings.aws_credentials and not self._role:
             reason = "its settings have aws_credentials: true, but the stack has no StepRole"
@@ -103,7 +95,7 @@ class Grants:
             return {**granted, **self._fresh(self._role, self._credentials)} if credentials else granted
 
     def _fresh(self, key: str, fetch: Callable[[], tuple[Any, float]]) -> Any:
-        """Return the value that is cached under a key. If the value is too old, it is fetched again."""
+        """Return the value that is cached under a key, fetched again if it is too old."""
         # guard[key not in self._kept]: credentials are renewed before they expire
         if key not in self._kept or self._now() >= self._kept[key][1]:
             self._kept[key] = fetch()

@@ -24,12 +24,7 @@ _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.js
 
 
 class Target(NamedTuple):
-    """The platform on which packages are used.
-
-    Attributes:
-        python: the Python version, such as `3.13`.
-        platform: the platform as uv calls it, such as `x86_64-manylinux_2_34`.
-    """
+    """The platform on which packages are used."""
 
     python: str
     platform: str
@@ -39,8 +34,8 @@ class Target(NamedTuple):
 
     @property
     def options(self) -> Sequence[str]:
-        """The options by which uv selects this platform. These options forbid builds from source, because uv would
-        build for this machine.
+        """The options by which uv selects this platform. Builds from source, which suit only this machine, are
+        forbidden.
         """
         return (
             *("--python-version", self.python, "--python-platform", self.platform),
@@ -52,8 +47,6 @@ class Packages(NamedTuple):
     """The packages of a step, as a bundle on this machine.
 
     Attributes:
-        archive: the path of the bundle's file.
-        bundle: the facts about the bundle.
         lock: the exact packages, one on each line, after a line with the target.
     """
 
@@ -63,15 +56,10 @@ class Packages(NamedTuple):
 
 
 def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache: Path | None = None) -> Packages:
-    """Return a bundle with the dependencies of a step. Create the bundle if it does not exist.
+    """Return a bundle with the dependencies of a step, which is created if it does not exist.
 
-    Several commands may call this function at the same time. A command that is killed does no harm.
-
-    Args:
-        cache: the folder with locks and bundles; by default `~/.cache/parcelq`.
-
-    Raises:
-        SettingsError: a package does not exist for the target, or the step needs another version of Python.
+    Several commands may call this function at the same time, and a command that is killed does no harm. Raises
+    SettingsError if a package does not exist for the target, or the step needs another version of Python.
     """
     cache = cache or cache_folder()
     _check_python(wanted, target)

@@ -27,7 +27,6 @@ class Children:
     Attributes:
         pid: the id of the main process; 0 if there is no main process yet.
         code: the exit code of the main process, negative if a signal ended it; None while the main process runs.
-        cpu_seconds: the CPU time of all processes that have ended.
         memory: the peak memory of the largest process that has ended, in the unit of `ru_maxrss`.
     """
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from parcelq.errors import StepError
 from parcelq.steps.containment import Ended
 from parcelq.steps.data import Output
+from parcelq.steps.executable import calls_none
 from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import reason_first
@@ -34,7 +35,6 @@ class Ran(NamedTuple):
 
     Attributes:
         output: the output of the step. If the output is a file, closing `held` deletes the file.
-        rejects: the entries that the step rejected, sorted by entry.
         stderr_tail: the last bytes that the step printed on stderr, at most 4 KiB, as text.
         stdout_tail: the last bytes that the step printed on stdout, like `stderr_tail`; empty if stdout is the step's
             output.
@@ -53,17 +53,11 @@ class Ran(NamedTuple):
 
     @property
     def printed(self) -> str:
-        """The last lines that the step printed on stdout and on stderr, each text with a line end; empty if the step
-        printed nothing.
-        """
+        """The last lines that the step printed on stdout and on stderr, each text with a line end."""
         return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
 
     def whole(self, step: Step) -> Output:
-        """Return the output of a run without rejects. Callers that cannot handle rejects use this method.
-
-        Raises:
-            StepError: the step rejected an entry; the error contains the reason of the first reject.
-        """
+        """Return the output. Raises StepError with the first reject, for callers that cannot handle rejects."""
         if self.rejects:
             first = self.rejects[0]
             raise StepError(step.name, f"rejected entry {first.entry}", exit_code=0, stderr_tail=first.reason)
@@ -76,8 +70,6 @@ def judged(
     """Decide from the report of a run whether the run succeeded.
 
     Args:
-        entries: the number of entries in the run's input; None if the caller does not know.
-        limit: the time limit of the run in seconds; None if there is no limit.
         text: a function that converts the step's printed output to text without secrets.
     """
     try:
@@ -145,15 +137,14 @@ def or_step_error(step: Step, what: str) -> Iterator[None]:
 
 
 def _size_of(step: Step, output: Path) -> int:
-    """Return the size of the file into which a run wrote its output.
-
-    Raises:
-        StepError: the file does not exist, or is a link, a folder, a pipe or a device.
-    """
+    """Return the size of the file into which a run wrote its output. Raises StepError if it is not a regular file."""
     try:
         descriptor = open_regular(output)
     except FileNotFoundError:
-        raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0) from None
+        hint = "a program that reads stdin and writes stdout needs filter: true in its settings"
+        if calls_none(step.path):
+            hint = f"{step.name} defines functions, but calls none of them"
+        raise StepError(step.name, f"exited with 0 but wrote no output file; {hint}", exit_code=0) from None
     except OSError as error:
         why = "it is a link" if error.errno == errno.ELOOP else error.strerror
         reason = f"exited with 0 but wrote no output file that can be read: {why}"

@@ -40,9 +40,7 @@ def escaped(text: str) -> str:
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """Shorten a text to `most_bytes` of UTF-8. The first line is kept as far as possible, and the middle of the other
-    lines is cut out.
-    """
+    """Shorten a text to `most_bytes` of UTF-8: the first line is kept as far as possible, and the middle is cut out."""
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return data.decode()

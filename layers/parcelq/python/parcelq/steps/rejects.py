@@ -39,7 +39,6 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
     Args:
         path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`. If the file does not exist, there are no
             rejects.
-        entries: the number of input entries; None if the caller does not know.
 
     Raises:
         RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or `after` of an

@@ -66,9 +66,7 @@ class Runner:
 
     @property
     def together(self) -> int:
-        """How many runs to pass to the step in one request. The number is estimated from the latest runs, so that a
-        request takes little time.
-        """
+        """How many runs to pass to the step in one request, so that the request takes little time."""
         return max(1, min(_MOST_TOGETHER, int(HOP_SECONDS / self._seconds)))
 
     @contextmanager
@@ -106,10 +104,8 @@ class Runner:
     def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
         """Run the step over one input after another, with a single request to the step's supervisor.
 
-        Returns:
-            The outcomes of the runs that began, in order. At least the first run begins. No further run begins after a
-            run that ended the step's process, or when the earlier runs took too long. The caller must close the `held`
-            of each `Ran`.
+        Returns the outcomes of the runs that began, at least of the first. No further run begins after a run that ended
+        the step's process, or when the earlier runs took too long. The caller must close the `held` of each `Ran`.
         """
         limit, began = self.step.settings.within(timeout), time.monotonic()
         until = None if limit is None else began + limit
@@ -200,9 +196,7 @@ class Runner:
         return None
 
     def _prepared(self) -> Step:
-        """Return the step to run. A user's file is copied first, so that the file cannot change and is alone in its
-        folder.
-        """
+        """Return the step to run. A user's file is copied, so that it cannot change and is alone in its folder."""
         if self._ready is None:
             step = self.step
             if step.copied:
@@ -212,9 +206,7 @@ class Runner:
         return self._ready
 
     def _text(self, tail: bytes) -> str:
-        """Return the text that the step printed. The path of the step's copy is replaced by the step's real path, and
-        secrets are removed.
-        """
+        """Return the text that the step printed, without secrets, and with the path of the step instead of the copy."""
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
         text = tail.decode("utf-8", "replace")

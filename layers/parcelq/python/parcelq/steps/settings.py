@@ -11,7 +11,7 @@ from parcelq.checks import Check, Wrong, anything, checked, flag, shown
 from parcelq.errors import InvalidValueError, SettingsError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.records import Format, from_settings
-from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
+from parcelq.steps.strict_yaml import read_yaml
 
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
 
@@ -50,29 +50,14 @@ class StepSettings:
     path: Path | None = None
 
     def within(self, timeout: float | None) -> float | None:
-        """Return the time limit of a run in seconds: the shorter of the caller's `timeout` and the step's; None for no
-        limit.
-        """
+        """Return the time limit of a run in seconds: the shorter of `timeout` and the step's; None for no limit."""
         return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
 def read_settings(path: Path) -> StepSettings:
-    """Read a settings file.
-
-    Raises:
-        SettingsError: the file cannot be read, is not YAML, or has unknown or invalid keys. The message names all of
-            these keys.
-    """
+    """Read a settings file. Raises SettingsError with all problems if the file cannot be read or is not valid."""
     where = f"settings file {path}"
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from None
-    try:
-        content = load(text, exact=frozenset({"arguments", "environment"}))
-    except StrictYamlError as error:
-        raise SettingsError(where, error.problems) from None
+    content = read_yaml(path, where, exact=frozenset({"arguments", "environment"}))
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -135,9 +120,7 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """Return a YAML value such as `true` or `3` as a text for a program; None if the text cannot be passed to a
-    program.
-    """
+    """Return a YAML value such as `true` or `3` as a text for a program; None if no program can get the text."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

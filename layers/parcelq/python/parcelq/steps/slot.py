@@ -28,7 +28,6 @@ class Came(NamedTuple):
     """The outcome of a run.
 
     Attributes:
-        ended: the supervisor's report about the end of the run.
         output: the output of the run, if the run succeeded.
         rejects: the rejects of the run, or the file that contains the rejects.
         held: the context to close when the output is no longer needed.
@@ -45,9 +44,6 @@ class Slot:
 
     Attributes:
         usable: whether the slot can do another run after the last run.
-
-    Raises:
-        OSError: the system cannot start another process.
     """
 
     warm = False
@@ -66,11 +62,7 @@ class Slot:
         return Supervised(None, self.variables, filters=self.step.settings.filter)
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
-        """Run the step over one input after another, and return the outcomes of the runs that began.
-
-        Raises:
-            StepError: there is not enough space on disk to do a run.
-        """
+        """Run the step over one input after another, and return the outcomes of the runs that began."""
         with ExitStack() as opened:
             stacks, folders = [], []
             runs: list[list[str | bytes]] = []
@@ -132,7 +124,7 @@ class WarmSlot(Slot):
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
         """Run the warm process over one input after another; see `Slot.run`.
 
-        The returned list is empty if one of several runs damaged the outputs, and it is unknown which run did so.
+        The list is empty if one of several runs damaged the outputs, and it is unknown which one.
         """
         with or_step_error(self.step, "could not be given its input"):
             places = self._write(given)
@@ -167,9 +159,7 @@ class WarmSlot(Slot):
             raise StepError(self.step.name, reason, exit_code=0) from None
 
     def _write(self, given: Sequence[Given]) -> list[tuple[int, int]]:
-        """Write the inputs of runs into the file `input`, and return where each input begins and ends. Raises OSError
-        if this fails.
-        """
+        """Write the inputs of runs into the file `input`, and return where each input begins and ends."""
         file, places = self._input, []
         file.seek(0)
         for one in given:
@@ -180,9 +170,7 @@ class WarmSlot(Slot):
         return places
 
     def _taken_over(self, ended: Sequence[Ended]) -> list[Came]:
-        """Return the outcomes of runs with copies of their outputs, because the next runs write at the same place.
-        Raises OSError.
-        """
+        """Return the outcomes of runs with copies of their outputs, because the next runs write at the same place."""
         good = [end for end in ended if end.kind == "done"]
         held = good if sum(end.output[1] - end.output[0] for end in good) <= MOST_HELD else good[:-1]
         outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]

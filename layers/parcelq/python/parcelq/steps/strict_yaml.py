@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.checks import shown
+from parcelq.errors import SettingsError
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node, ScalarNode
@@ -25,22 +27,29 @@ _FRACTION: Final = re.compile(
 
 
 class StrictYamlError(ValueError):
-    """A YAML text is invalid, or has a feature that this module refuses.
-
-    Attributes:
-        problems: a list with a text about each mistake.
-    """
+    """A YAML text is invalid, or has a feature that this module refuses. `problems` has a text about each mistake."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
 
 
+def read_yaml(path: Path, where: str, exact: frozenset[str] = frozenset()) -> Any:
+    """Read a YAML file; see `load`. Raises SettingsError about `where` if the file cannot be read or is not valid."""
+    try:
+        with path.open("rb") as file:
+            return load(file.read(MAX_BYTES + 1).decode("utf-8"), exact)
+    except StrictYamlError as error:
+        raise SettingsError(where, error.problems) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(where, [f"it cannot be read: {reason}"]) from None
+
+
 def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
     """Return the value of a YAML text.
 
     Args:
-        text: the YAML text, at most `MAX_BYTES` of UTF-8.
         exact: top-level keys with values that a program gets as text, so that the values must be kept exactly as they
             are written.
 

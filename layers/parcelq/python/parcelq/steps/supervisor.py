@@ -47,7 +47,6 @@ class Supervisor:
 
     Args:
         control: the descriptor of the socket to the process that started this process.
-        command: the command line of a warm process.
         filters: whether commands get their input on stdin and write their output to stdout.
         keeps: the descriptor of the socket to a warm process; 0 if each run has a process of its own.
         theirs: the descriptor of the other end of this socket, which the warm process uses.
@@ -106,7 +105,7 @@ class Supervisor:
         return replies
 
     def wait_for_request(self) -> None:
-        """Wait for a request. If a warm process ends meanwhile, reap the process, so that it does not stay a zombie."""
+        """Wait for a request. Meanwhile, reap a warm process that ends, so that it does not stay a zombie."""
         if not (self.keeps and self.children.pid and self.children.code is None and self.watch >= 0):
             return  # the read waits
         poll = select.poll()
@@ -119,7 +118,7 @@ class Supervisor:
     def reply(
         self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
     ) -> Reply:
-        """Return the report of a run. `start` contains the sizes that the files `output` and `rejects` had when the run
+        """Return the report of a run. `start` contains the sizes of the files `output` and `rejects` when the run
         began.
         """
         places = (start[0], self.ends[0]), (start[1], self.ends[1])

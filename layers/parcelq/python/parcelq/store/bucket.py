@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
 from parcelq.aws.batching import batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
-from parcelq.aws.replies import incomplete, needed, size_of_part
+from parcelq.aws.replies import all_needed, incomplete, needed, size_of_part
 from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MAX_MULTIPART_PARTS
 from parcelq.readable import Readable
 from parcelq.store.joined import JoinedParts
-from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, part_bytes
+from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, etag_of_equal, part_bytes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _log = logging.getLogger(__name__)
-_DELETED_TOGETHER: Final = 1000
-"""How many keys one DeleteObjects request may have:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-"""
+_TOGETHER: Final = 1000
+"""How many keys one DeleteObjects request may have, and how many parts one ListParts reply has at most."""
 _PARTS_IN_FLIGHT: Final = 3
-_LISTED_TOGETHER: Final = 1000
-"""How many parts one ListParts reply has at most: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
-_LISTED: Final = ("Key", "ETag", "Size", "LastModified")
 _HTML: Final = "text/html; charset=utf-8"
 """The content type that makes a browser show an HTML page of the bucket instead of saving the page."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
@@ -44,7 +41,7 @@ _PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
 
 @dataclass(frozen=True, slots=True)
 class BucketStore:
-    """The objects of a bucket; a `Store`."""
+    """The objects of a bucket; a `Store` in which several invocations can write the parts of one object."""
 
     s3: S3Client
     bucket: str
@@ -57,7 +54,6 @@ class BucketStore:
         if_match: str | None = None,
         if_absent: bool = False,
     ) -> str:
-        """Create or replace an object; see `Store.put`."""
         # The parts of a large body are not joined, because a joined copy would double the memory.
         body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
@@ -66,12 +62,17 @@ class BucketStore:
         more |= {"IfMatch": if_match} if if_match is not None else {}
         # guard[pass]: of several who create an object in a bucket, one wins
         more |= {"IfNoneMatch": "*"} if if_absent else {}
-        with self._refusals(key, writing=True):
-            reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
+        try:
+            with self._refusals(key, writing=True):
+                reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
+        except ConflictError:
+            # guard[False]: a conditional write whose reply was lost, and that botocore sent again, is no conflict
+            if etag := etag_of_equal(self, key, parts):
+                return etag
+            raise
         return str(needed(reply, "PutObject", "ETag"))
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read a part of an object; see `Store.read`."""
         if length == 0:
             return b""
         try:
@@ -83,27 +84,32 @@ class BucketStore:
             raise
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Read an object and its etag; see `Store.read_with_etag`."""
         with self._opened(key, 0, None) as reply:
             return reply["Body"].read(), reply["ETag"]
 
     def stat(self, key: str) -> Stored | None:
-        """Return a description of an object; None if the object does not exist."""
         try:
             with self._refusals(key):
                 reply = self.s3.head_object(Bucket=self.bucket, Key=key)
         except NotFoundError:
             return None
-        etag, modified = needed(reply, "HeadObject", "ETag"), needed(reply, "HeadObject", "LastModified")
-        size = needed(reply, "HeadObject", "ContentLength")
+        etag, modified, size = all_needed(reply, "HeadObject", "ETag", "LastModified", "ContentLength")
         return Stored(key, etag, size, reply.get("Metadata", {}), modified.timestamp())
 
+    def put_file(self, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:
+        """Put a file as an object, in parallel parts. Threads call `on_bytes` with the size of each block they sent."""
+        from parcelq.local_files import naming
+
+        try:
+            with translated(), naming(path):
+                self.s3.upload_file(str(path), self.bucket, key, Callback=on_bytes)
+        except S3UploadFailedError as error:
+            raise ParcelqError(str(error)) from None
+
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
         return (one.key for one in self.listing(prefix))
 
     def listing(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects whose keys start with `prefix`; see `Store.listing`."""
         pages = iter(self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix))
         while True:
             with self._refusals(prefix):
@@ -111,16 +117,14 @@ class BucketStore:
             if page is None:
                 return
             if needed(page, "ListObjectsV2", "IsTruncated"):
-                needed(
-                    page, "ListObjectsV2", "NextContinuationToken"
-                )  # without it, botocore takes this page for the last
+                needed(page, "ListObjectsV2", "NextContinuationToken")  # if missing, botocore would end the list here
             for one in page.get("Contents", ()):
-                key, etag, size, modified = (needed(one, "ListObjectsV2", name) for name in _LISTED)
+                key, etag, size, modified = all_needed(one, "ListObjectsV2", "Key", "ETag", "Size", "LastModified")
                 yield Stored(key, etag, size, NO_METADATA, modified.timestamp())
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects, and check that S3 confirms each deletion; see `Store.delete`."""
-        for batch in batches(keys, _DELETED_TOGETHER):
+        """Delete objects, and check that S3 confirms each deletion."""
+        for batch in batches(keys, _TOGETHER):
             with translated():
                 reply = self.s3.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": False}
@@ -135,7 +139,6 @@ class BucketStore:
 
     @contextmanager
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
-        """Open an object for reading in blocks; see `Store.stream`."""
         with self._opened(key, start, None) as reply:
             yield cast(Readable, reply["Body"])
 
@@ -144,23 +147,16 @@ class BucketStore:
         return BucketStore(self.s3, bucket)
 
     @contextmanager
-    def opened_put(
-        self, key: str, *, version: str = "", etag: str = "", start: int = 0, end: int | None = None
-    ) -> Iterator[OpenedPut | None]:
-        """Open the object that one upload stored under a key. Yield None if this object was deleted or replaced.
-
-        Args:
-            version: the id of the object version that the upload stored; empty if the bucket keeps no versions.
-            etag: the object's etag without quotes; empty if it is unknown.
-            end: the offset just after the last byte to read; None for the end of the object.
+    def opened_put(self, key: str, *, version: str = "", etag: str = "", start: int = 0) -> Iterator[OpenedPut | None]:
+        """Open the object that one upload stored under a key; yield None if this object was deleted or replaced.
+        `version` is empty if the bucket keeps no versions. `etag` has no quotes, and is empty if it is unknown.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
         wanted: dict[str, str] = {"VersionId": version} if version else {}
         if etag or not version:  # another put may have replaced the version `null`
             wanted["IfMatch"] = f'"{etag}"'
-        part = bool(start) or end is not None
-        if part:
-            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        if start:
+            wanted["Range"] = f"bytes={start}-"
         try:
             with self._refusals(key):
                 reply = self.s3.get_object(Bucket=self.bucket, Key=key, **wanted)  # type: ignore[arg-type]
@@ -171,15 +167,14 @@ class BucketStore:
             # guard[False]: bytes count as the object's only if the reply has the object's etag
             if needed(reply, "GetObject", "ETag").strip('"') != (etag or reply["ETag"].strip('"')):
                 raise incomplete("GetObject", f"the reply has not the etag of {key!r}")
-            size = size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
+            size = size_of_part(reply, start, key) if start else needed(reply, "GetObject", "ContentLength")
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
     def part_bytes(self, size: int) -> int:
-        """Return how many bytes each part of an object of about `size` bytes should have; see `Store.part_bytes`."""
         return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part. If there are several parts, use a multipart upload. See `Store.write`."""
+        """Write an object part by part; if there are several parts, with a multipart upload."""
         etag = seen.etag if seen else None
         rest = iter(parts)
         head = list(islice(rest, 2))
@@ -202,13 +197,16 @@ class BucketStore:
         return True
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begin the upload of an object; see `Multipart.begin_upload`."""
+        """Begin the upload of an object with this metadata, and return the id of the upload."""
         with self._refusals(key, writing=True):
             reply = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
         return str(needed(reply, "CreateMultipartUpload", "UploadId"))
 
     def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
-        """Write a part of an object; see `Multipart.put_part`."""
+        """Write a part and return its etag. Parts are numbered from 1; a part that exists is replaced.
+
+        Raises NotFoundError if the upload was completed or aborted.
+        """
         with self._refusals(key, writing=True):
             reply = self.s3.upload_part(
                 Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=cast(Any, body)
@@ -216,7 +214,7 @@ class BucketStore:
         return str(needed(reply, "UploadPart", "ETag"))
 
     def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
-        """Return the written parts of an upload; see `Multipart.parts`."""
+        """Return the written parts with numbers from `first` to `last`; raises as `put_part` does."""
         found: dict[int, Part] = {}
         marker = first - 1
         while marker < last:
@@ -226,21 +224,25 @@ class BucketStore:
                     Key=key,
                     UploadId=upload,
                     PartNumberMarker=marker,
-                    MaxParts=min(_LISTED_TOGETHER, last - marker),
+                    MaxParts=min(_TOGETHER, last - marker),
                 )
             more = needed(reply, "ListParts", "IsTruncated")
             for one in reply.get("Parts", ()):
-                number, etag, size = (needed(one, "ListParts", name) for name in ("PartNumber", "ETag", "Size"))
+                number, etag, size = all_needed(one, "ListParts", "PartNumber", "ETag", "Size")
                 found[number] = Part(etag, size)
             if not more:
                 break
             before, marker = marker, int(needed(reply, "ListParts", "NextPartNumberMarker"))
             if marker <= before:
-                raise incomplete("ListParts", f"the list of parts continues at part {marker}, after part {before}")
+                raise incomplete("ListParts", f"the list of parts goes on after part {marker}, not {before}")
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
-        """Complete the object from its parts; see `Multipart.complete_upload`."""
+        """Complete an object from all its parts, given their etags in order.
+
+        `seen` is the etag of the object to replace; None if there must be no object. Raises ConflictError if the object
+        was created or changed meanwhile, and NotFoundError if the upload was completed or aborted.
+        """
         # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
         # meantime
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
@@ -252,7 +254,7 @@ class BucketStore:
         needed(reply, "CompleteMultipartUpload", "ETag")
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Delete the parts of an upload; see `Multipart.abort_upload`."""
+        """Delete the parts of an unfinished upload; it is no error if the upload does not exist."""
         with suppress(NotFoundError), self._refusals(key, writing=True):
             self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 
@@ -289,7 +291,7 @@ class BucketStore:
             try:
                 yield
             except ClientError as error:
-                code = _code(error)
+                code = str(error.response.get("Error", {}).get("Code", ""))
                 if code == _GONE_UPLOAD:
                     raise NotFoundError(key, "its unfinished upload no longer exists") from error
                 if code in _ABSENT and not writing:
@@ -297,7 +299,3 @@ class BucketStore:
                 if code in _REFUSED | _ABSENT:
                     raise ConflictError(key) from error
                 raise
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -30,9 +30,8 @@ For 50 MB, this takes 0.62 of the time that one flush at the end would take.
 class FolderStore:
     """A `Store` that keeps objects as files of a folder. The folder is created with the first object.
 
-    Unless `durable` is False, an object is on disk when a method returns. A lock on a file makes conditional writes
-    safe between threads and processes. An etag is made from the file's inode, modification time and size, so if another
-    program edits a file, the object gets another etag.
+    A lock on a file makes conditional writes safe between threads and processes. An etag is made from the file's inode,
+    modification time and size, so if another program edits a file, the object gets another etag.
 
     Attributes:
         own: the path of a folder below this folder for files that are not objects: the lock, unfinished objects,
@@ -57,21 +56,17 @@ class FolderStore:
         if_match: str | None = None,
         if_absent: bool = False,
     ) -> str:
-        """Create or replace an object; see `Store.put`."""
         return self._put(key, parts, metadata, if_match, absent=if_absent)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read a part of an object; see `Store.read`."""
         with self._open(key, start) as file:
             return file.read() if length is None else file.read(length)
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Read an object and its etag; see `Store.read_with_etag`."""
         with self._open(key, 0) as file:
             return file.read(), _etag(os.fstat(file.fileno()))
 
     def stat(self, key: str) -> Stored | None:
-        """Return a description of an object; None if the object does not exist."""
         found = self._stored(key, self._path(key))
         if found is None:
             return None
@@ -82,7 +77,6 @@ class FolderStore:
         return Stored(key, found.etag, found.size, metadata, found.modified)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
         parent, _, start = prefix.rpartition("/")
         root = self.folder / parent
         found = []
@@ -96,12 +90,10 @@ class FolderStore:
         return iter(sorted((key for key in found if key.startswith(prefix)), key=os.fsencode))
 
     def listing(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects whose keys start with `prefix`; see `Store.listing`."""
         found = (self._stored(key, self.folder / key) for key in self.keys(prefix))
         return (one for one in found if one is not None)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; see `Store.delete`."""
         rest = iter(keys)
         while some := list(islice(rest, _DELETED_TOGETHER)):
             with self._naming(some[0]), self._locked():
@@ -113,16 +105,14 @@ class FolderStore:
 
     @contextmanager
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
-        """Open an object for reading in blocks; see `Store.stream`."""
         with self._open(key, start) as file:
             yield file
 
     def part_bytes(self, size: int) -> int:
-        """Return how many bytes each part should have. A part should fit into the CPU cache during copying."""
+        """Return a size that fits into the CPU cache during copying."""
         return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
-        """Write an object part by part; see `Store.write`."""
         rest = iter(parts)
         head = list(islice(rest, 1))  # read before writing, because the parts may come from the object itself
         try:
@@ -161,9 +151,7 @@ class FolderStore:
     def _put(
         self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], etag: str | None, *, absent: bool
     ) -> str:
-        """Write an object and return the new etag. If `absent`, the object must not exist. If `etag` is given, the
-        object must have this etag.
-        """
+        """Write an object if the condition holds (see `Store.put`), and return the new etag."""
         path, unfinished = self._path(key), self.folder / self.own / "unfinished" / uuid.uuid4().hex
         try:
             with self._naming(key), _opened(unfinished) as file:

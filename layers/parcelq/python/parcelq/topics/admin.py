@@ -71,9 +71,7 @@ class Topics:
         return self.counts(topic).visible
 
     def counts(self, topic: str) -> Counts:
-        """Return three approximate numbers of messages: those that can be pulled now, locked messages, and delayed
-        messages. See `count`.
-        """
+        """Return approximate numbers of visible, locked and delayed messages. See `count`."""
         url = self.url(topic)
         names: list[QueueAttributeNameType] = [
             "ApproximateNumberOfMessages",
@@ -106,7 +104,7 @@ class Topics:
         endpoint = url.rstrip("/").rsplit("/", 2)[0]
         return f"{endpoint}/{account}/{name}"
 
-    def letters_url(self, topic: str) -> str:
+    def dead_letters_of(self, topic: str) -> str:
         """Return the URL of a topic's dead-letter topic, or of the topic itself if its name is that of a dead-letter
         topic.
 
@@ -115,19 +113,19 @@ class Topics:
             TopicNotFoundError: if the topic's RedrivePolicy names a topic that does not exist.
         """
         url = self.url(topic)
-        letters = self.dead_letter_url(url)
-        if letters is None and not topic_of_url(url).endswith(DEAD_LETTER_SUFFIX):
+        dead = self.dead_letter_url(url)
+        if dead is None and not topic_of_url(url).endswith(DEAD_LETTER_SUFFIX):
             raise TopicError(
                 topic, "it has no dead-letter topic: it has no RedrivePolicy, and no topic has the matching name"
             )
-        if letters is None:
+        if dead is None:
             return url
         try:
-            self.attributes(letters)
+            self.attributes(dead)
         except AwsError as error:
             if error.status != 403:  # a queue of another account may allow sending without allowing lookups
                 raise
-        return letters
+        return dead
 
     def redrive_urls(self, topic: str) -> tuple[str, str]:
         """Return the URLs of a dead-letter topic and of the topic that its messages came from; `topic` is either of the
@@ -137,19 +135,19 @@ class Topics:
             TopicError: if there is no dead-letter topic, or if the topic that its messages came from is unknown.
         """
         url = self.url(topic)
-        letters = self.letters_url(url)
-        if letters != url:
-            return letters, url
-        sources = self.source_urls(letters)
+        dead = self.dead_letters_of(url)
+        if dead != url:
+            return dead, url
+        sources = self.source_urls(dead)
         if not sources and (named := self._url_if_there(topic_of_url(url).removesuffix(DEAD_LETTER_SUFFIX))):
             sources = [named]
         if len(sources) != 1:
             names = ", ".join(sorted(map(topic_of_url, sources))) or "none"
             raise TopicError(topic, f"it must be the dead-letter topic of one topic; those that use it: {names}")
-        return letters, sources[0]
+        return dead, sources[0]
 
     def source_urls(self, topic: str) -> list[str]:
-        """Return the URLs of the topics whose RedrivePolicy names this topic as their dead-letter topic."""
+        """Return the URLs of the topics whose RedrivePolicy names this topic."""
         url = self.url(topic)
         pages = self.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=url)
         with translated(topic):
@@ -159,7 +157,6 @@ class Topics:
         """Send a CreateQueue request and return the URL.
 
         Args:
-            name: the topic's name, at most 80 letters, digits, hyphens and underscores.
             attributes: the topic's attributes, any of
                 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 
@@ -217,27 +214,27 @@ class Topics:
         A dead-letter topic of another account is never deleted, because only its own account can delete an SQS queue.
         """
         url = self.url(topic)
-        letters = self.dead_letter_url(url)
-        if letters is None or _account(letters) != _account(url):
+        dead = self.dead_letter_url(url)
+        if dead is None or _account(dead) != _account(url):
             return [url]
         try:
-            users = {topic_of_url(one) for one in self.source_urls(letters)}
+            users = {topic_of_url(one) for one in self.source_urls(dead)}
         except TopicNotFoundError:
             return [url]
-        # guard[return [url, letters]]: a dead-letter topic that other topics use is not deleted
-        return [url] if users - {topic_of_url(url)} else [url, letters]
+        # guard[return [url, dead]]: a dead-letter topic that other topics use is not deleted
+        return [url] if users - {topic_of_url(url)} else [url, dead]
 
     def delete(self, topic: str) -> list[str]:
         """Delete a topic and its dead-letter topic, with all messages of the two. A deletion cannot be undone.
 
         Returns: The names of the deleted topics; see `deleted_with`.
         """
-        url, *letters = self.deleted_with(topic)
+        url, *dead = self.deleted_with(topic)
         with translated(topic):
             self.sqs.delete_queue(QueueUrl=url)
-        for one in letters:
+        for one in dead:
             self._delete_if_there(one)
-        return [topic_of_url(one) for one in (url, *letters)]
+        return [topic_of_url(one) for one in (url, *dead)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
         """Delete every topic whose name starts with `prefix`, even dead-letter topics. A deletion cannot be undone.

@@ -34,7 +34,6 @@ class Cost(NamedTuple):
     """The AWS resources that work has used.
 
     Attributes:
-        invocations: how many times Lambda functions were invoked.
         ms: how many milliseconds the invocations lasted together.
         mb_ms: the sum over all invocations of milliseconds times the megabytes of the function's memory.
         requests: how many requests were sent to AWS; a request and its retries count as one.
@@ -63,8 +62,8 @@ class Cost(NamedTuple):
 
     @classmethod
     def parse(cls, value: object) -> Cost:
-        """Read a cost from a text made by `str` or a list made by `numbers`. Return an empty cost if the value is
-        invalid, because no work depends on costs.
+        """Read a cost from a text made by `str` or a list made by `numbers`. An invalid value gives an empty cost,
+        because no work depends on costs.
         """
         try:
             *numbers, runs = json.loads(value) if isinstance(value, str) else value  # type: ignore[misc]
@@ -97,14 +96,12 @@ NOTHING: Final = Cost()
 
 
 def duration_class(ms: int) -> int:
-    """Return the number of the class of a duration. Class `n` ends at `class_end(n)` milliseconds, which doubles every
-    two classes.
-    """
+    """Return the number of the class of a duration; see `class_end`."""
     return floor(2 * log2(ms + 1))
 
 
 def class_end(number: int) -> float:
-    """Return the milliseconds at which a class of durations ends and the next one begins."""
+    """Return the milliseconds at which a class of durations ends. They double every two classes."""
     return float(2 ** ((number + 1) / 2) - 1)
 
 
@@ -125,7 +122,7 @@ class Meter:
 
     @contextmanager
     def invocation(self, megabytes: int) -> Iterator[None]:
-        """Count an invocation of a Lambda function that has `megabytes` of memory and lasts as long as this context."""
+        """Count an invocation of a Lambda function with `megabytes` of memory that lasts as long as this context."""
         with self._lock:
             self._since, self._megabytes = monotonic(), int(megabytes)
             self._spent += Cost(invocations=1)
@@ -137,7 +134,7 @@ class Meter:
                 self._since = None
 
     def add(self, cost: Cost) -> None:
-        """Add a cost to the next result of `take`, such as the cost that an unpublished output would have carried."""
+        """Add a cost to the next result of `take`."""
         if cost != NOTHING:
             with self._lock:
                 self._spent += cost

@@ -20,7 +20,7 @@ class ForwardingTopic:
         return self._topic.name
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish messages; see `Topic.publish`."""
+        """See `Topic.publish`."""
         return self._topic.publish(messages, delay_seconds=delay_seconds)
 
     def pull(
@@ -31,25 +31,25 @@ class ForwardingTopic:
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages; see `Topic.pull`."""
+        """See `Topic.pull`."""
         return self._topic.pull(min_messages, max_messages, receive_message_timeout, deadline=deadline)
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the pulled message; see `Topic.read`."""
+        """See `Topic.read`."""
         return self._topic.read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages; see `Topic.acknowledge`."""
+        """See `Topic.acknowledge`."""
         return self._topic.acknowledge(messages)
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the deadline of messages; see `Topic.refresh_deadline`."""
+        """See `Topic.refresh_deadline`."""
         return self._topic.refresh_deadline(messages, timeout)
 
     def counts(self) -> Counts:
-        """Count the topic's messages; see `Topic.counts`."""
+        """See `Topic.counts`."""
         return self._topic.counts()
 
     def dead_letter_topic(self) -> Topic | None:
-        """The dead-letter topic of the topic; see `Topic.dead_letter_topic`."""
+        """See `Topic.dead_letter_topic`."""
         return self._topic.dead_letter_topic()

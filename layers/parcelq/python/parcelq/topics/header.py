@@ -20,14 +20,8 @@ _MOST_READ: Final = 16
 
 
 def header_of_source(header: bytes, source: str, store: Store | None) -> str:
-    """Return the attribute `Header` for the messages of a source, and store a long header as an object.
-
-    Args:
-        header: the source's header; an empty header gives an empty attribute.
-        store: the store for long headers; None if there is no store.
-
-    Raises:
-        InvalidValueError: if the header is too long for an attribute, and there is no store.
+    """Return the attribute `Header` for the messages of a source, and store a long header as an object. Raises
+    InvalidValueError if the header is too long for an attribute, and there is no store.
     """
     text = _short_attribute(header)
     if text is not None:
@@ -41,11 +35,7 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
 
 
 def key_of_stage(job: str, topic: str) -> str:
-    """Return the key of the object that contains the header of all outputs of a stage.
-
-    Args:
-        topic: the name of the topic to which the stage publishes its outputs.
-    """
+    """Return the key of the object with the header of all outputs that a stage publishes on a topic."""
     return f"{HEADERS}{job}/{topic}{_SUFFIX}"
 
 
@@ -62,11 +52,7 @@ def _short_attribute(header: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """Reads the header that a message's attribute `Header` contains or points to.
-
-    Attributes:
-        store: the store of long headers; None if there is no store.
-    """
+    """Reads the header that a message's attribute `Header` contains or points to."""
 
     store: Store | None = None
     _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
@@ -74,9 +60,7 @@ class Headers:
     def read(self, text: str) -> bytes:
         """Return the header that an attribute `Header` contains or points to; an empty attribute means no header.
 
-        Raises:
-            MessageError: if the attribute is neither base64 nor the key of a header, or the object does not exist.
-            AwsError, StoreError, OSError: if the store of long headers failed.
+        Raises MessageError if the attribute is neither base64 nor the key of a header, or the object does not exist.
         """
         if not text.endswith(_SUFFIX):
             try:

@@ -25,7 +25,6 @@ class Lease:
     message is delivered twice.
 
     Args:
-        messages: the messages to keep locked; `add` adds messages, and `drop` removes messages.
         timeout: the deadline of each renewal, from 2 seconds to 12 hours, in seconds.
         at_once: whether to renew the deadlines at once; False saves a request if the messages were just pulled with
             this timeout.
@@ -49,12 +48,12 @@ class Lease:
         self._thread = Thread(target=self._keep, name="parcelq-lease", daemon=True)
 
     def add(self, messages: Iterable[Pulled]) -> None:
-        """Renew the deadlines of the given messages too, from the next renewal on."""
+        """Renew the deadlines of more messages, from the next renewal on."""
         with self._lock:
             self._held.update((message.receipt_handle, message) for message in messages)
 
     def drop(self, messages: Iterable[Pulled]) -> None:
-        """Stop renewing the deadlines of messages that were acknowledged or that other receivers may get."""
+        """Stop renewing the deadlines of messages."""
         with self._lock:
             for message in messages:
                 self._held.pop(message.receipt_handle, None)

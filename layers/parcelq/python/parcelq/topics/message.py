@@ -49,9 +49,7 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """The number of entries of the body, from the attribute `Entries` or counted. Raises MessageError if counting
-        fails.
-        """
+        """The number of entries of the body, from the attribute `Entries` or counted."""
         count = parse_count(self.attributes.get(ENTRIES, ""))
         return format_of(self.attributes).count(self.body) if count is None else count
 
@@ -95,11 +93,7 @@ class Wire(NamedTuple):
         return {"MessageBody": self.text, "MessageAttributes": attributes}
 
     def body(self) -> bytes:
-        """Return the decoded body.
-
-        Raises:
-            MessageError: if the encoding is unknown or wrong, or the text is only a pointer to S3.
-        """
+        """Return the decoded body. Raises MessageError if it cannot be decoded, or if the text is a pointer to S3."""
         if self.is_pointer:
             raise MessageError("the body is in S3, and was not loaded from there")
         if self.has_no_body:
@@ -120,7 +114,6 @@ class Pulled(NamedTuple):
 
     Attributes:
         message_id: the id that SQS gave the message, which is the same in every delivery.
-        receipt_handle: the receipt that acknowledges this delivery.
         receive_count: how often the message was pulled, including this time. If a message is published again, the count
             begins anew.
         content: the encoded message, or the `Message` itself if the message never left this process.
@@ -140,29 +133,18 @@ class Pulled(NamedTuple):
             name: received(name, value.get("DataType"), value.get("StringValue"), value.get("BinaryValue"))
             for name, value in raw.get("MessageAttributes", {}).items()
         }
-        return cls._of(raw["MessageId"], raw["ReceiptHandle"], raw["Body"], attributes, raw.get("Attributes", {}))
-
-    @classmethod
-    def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
-        """Create a pulled message from an item of the event that an SQS event source mapping passes to a Lambda
-        function.
-        """
-        attributes = {
-            name: received(name, value.get("dataType"), value.get("stringValue"), value.get("binaryValue"))
-            for name, value in record.get("messageAttributes", {}).items()
-        }
-        system = record.get("attributes", {})
-        return cls._of(record["messageId"], record["receiptHandle"], record["body"], attributes, system)
-
-    @classmethod
-    def _of(
-        cls, message_id: str, receipt: str, text: str, attributes: Mapping[str, str], system: Mapping[str, str]
-    ) -> Pulled:
+        system = raw.get("Attributes", {})
         count = parse_count(system.get("ApproximateReceiveCount", "1"))
         sent = parse_count(system.get("SentTimestamp", "0"))
         if count is None or sent is None:
-            raise incomplete("ReceiveMessage", f"the attributes of message {message_id} are not numbers: {system!r}")
-        return cls(message_id, receipt, count, Wire(text, attributes), sent / 1000)
+            raise incomplete("ReceiveMessage", f"the attributes of a message are not numbers: {system!r}")
+        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent / 1000)
+
+    @classmethod
+    def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
+        """Create a pulled message from an item of an SQS event, in which all names of members begin in lower case."""
+        attributes = {name: _capitalised(value) for name, value in record.get("messageAttributes", {}).items()}
+        return cls.from_sqs({**_capitalised(record), "MessageAttributes": attributes})
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -201,11 +183,14 @@ class Pulled(NamedTuple):
 _NOTHING: Final = Wire("", {})
 
 
-def with_attributes(message: Message, **changed: str | None) -> Message:
-    """Return a copy of a message with some attributes changed. The value None removes an attribute.
+def _capitalised(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name[0].upper() + name[1:]: value for name, value in members.items()}
 
-    If the message would have more attributes than SQS allows, attributes that are not Parcelq's are dropped. Publishing
-    may add attributes, so some space is left.
+
+def with_attributes(message: Message, **changed: str | None) -> Message:
+    """Return a copy of a message with some attributes changed; None removes an attribute.
+
+    Attributes of others are dropped if SQS does not allow so many. Publishing may add attributes, so some room is left.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}
     added = {name: value for name, value in changed.items() if value is not None}

@@ -51,13 +51,9 @@ class Overflow(NamedTuple):
     only_own: bool = False
 
     def offload(self, wire: Wire) -> Wire:
-        """Put the body into S3 and return the message that points to it.
+        """Put the body into S3 and return the message that points to it. The object belongs to this message alone.
 
-        Only this message uses the object, so deleting the object does not affect other messages.
-
-        Raises:
-            MessageError: if there is no bucket for the body.
-            AwsError: if S3 refused the request.
+        Raises MessageError if there is no bucket for the body.
         """
         if not self.bucket:
             raise MessageError("the message is larger than SQS allows, and no bucket was given for large entries")

@@ -57,9 +57,7 @@ def pieces_of(message: Message) -> Iterator[Piece]:
     """Yield the pieces of an output message, a tombstone or a packed message.
 
     A piece with an invalid lineage gets an empty lineage: the body is kept, but its place in the source is unknown.
-
-    Raises:
-        MessageError: if the table of a packed message is invalid. In this case, no piece was yielded.
+    Raises MessageError, before the first piece, if the table of a packed message is invalid.
     """
     attributes = message.attributes
     table = attributes.get(PIECES)
@@ -74,7 +72,6 @@ def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int)
     """Pack pieces of one source into as few messages as possible, in their order.
 
     Args:
-        attributes: the attributes of every message, such as `Source`.
         max_bytes: the most bytes of a message's encoded body. Only a single larger piece gives a larger message.
     """
     held: list[Piece] = []

@@ -54,8 +54,6 @@ class SqsPublisher:
     """A `Publisher` that sends messages to an SQS queue.
 
     Attributes:
-        sqs: a boto3 SQS client.
-        url: the queue's URL.
         overflow: stores bodies that are too large for a message; if None, messages with such bodies fail.
         fair: whether the messages of a job have the job's id as `MessageGroupId`, so that one large job does not delay
             other jobs (fair queues).
@@ -189,8 +187,7 @@ class SqsPublisher:
 
 
 def _group_of(message: Message) -> str:
-    """Return the message group for a message, which is the id of the message's job.
-
+    """Return the message group for a message, which is the id of its job.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
     """
     source = message.attributes.get(SOURCE)

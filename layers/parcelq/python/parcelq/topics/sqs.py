@@ -15,7 +15,7 @@ from parcelq.aws.replies import needed, reconcile
 from parcelq.errors import AwsError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.topics.admin import Topics
-from parcelq.topics.message import Message, Pulled
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.publish import SqsPublisher
 from parcelq.topics.topic import Counts, check_deadline, check_pull
 
@@ -71,15 +71,16 @@ class SqsTopic(SqsPublisher):
                 self.sleep(max(0.0, until - self.clock()))
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the pulled message in decoded form; see `Topic.read`."""
-        return (self.overflow.load(pulled) if self.overflow else pulled).message()
+        """See `Topic.read`."""
+        is_sent = isinstance(pulled.content, Wire)
+        return (self.overflow.load(pulled) if self.overflow and is_sent else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return the messages whose deletion SQS does not confirm; see `Topic.acknowledge`."""
+        """See `Topic.acknowledge`. Messages whose deletion SQS does not confirm are returned."""
         return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
+        """See `Topic.refresh_deadline`."""
         check_deadline(timeout)
         request = self.sqs.change_message_visibility_batch
         return self._in_batches(request, "ChangeMessageVisibilityBatch", messages, {"VisibilityTimeout": timeout})
@@ -93,9 +94,7 @@ class SqsTopic(SqsPublisher):
         return Topics(self.sqs).attributes(self.url)
 
     def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that this queue's RedrivePolicy names; if there is no RedrivePolicy, the queue with the matching
-        name.
-        """
+        """The queue that this queue's RedrivePolicy names, or else the queue with the matching name."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
 
@@ -168,5 +167,6 @@ class SqsTopic(SqsPublisher):
                     break
             return [*given_up, *rest]
 
-        batched = batches(messages, MAX_REQUEST_MESSAGES)
+        lying = (one for one in messages if isinstance(one.content, Wire))  # the others never left this process
+        batched = batches(lying, MAX_REQUEST_MESSAGES)
         return [one for lost in in_flight(send, batched, _REQUESTS) for one in lost]

@@ -14,8 +14,6 @@ class FailedMessage(NamedTuple):
     """A message that was not published.
 
     Attributes:
-        code: AWS's error code, or the name of one of Parcelq's errors.
-        reason: AWS's error message.
         sender_fault: whether the message would fail again if it were sent again.
     """
 
@@ -73,7 +71,6 @@ class Topic(Publisher, Protocol):
 
         Args:
             min_messages: how many messages must have arrived before this returns early.
-            max_messages: the most messages to return.
             receive_message_timeout: how many seconds to wait at most before this returns the messages that arrived, or
                 no message.
             deadline: in how many seconds the messages can be pulled again; by default the topic's own setting.

@@ -25,8 +25,7 @@ def upload_files(
     store: Store | None = None,
     on_file: Callable[[Path, Uploaded], None] = lambda _path, _uploaded: None,
 ) -> int:
-    """Publish the records of files as parcels, one file after another. The use of memory does not grow with the size of
-    a file.
+    """Publish the records of files as parcels, one file after another; return the number of published messages.
 
     A file is decompressed if its name or content says that the file is compressed. If a file does not match its format
     or is damaged, the other files are uploaded nevertheless; other errors end the upload. The last message of a file
@@ -35,11 +34,7 @@ def upload_files(
     Args:
         paths: files, pipes and terminals. All paths are checked first, so that a wrong name does not end an upload
             halfway.
-        fmt: the record format of all files; None if each file's name determines its format.
-        store: the store for a header that is too long for an attribute; None if there is no store.
-
-    Returns:
-        The number of published messages.
+        fmt, store: as in `upload_source`.
 
     Raises:
         SourceError: some files do not match their format, or their compression is damaged. All other files are

@@ -1,6 +1,4 @@
-"""Notes about uploads: small objects in the store, beside the segments. A note says which bytes of a source were
-published, and how many entries these bytes have.
-"""
+"""Notes about uploads: objects that say which bytes of a source were published, and how many entries they have."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ class Beginning(NamedTuple):
     Attributes:
         name: the name of the file that the user gave.
         start: the offset of the file's first byte in the source.
-        record: how many records of the source come before the file. A record's number in the source minus this number
-            is the record's number in the file.
-        line: a number. A line's number in the source minus this number is the line's number in the file.
+        record, line: numbers. A record's or line's number in the source minus this is its number in the file.
     """
 
     name: str
@@ -46,18 +42,12 @@ class Note(NamedTuple):
     """The note about an upload of a whole source, or of a range of a source.
 
     Attributes:
-        source: the attribute `Source` of the messages.
-        start: the offset of the first byte that was published.
-        end: the offset just after the last byte that was published.
+        start, end: the offsets of the first byte that was published, and just after the last one.
         entries: how many entries were published.
-        total: how many bytes the whole source has; None if the upload did not note the size.
-        topic: the name of the topic on which the entries were published; empty if the upload did not note the topic.
+        total: how many bytes the whole source has; None if unknown.
+        topic: the name of the topic on which the entries were published; empty if unknown.
         output: the name of the topic for the results; empty if `topic` is not a topic of the stack; None if unknown.
-        parts: for each part of the upload, in order, how many bytes and entries the part has.
-        warnings: warnings about the compression of the source.
-        format: the record format of the source; empty if the upload did not note the format.
-        chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
-        one_stream: why the source cannot be cut into ranges; empty if it can be cut.
+        parts, warnings, format, chosen_by, one_stream: see `Uploaded`.
         problem: why the source cannot be uploaded; empty if no reason is known.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
         files: the places where the files begin, if the source consists of several files.
@@ -88,9 +78,7 @@ class Note(NamedTuple):
 
     @property
     def counted_ranges(self) -> Iterator[tuple[int, int, int]]:
-        """Yield for each part of the upload, in order, the offset of its first byte, the offset after its last byte,
-        and its number of entries.
-        """
+        """For each part of the upload, in order: its first offset, the offset after it, and its number of entries."""
         at = self.start
         for size, entries in self.parts or ((self.end - self.start, self.entries),):
             yield at, at + size, entries
@@ -125,10 +113,9 @@ def notes_of(store: Store, source: str) -> list[Note]:
 
 
 def notes_of_whole(store: Store, source: str) -> list[Note]:
-    """Return the notes about a source that is published as a whole. If the first note covers the whole source, one
-    request is enough.
+    """Return the notes about a source that is published as a whole.
 
-    In this case, a note which says that the source cannot be uploaded is not read.
+    If the first note covers the whole source, only this note is read, and no note about a problem.
     """
     first = _read(store, note_key(source, 0))
     return [first] if first and first.end == first.total else notes_of(store, source)
@@ -153,11 +140,9 @@ def noted_problems(store: Store) -> dict[str, str]:
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
-    """Return how many entries are in `[start, end)` of a source; None if the source's notes do not give exactly this
-    number.
+    """Return how many entries are in `[start, end)` of a source; None if its notes do not give exactly this number.
 
-    Args:
-        total: how many bytes the source has; a note about bytes after the end is invalid.
+    `total` is the source's size in bytes; a note about bytes after the end is invalid.
     """
     at, entries = start, 0
     for note in notes:
@@ -172,9 +157,7 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:
-    """Return a dict from each source to the notes about its uploads. The notes are in the order of the source's
-    bytes.
-    """
+    """Return a dict from each source to the notes about its uploads, in the order of the source's bytes."""
     found: dict[str, list[Note]] = {}
     for note in _read_all(store, store.keys(_UPLOADS)):
         found.setdefault(note.source, []).append(note)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import AwsError, PublishError, SourceError
 from parcelq.lineage.source import Source
@@ -21,9 +21,12 @@ from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.notes import note_problem, note_upload, notes_of
 from parcelq.upload.parcels import Layout
-from parcelq.upload.puts import Puts, is_coded, opened_put
+from parcelq.upload.puts import is_coded, opened_put
 from parcelq.upload.ranges import RangeTask, StreamTask, note_scan, tasks_after_scan, tasks_for
 from parcelq.upload.sources import Uploaded, upload_source, upload_stream
+
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
 
 _log = logging.getLogger(__name__)
 _GONE: Final = "it was deleted or replaced after it was put"
@@ -47,7 +50,7 @@ class ObjectUploader(NamedTuple):
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
 
-    objects: Puts
+    objects: BucketStore
     store: Store
     parcel_size: int
     outputs: Mapping[str, str] = {}
@@ -58,15 +61,10 @@ class ObjectUploader(NamedTuple):
     def upload(
         self, source: Source, topic: Topic, ranges: Topic | None = None, may_go_on: Callable[[], bool] = lambda: True
     ) -> Uploaded | None:
-        """Publish a whole object as one stream.
+        """Publish a whole object as one stream. Return None if the object was deleted or replaced.
 
-        Args:
-            ranges: the topic of tasks for the uploader; None if the time is not limited.
-            may_go_on: a function that returns whether time is left. If no time is left, a task to upload the rest of
-                the object is published on the topic of tasks.
-
-        Returns:
-            An account of what was published; None if the object was deleted or replaced.
+        If `may_go_on` returns False, no time is left, and a task to upload the rest is published on the topic `ranges`.
+        Without this topic, the time is not limited.
 
         Raises:
             SourceError: the object does not match its format, or its compression is damaged. The problem is noted in
@@ -125,13 +123,8 @@ class ObjectUploader(NamedTuple):
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and tasks by which other Lambda functions upload the ranges of its entries.
 
-        Returns:
-            The number of the object's ranges; None if the object cannot be cut from the middle and must be uploaded as
-            a whole.
-
-        Raises:
-            SourceError: the object has no valid header. The problem is noted in the store.
-            PublishError, AwsError, TopicNotFoundError: some messages or tasks were not published.
+        Return the number of ranges; None if the object cannot be cut from the middle and must be uploaded as a whole.
+        Raises as `upload` does.
         """
         with self._opened(source, topic) as found:
             if found is None:
@@ -176,16 +169,14 @@ class ObjectUploader(NamedTuple):
                 return Uploaded(0, 0, task.end)
             line = task.line if start == task.origin else None
             layout = Layout(task.records, b"", task.header, line, workflow=self.workflow)
-            upload = partial(upload_stream, total=task.total, layout=layout, start=start)
-            uploaded = upload(topic, entries, source, self.parcel_size)
+            uploaded = upload_stream(
+                topic, entries, source, self.parcel_size, total=task.total, layout=layout, start=start
+            )
         self._note(source, start, uploaded, task.total, topic)
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
-        """Publish bytes `[start, end)` of an object; both offsets must be boundaries of entries or of the header.
-
-        See `upload`.
-        """
+        """Publish bytes `[start, end)` of an object, between boundaries of entries or of the header. See `upload`."""
         with self._opened(source, topic) as found:
             if found is None:
                 return None
@@ -230,9 +221,7 @@ class ObjectUploader(NamedTuple):
         topic: Topic,
         ranges: Topic | None = None,
     ) -> None:
-        """Write a note about what was uploaded. If there was no time for the whole source, publish a task to upload the
-        rest.
-        """
+        """Write a note about an upload. If there was no time for all of it, publish a task to upload the rest."""
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
         where = self.store, str(source), start
@@ -246,9 +235,7 @@ class ObjectUploader(NamedTuple):
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open a version of an object; yield None if the version was deleted or replaced. If the source cannot be
-        uploaded, write a note with the reason.
-        """
+        """Open a version of an object; None if it was deleted or replaced. Note why a source cannot be uploaded."""
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))

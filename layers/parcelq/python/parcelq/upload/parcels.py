@@ -1,6 +1,4 @@
-"""Cuts parcels that fit into messages, and describes the layout of a source: its record format, its header, and the
-attributes that describe the format and the header.
-"""
+"""Cuts parcels that fit into messages, and describes the layout of a source: its record format and its header."""
 
 from __future__ import annotations
 
@@ -22,7 +20,6 @@ class Layout(NamedTuple):
     """The layout of a source, or of a part of a source.
 
     Attributes:
-        format: the record format of the source.
         header: the header to publish before the entries; empty if there is none to publish.
         attribute: the attribute `Header` of messages with entries; empty if the source has no header.
         line: the number of the first entry's first line, if the layout is about the first entries of the source; None
@@ -83,9 +80,4 @@ def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, m
         parcels = cut_bytes(entries, fmt, parcel_size, max_bytes)
     else:
         parcels = cut(entries, fmt, parcel_size, max_bytes, strict=False)
-    return fit_for_messages(parcels, fmt, max_bytes)
-
-
-def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
-    """Cut those parcels again that need base64 and therefore do not fit into a message of `max_bytes`."""
     return fit_messages(parcels, fmt, max_bytes, is_legal)

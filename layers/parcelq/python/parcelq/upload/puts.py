@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from parcelq.errors import InvalidValueError
@@ -15,17 +15,15 @@ from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut
 
+if TYPE_CHECKING:
+    from parcelq.store.bucket import BucketStore
+
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 """Content codings that Parcelq decompresses: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
 
 
 class Object(NamedTuple):
-    """One version of an S3 object, which a put (an upload of the object) created.
-
-    Attributes:
-        source: the source that identifies the version.
-        size: how many bytes the object has, as stored in S3.
-    """
+    """One version of an S3 object, which a put (an upload of the object) created, and its size in bytes."""
 
     source: Source
     size: int
@@ -36,27 +34,13 @@ class Object(NamedTuple):
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
-        """Return the topic for the object's records: the key `inbox/<topic>/<name>` names the topic, and the key
-        `inbox/<name>` means the default topic.
-        """
+        """Return the topic for the object's records, which the key `inbox/<topic>/<name>` names, or the default."""
         first, _, rest = self.source.key.removeprefix(INBOX).partition("/")
         return first if first and rest else default
 
 
-class Puts(Protocol):
-    """Reads sources from buckets, or from the files on one machine."""
-
-    def in_bucket(self, bucket: str) -> Puts:
-        """Return a reader for the objects of a bucket. The bucket's name is empty if the sources are files."""
-
-    def opened_put(
-        self, key: str, *, version: str = "", etag: str = "", start: int = 0
-    ) -> AbstractContextManager[OpenedPut | None]:
-        """Open a version of an object at byte `start`; yield None if the version was deleted or replaced."""
-
-
 @contextmanager
-def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
+def opened(objects: BucketStore, source: Source) -> Iterator[Readable | None]:
     """Yield the decompressed bytes of an object; None if the object was deleted or replaced.
 
     Raises:
@@ -71,23 +55,21 @@ def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
 
 
 def is_coded(encoding: str) -> bool:
-    """Return whether an object's Content-Encoding says that the object is compressed. The header may list several
-    codings in any case.
-    """
+    """Return whether a Content-Encoding, which may list several codings, says that an object is compressed."""
     return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
-def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
-    """Open the stored bytes of a source; yield None if the object was deleted or replaced."""
+def opened_put(objects: BucketStore, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
+    """Open the stored bytes of a source in any bucket; yield None if the object was deleted or replaced."""
     bucket = objects.in_bucket(source.bucket)
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """Return the version of an object that an S3 event reports as uploaded. Keys in events are URL-encoded, with `+`
-    for a space.
+    """Return the version of an object that an S3 event reports as uploaded.
 
-    A version id identifies an upload too, but only a sequencer shows which of two uploads was later.
+    Keys in events are URL-encoded, with `+` for a space. A version id identifies an upload too, but only a sequencer
+    shows which of two uploads was later.
 
     Raises:
         InvalidValueError: the event does not identify an object or its version.

@@ -1,5 +1,5 @@
-"""Tasks, which are messages on the topic of ranges. A task is to upload one byte range of a large object, so that many
-Lambda functions upload in parallel; or to continue the upload of a single stream in another invocation.
+"""Tasks, which are messages on the topic of ranges: to upload one byte range of a large object beside other Lambda
+functions, or to continue the upload of a stream.
 
 In formats such as CSV, the place where an entry starts depends on all bytes before it. For such formats, tasks first
 scan every range and store what each scan found. The scan after which all ranges are scanned publishes the tasks that
@@ -9,8 +9,8 @@ upload.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple, get_type_hints
 
 from parcelq.errors import ConflictError, InvalidValueError, MessageError
 from parcelq.lineage.source import Source, source_id
@@ -28,13 +28,10 @@ _KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whol
 
 
 class RangeTask(NamedTuple):
-    """A task: upload the entries that start in a byte range of an object.
+    """A task: upload the entries that start in the byte range `[start, end)` of an object.
 
     Attributes:
-        source: the source that identifies the object.
         topic: the name of the topic on which the entries are published.
-        start: the offset of the range's first byte.
-        end: the offset just after the range's last byte.
         total: how many bytes the object has.
         format: the short text of the record format.
         header: the attribute `Header` of the messages.
@@ -60,11 +57,6 @@ class RangeTask(NamedTuple):
     inside: bool = False
     part: bool = False
     workflow: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> RangeTask:
-        """Read a task from its text. Raises MessageError if the text is not a valid task."""
-        return _read(text, cls, "not a range of an object")
 
     def __str__(self) -> str:
         return json.dumps(self._asdict())
@@ -117,27 +109,16 @@ class StreamTask(NamedTuple):
         parse(self.format)
 
 
-Task = TypeVar("Task", RangeTask, StreamTask)
-
-
 def task_of(text: str) -> RangeTask | StreamTask:
     """Read a message of the topic of ranges as a task. Raises MessageError if the text is not a valid task."""
-    if '"rest"' in text:
-        return _read(
-            text,
-            lambda **members: StreamTask(**{**members, "rest": Rest(**members["rest"])}),
-            "not the rest of an object",
-        )
-    return RangeTask.parse(text)
-
-
-def _read(text: str, make: Callable[..., Task], what: str) -> Task:
     try:
-        task = make(**json.loads(text))
+        read = json.loads(text)
+        rest = {"rest": Rest(**read["rest"])} if "rest" in read else None
+        task = StreamTask(**{**read, **rest}) if rest else RangeTask(**read)
         task.check()
         Source.parse(task.source)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise MessageError(f"{text[:200]!r} is {what}: {error}") from None
+        raise MessageError(f"{text[:200]!r} is not a range or the rest of an object: {error}") from None
     return task
 
 
@@ -168,9 +149,6 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
 
     The first scan that finds all ranges scanned has to publish the tasks. If this scan's function dies before it has
     published the tasks, the scan's own task is delivered again and publishes them.
-
-    Raises:
-        AwsError, StoreError, OSError: the store failed.
     """
     folder = _folder(task)
     found: dict[int, bool] = {}

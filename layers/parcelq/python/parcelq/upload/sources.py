@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
+from parcelq.aws.text import is_legal
 from parcelq.errors import PublishError
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.readable import Readable
-from parcelq.records import Format, Parcel, by_name, cut, split_header
+from parcelq.records import Format, Parcel, by_name, cut, fit_messages, split_header
 from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.store.store import Store
@@ -18,7 +19,7 @@ from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.parcels import LINES_ONLY, Layout, fit_for_messages
+from parcelq.upload.parcels import LINES_ONLY, Layout
 
 _MOST_PARTS: Final = 2048
 """How many parts a note may have, at most; such a note has about 30 KB."""
@@ -32,7 +33,7 @@ class Rest(NamedTuple):
         record: the number of the next entry.
         line: the number of the next entry's first line.
         header: the attribute `Header` of the source's messages.
-        coded: whether the source is compressed. A compressed source must be decompressed from its beginning.
+        coded: whether the source is compressed, and must be decompressed from its beginning.
     """
 
     start: int
@@ -43,20 +44,16 @@ class Rest(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """The numbers of messages and entries of a source that were published, and other facts about the upload.
+    """What was published of a source.
 
     Attributes:
-        messages: how many messages were published.
-        entries: how many entries the messages have.
         end: the offset just after the last byte that was published.
         parts: how many bytes and entries each message has, in order. If there are many messages, a part covers several
             messages. The header is a part without entries.
-        warnings: warnings about the compression of the source.
-        format: the record format of the source.
+        warnings: warnings about the content and the compression of the source.
         chosen_by: what determined the format: `name` (the source's name), `option`, `stack`, …
         one_stream: why the source cannot be cut into ranges; empty if it can be cut.
-        rest: the place where the upload must continue, if there was not enough time for the whole source; otherwise
-            None.
+        rest: where the upload must continue, if there was not enough time for the whole source; otherwise None.
     """
 
     messages: int
@@ -111,18 +108,17 @@ def upload_source(
 
     Args:
         size: how many bytes the source has as stored; None if unknown until the end of the source is read.
+        fmt: the record format; None if the source's name determines it.
         store: the store for a header that is too long for an attribute; None if there is no store.
         compressed: whether the source must be compressed.
-        may_go_on: a function that is called before each parcel except the first. If the function returns False, the
-            upload stops, and `rest` of the result says where it must continue.
+        may_go_on: see `upload_stream`.
 
     Raises:
         SourceError: the source does not match its format, or its compression is damaged.
-        PublishError: SQS refused some messages; all other messages are published.
-        AwsError, TopicNotFoundError: SQS refused a request.
+        PublishError, AwsError, TopicNotFoundError: SQS refused some messages or a request.
     """
     with naming_source(source.key):
-        opened = open_source(stream, source.key, compressed=compressed)
+        opened = open_source(stream, source.key, compressed=compressed, is_text=fmt is None)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
         layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store), workflow)
@@ -155,19 +151,16 @@ def upload_stream(
 
     Args:
         total: how many bytes the whole source has; None if unknown until the end of the stream is read.
-        layout: the record format of the stream, and the header to publish before the stream.
         start: the offset of the header in the source, or of the stream's first byte if there is no header to publish.
         record: the number of the stream's first entry.
-        ends: a function that is called at the end of the stream, and returns whether the source ends there too. The
-            function is used only if `total` is None.
+        ends: a function that is called at the end of the stream if `total` is None, and returns whether the source
+            ends there too.
         may_go_on: a function that is called before each parcel except the first. If the function returns False, the
             upload stops, and `rest` of the result says where it must continue.
 
     Raises:
-        RecordError: the stream does not match the format. Entries before the mistake may have been published.
-        CompressionError: the stream's compression is damaged.
-        PublishError: SQS refused some messages; all other messages are published.
-        AwsError, TopicNotFoundError: SQS refused a request.
+        RecordError, CompressionError: the stream is damaged. Entries before the mistake may have been published.
+        PublishError, AwsError, TopicNotFoundError: SQS refused some messages or a request.
     """
     entries, end = 0, start
     parts = Parts()
@@ -195,7 +188,7 @@ def upload_stream(
 
     def counted() -> Iterator[Parcel]:
         nonlocal entries, end
-        parcels = fit_for_messages(in_time(), layout.format, layout.room)
+        parcels = fit_messages(in_time(), layout.format, layout.room, is_legal)
         for parcel in chain(layout.header_parcel(start), parcels):
             entries, end = entries + parcel.entries, parcel.end
             parts.add(len(parcel.data), parcel.entries)
@@ -218,13 +211,10 @@ def parcel_messages(
     empty: bool,
     ends: Callable[[], bool] = lambda: True,
 ) -> Iterator[Message]:
-    """Turn parcels of a source into messages with lineage.
+    """Turn parcels of a source into messages with lineage. For `total` and `ends`, see `upload_stream`.
 
-    Args:
-        total: how many bytes the source has; if None, the last message carries this number, provided that the source
-            ends there.
-        empty: whether the source is empty if there are no parcels. An empty source gives one message without bytes.
-        ends: a function that is called after the last parcel, and returns whether the source ends there.
+    If `total` is None, the last message carries the size of the source, provided that the source ends there. If there
+    are no parcels and `empty` is true, the source is empty, and gives one message without bytes.
     """
     named = {SOURCE: str(source), **layout.attributes}
     header = {SOURCE: str(source), **layout.attributes_of_header}

@@ -11,12 +11,8 @@ from parcelq.collect.page.html import text
 
 
 def document(title: str, main: str, *, script: str = "", style: str = "", policy: str = "") -> bytes:
-    """Return a complete HTML file with a script and a style sheet.
-
-    Args:
-        script: a script that runs in addition to the package's own.
-        style: CSS that is added to the package's own CSS.
-        policy: rules that are added to the content security policy. Without added rules, the file loads no other files.
+    """Return a complete HTML file with a script and a style sheet. `policy` has rules that are added to the content
+    security policy; without them, the file loads no other files.
     """
     script, style = _asset("page.js") + script, _asset("page.css") + style
     allowed = (

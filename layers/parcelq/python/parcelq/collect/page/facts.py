@@ -94,7 +94,7 @@ def facts(report: Report) -> str:
         ("Last result collected", _time(report.last)),
         ("Between them", _between(report.first, report.last)),
         ("Repeated messages dropped", f"{report.duplicates:,}"),
-        ("Digest of the result", report.state),
+        ("Digest of the state", report.state),
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, LONG))) for name, value in facts if value)
     return section("About this job", element("dl", *shown, class_="facts", id="facts"))
@@ -112,11 +112,8 @@ def _steps(report: Report) -> str:
 def _options(report: Report) -> str:
     """Return the options of a run on one machine that are not shown elsewhere; empty if there are no such options."""
     others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
-    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
-
-
-def _value(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    texts = {name: " ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in others.items()}
+    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in texts.items())
 
 
 def _format(report: Report) -> str:

@@ -31,12 +31,9 @@ class Listed(NamedTuple):
     """A dead entry as a page lists it, with texts that are escaped and short.
 
     Attributes:
-        start: offset in the source of the message that contained the entry.
-        end: offset in the source just after the last byte of that message.
         file: the file that contains the entry, if the source consists of several files; else empty. If a file is named,
             `record` and `line` count in that file.
         record: the entry's number in the source, from 1; None if unknown.
-        line: the number of the entry's first line, from 1; None if unknown.
         entry_bytes: how many bytes the entry has; 0 if the entry was not kept.
     """
 
@@ -149,9 +146,7 @@ class _Kind:
 
 
 class _Deaths:
-    """Counts dead entries by place and by reason, and keeps a few entries per place and reason. So memory does not grow
-    with the number of dead entries.
-    """
+    """Counts dead entries by place and by reason. Keeps few of them, so memory does not grow with their number."""
 
     def __init__(self, source_map: SourceMap) -> None:
         self._map = source_map

@@ -32,13 +32,10 @@ def element(name: str, *content: str, **attributes: object) -> str:
 
 
 def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *, texts: Collection[int] = (0,)) -> str:
-    """Return a table in a box. If the table is too wide, users can scroll the box, also by keyboard.
+    """Return a table in a box with the id `name`. If the table is too wide, users can scroll the box, also by keyboard.
 
     Args:
-        name: the box's id.
         label: a description of the table for screen readers.
-        heads: the headings of the columns, as texts.
-        rows: the rows of the table; each row is the HTML of its cells.
         texts: numbers of the columns that contain texts. All other columns contain numbers, aligned to the right.
     """
     kinds = [None if number in texts else "n" for number in range(len(heads))]

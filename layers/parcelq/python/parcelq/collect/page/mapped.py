@@ -14,14 +14,14 @@ from parcelq.collect.source_map import Cell
 
 def source_map(report: Report, figures: Figures, missing: str) -> str:
     """Return the section with the map of the source."""
-    total = figures.cells[-1].end
+    total = figures.cells[-1].end - figures.cells[0].start
     if not total:
         unknown = "The map needs the size of the source, which is not known yet."
-        why = unknown if report.bytes_read is None else "The source is empty."
+        why = unknown if report.bytes_read is None else "The source has no records."
         return section("Map of the source", element("p", why))
     cells = (_cell(number, cell) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells))
-    intro = f"The source from its first byte to its last, {amount(total, 'byte')}; each part covers about {each}. "
+    intro = f"The source from its first record to its last, {amount(total, 'byte')}; each part covers about {each}. "
     how = "Choose a part to see its records. Arrow keys move; Page Down goes to the next part with a problem."
     there = {_class(cell) for cell in figures.cells}
     return element(
@@ -41,12 +41,7 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     )  # fmt: skip
 
 
-_FAILED: Final = "\u00d7"
-
-
-_MISSING: Final = "\u2013"
-
-
+_FAILED, _MISSING = "\u00d7", "\u2013"
 _KINDS: Final = (
     ("done", "", "done"),
     ("dead", _FAILED, "some records failed"),

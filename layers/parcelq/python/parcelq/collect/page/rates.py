@@ -11,18 +11,12 @@ from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import ENTRIES, FLAG, OFFSET_BITS, WHERE
 
 _BINS: Final = 60
-
-
 _FEWEST_SECONDS: Final = 2.0
 """A rate over time is shown only if the job took at least this many seconds."""
 
 
 class Rate(NamedTuple):
-    """How many entries of the result were collected in each period of a job.
-
-    Attributes:
-        entries: how many entries of the result were collected in each period.
-    """
+    """How many entries of the result were collected in each period of a job."""
 
     begin: datetime
     seconds: float
@@ -40,10 +34,8 @@ def begin_of(collected: Collected) -> datetime | None:
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
     """Calculate how many entries were collected over time; None if the job was too short or has too few segments.
 
-    Entries that were stored together are assumed to have arrived evenly since the previous entries were stored.
-
-    Args:
-        collected: pairs of a time when entries were stored, and how many entries were stored at that time.
+    `collected` has pairs of a time and how many entries were stored then. These entries are assumed to have arrived
+    evenly since the previous entries were stored.
     """
     stored = sorted((time, entries) for time, entries in collected if time is not None)
     if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:

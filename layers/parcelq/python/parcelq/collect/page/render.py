@@ -35,10 +35,9 @@ def report_page(report: Report, figures: Figures) -> bytes:
 
 
 def content(report: Report, figures: Figures, banner: str = "", *, redrivable: bool = False) -> str:
-    """Return the main element of a page.
+    """Return the main element of a page: of a report, or of the facts known so far about a running job.
 
     Args:
-        report: the report, or the facts known so far about a running job.
         banner: HTML that is shown at the top, instead of the sentence about the outcome.
         redrivable: whether the page has buttons that run dead records again.
     """
@@ -130,11 +129,8 @@ def _example(one: Listed) -> str:
     where = f"Record {one.record:,}" if one.record is not None else f"Bytes {one.start:,} to {one.end - 1:,}"
     line = f", line {one.line:,}" if one.line is not None and one.line != one.record else ""
     file = f"{one.file}, " if one.file else ""
-    return element("li", text(f"{file}{where}{line}: "), element("code", text(_shown(one))), _reason(one))
-
-
-def _reason(one: Listed) -> str:
-    return element("br") + element("code", text(one.reason), class_="soft")
+    reason = element("br") + element("code", text(one.reason), class_="soft")
+    return element("li", text(f"{file}{where}{line}: "), element("code", text(_shown(one))), reason)
 
 
 def _shown(one: Listed) -> str:

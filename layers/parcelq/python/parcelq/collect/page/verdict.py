@@ -48,9 +48,8 @@ def verdict(report: Report) -> Verdict:
         return Verdict(
             "doubtful",
             "Doubtful",
-            f"{all_of} went through the step, "
-            f""
-            f"but the result may differ from what the step would write for the whole source.",
+            f"{all_of} went through the step, but the result may differ from what the step would write for the "
+            "whole source.",
         )
     sentence = listed(problems or ["the result is not finished"])
     if report.problem:
