@@ -18,7 +18,7 @@ from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.jobs.record import State
 from parcelq.lineage.source import Source
-from parcelq.names import INBOX, dead_letter, topic_within
+from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, topic_within
 from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
 from parcelq.topics.cost import METER
@@ -252,10 +252,10 @@ def topic_for(put: Object, config: Config) -> str:
 
 
 def topic_of_records(topic: str, config: Config) -> str:
-    """Return the name of a topic for records. Raises InvalidValueError unless it is the stack's and not for ranges."""
+    """Return the name of a topic for records. Raises InvalidValueError unless it is the stack's and for records."""
     name = topic_within(config.prefix, topic)
-    if name in {config.range_topic, dead_letter(config.range_topic)}:
-        raise InvalidValueError("topic", topic, "another topic than that of the ranges")
+    if name.removesuffix(DEAD_LETTER_SUFFIX) in {config.range_topic, config.looks_topic}:
+        raise InvalidValueError("topic", topic, "another topic than those of ranges and of looks")
     return name
 
 

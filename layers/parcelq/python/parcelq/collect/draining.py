@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,9 +10,11 @@ from typing import Final
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.looks import Looker
 from parcelq.collect.seeing import SourceState
+from parcelq.errors import ParcelqError
 from parcelq.jobs.look import MESSAGES_OF_A_DRAINER, Look, more_drainers
 from parcelq.topics.topic import Topic
 
+_log = logging.getLogger(__name__)
 DRAIN_SHARE: Final = 0.6
 """The share of an invocation's time that is used for draining. The remaining time is used for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
@@ -75,9 +78,13 @@ class Draining:
                 written += self.looker.finisher.finish_without_lineage()
             # guard[False]: a job with new messages gets a look
             elif job.id not in besides and self.due.get(job.id, 0) < jobs.now():
-                due = jobs.notice(job.source, job.workflow)
-                if due is None:
-                    self.looker.take(Look(job.id))
-                else:
-                    self.due[job.id] = due
+                try:
+                    due = jobs.notice(job.source, job.workflow)
+                    if due is None:
+                        self.looker.take(Look(job.id))
+                    else:
+                        self.due[job.id] = due
+                # guard[(LookupError,)]: a job whose record cannot be read does not hold up other jobs
+                except (ParcelqError, OSError) as error:
+                    _log.error("%s", error, extra={"source": job.source})
         return written

@@ -47,6 +47,7 @@ class PartTask(NamedTuple):
         """Parse a task; return None for another kind of message. Raises MessageError if the task is invalid."""
         try:
             document = json.loads(message)
+            json.dumps(document, ensure_ascii=False).encode()  # raises ValueError if a text cannot be part of a key
         except (ValueError, RecursionError):
             return None
         if not isinstance(document, dict) or "plan" not in document:

@@ -129,7 +129,7 @@ def _seen(found: Found) -> JobRecord:
     """Return the job's record with the figures and the rate that a check found, and with the next check."""
     record, new, now = found.before, found.record, found.now
     has_moved = new.segments != record.segments
-    moved = now if has_moved else record.moved
+    moved = now if has_moved else min(record.moved, now)  # the clock of another machine may be ahead
     lately = max(0, new.done - record.done) / max(0.001, now - record.changed)
     rate = (record.rate + lately) / 2 if record.rate else lately
     left = max(0, new.total - new.done) / rate if new.total is not None and rate else None

@@ -47,6 +47,7 @@ class Look(NamedTuple):
             texts = (look.job, look.source, look.workflow)
             if not all(isinstance(one, str) for one in texts) or type(look.number) is not int or look.number < 0:
                 raise ValueError("job, source and workflow must be texts, and number a whole number from 0")
+            "".join(texts).encode()  # raises ValueError if a text cannot be part of a key
             if look.source and (Source.parse(look.source) and look.job != job_id(look.source, look.workflow)):
                 raise ValueError("job is not the id of that source and workflow")
         except (ValueError, TypeError, RecursionError) as error:

@@ -68,9 +68,8 @@ class Headers:
             except ValueError:
                 raise MessageError(f"Header is {text[:60]!r}, but must be base64 or the key of a header") from None
         if self.store is None or not text.startswith(HEADERS):
-            raise MessageError(
-                f"Header is {text[:200]!r}, but must be base64, because no store for headers is configured"
-            )
+            wanted = f"or a key under {HEADERS}" if self.store else "because no store for headers is configured"
+            raise MessageError(f"Header is {text[:200]!r}, but must be base64, {wanted}")
         if text not in self._read:
             try:
                 header = self.store.read(text)

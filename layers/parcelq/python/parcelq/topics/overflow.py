@@ -139,6 +139,7 @@ def _target(text: str) -> tuple[str, str]:
     try:
         kind, pointer = json.loads(text)
         bucket, key = str(pointer["s3BucketName"]), str(pointer["s3Key"])
+        key.encode()  # raises ValueError if the text cannot be a key
     except (ValueError, TypeError, KeyError, RecursionError):
         raise MessageError(f"the body should be a pointer to S3, but is {text[:200]!r}") from None
     if kind not in (_POINTER_CLASS, _OLD_POINTER_CLASS):

@@ -14,7 +14,7 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import needed, reconcile
 from parcelq.aws.text import is_legal
-from parcelq.errors import AwsError, MessageError
+from parcelq.errors import AwsError, InvalidValueError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import topic_of_url
@@ -65,6 +65,11 @@ class SqsPublisher:
     fair: bool = True
     sleep: Callable[[float], None] = time.sleep
 
+    def __post_init__(self) -> None:
+        if self.url.endswith(".fifo"):
+            wanted = "a standard queue; a FIFO queue confirms messages with equal bodies, but delivers only one of them"
+            raise InvalidValueError("topic", self.url, wanted)
+
     @property
     def name(self) -> str:
         """The queue's name."""
@@ -104,6 +109,8 @@ class SqsPublisher:
             # guard[pass]: a body in S3 is copied when its pointer is published again
             wire = overflow.renew(wire)
         for name, value in wire.attributes.items():
+            if not is_legal(name.encode("utf-8", "surrogatepass")):
+                raise MessageError(f"the name of an attribute is {name!r}, but must be a text that SQS accepts")
             if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
                 raise MessageError(f"attribute {name!r} is {value!r}, but must be a text that is not empty")
         size = wire.size
