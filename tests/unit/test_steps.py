@@ -104,10 +104,9 @@ class TestLocalStep:
         monkeypatch.chdir(tmp_path)
         for name, hint in (("tool", f"; to run the program of the same name, write {tool}"), ("other", "")):
             (tmp_path / name).mkdir()
-            with pytest.raises(
-                SettingsError, match=re.escape(f"the folder has no file step (or step.py, …){hint}") + "$"
-            ):
+            with pytest.raises(SettingsError) as caught:
                 local_step(name)
+            assert str(caught.value).endswith(f"the folder has no file step (or step.py, …){hint}")
 
     def test_a_file_goes_before_a_command_of_the_same_name(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(program(tmp_path / "bin" / "tool x").parent))

@@ -218,10 +218,7 @@ def _step_in(home: Path) -> Path:
     if not (found := _steps_in(home)):
         program = shutil.which(home.name)
         hint = f"; to run the program of the same name, write {program}" if program else ""
-        raise SettingsError(
-            f"step {home}",
-            [f"it is a folder, but there is no file {home / STEP_NAME} (or {STEP_NAME}.py, …) in it{hint}"],
-        )
+        raise SettingsError(f"step {home}", [f"the folder has no file {STEP_NAME} (or {STEP_NAME}.py, …){hint}"])
     return found[0]
 
 
