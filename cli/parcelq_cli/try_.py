@@ -48,7 +48,7 @@ def try_(
     ] = _STDIN,
     step: Steps = None,
     workflow: WorkflowFolder = None,
-    records: Annotated[int, typer.Option("--records", "-n", min=1, help="How many records to run.")] = 5,
+    records: Annotated[int, typer.Option("--records", "-n", min=1, max=10**9, help="How many records to run.")] = 5,
     settings: Settings = None,
     record_format: RecordFormat = "",
     packages: Packages = None,

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from parcelq.checks import Check, Wrong, checked, filled, optional, shown, text, texts, whole
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.names import topic_within
+from parcelq.topics.admin import guarded
 from parcelq.topics.deployed import Deployed
-from parcelq.topics.guarded import guarded
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 

@@ -62,7 +62,7 @@ class Dead(NamedTuple):
         if self.entries != 1:
             document["entries"] = self.entries
         document["reason"] = self.reason
-        return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
