@@ -60,7 +60,7 @@ def _run() -> NoReturn:
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "stdout"
         _fail(f"{path}: {error.strerror or error}", 1)
     except UnicodeEncodeError as error:
-        _fail(f"{error.object!r} is not UTF-8; give a name that is", 1)
+        _fail(f"{error.object!r:.200} is not UTF-8; give a name that is", 1)
     except MemoryError:
         _fail("out of memory", 1)
     except Exception as error:  # noqa: BLE001 - the last resort: a traceback helps no user
@@ -69,9 +69,9 @@ def _run() -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
+    from parcelq.escaping import one_line
     from rich.text import Text
 
-    from parcelq_cli.escaping import one_line
     from parcelq_cli.output import to_stderr
 
     to_stderr().print(Text.assemble(("parcelq: ", "bold red"), one_line(" ".join(sentence.split()))))

@@ -40,8 +40,19 @@ OneStep = Annotated[
 StepSettings = Annotated[
     str, typer.Option("--settings", metavar="FILE", help="The step's settings file.", show_default="none")
 ]
+
+
+def _workflow_id(text: str) -> str:
+    if not _is_utf8(text):
+        raise InvalidValueError("--workflow-id", text, "UTF-8")
+    return text
+
+
 WorkflowId = Annotated[
-    str, typer.Option("--workflow-id", help="A text that the step gets as --workflow-id.", show_default="none")
+    str,
+    typer.Option(
+        "--workflow-id", help="A text that the step gets as --workflow-id.", show_default="none", callback=_workflow_id
+    ),
 ]
 WorkflowFolder = Annotated[
     Path | None,
@@ -130,9 +141,14 @@ def attributes_of(texts: Sequence[str] | None) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise WrongUsageError(f"--attribute is {text!r}, but must be NAME=VALUE")
-        if text != text.encode(errors="replace").decode():
+        if not _is_utf8(text):
             raise WrongUsageError(f"--attribute is {text!r}, but must be UTF-8")
         if name in attributes:
             raise WrongUsageError(f"--attribute gives {name!r} twice, but must give each name once")
         attributes[name] = value
     return attributes
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether an argument was valid UTF-8; Python decodes other bytes as lone surrogates."""
+    return text == text.encode(errors="replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -138,7 +139,7 @@ def _steps(names: Sequence[str], settings: Sequence[str], workflow_id: str, scra
 
     steps = []
     for number, (name, file) in enumerate(zip(names, settings, strict=True)):
-        path = Path(file).expanduser()
+        path = Path(os.path.expanduser(file))
         is_pipe = file and path.exists() and not path.is_file()
         readable = str(_regular(path, scratch / f"settings-{number}.yaml")) if is_pipe else file
         step = local_program(name, readable, workflow_id)

@@ -279,13 +279,13 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_run.py::TestFailure::test_any_other_exit_code_than_zero_fails_with_the_end_of_stderr",
     ),
     "an output above the limit fails its run alone": (
-        "tests/functional/test_step_attacks.py::TestOutput::test_an_output_with_one_byte_too_many_is_too_large_however_fast_it_was_written",
+        "tests/functional/test_hops.py::test_an_output_above_the_limit_fails_alone_even_after_others",
     ),
     "a step is killed when its time is up": (
         "tests/functional/test_run.py::TestTime::test_a_step_is_killed_when_its_time_is_up",
     ),
     "all processes that a run started end with it": (
-        "tests/functional/test_run.py::TestTime::test_processes_that_a_step_leaves_running_are_not_waited_for_and_are_killed",
+        "tests/functional/test_containment.py::test_daemons_that_left_the_session_of_a_step_end_with_it",
     ),
     "messages are acknowledged only after they are stored": (
         "tests/functional/test_collect.py::TestDraining::test_a_store_that_refuses_leaves_messages_unacknowledged",

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from local_world import FAILS_ON_BAD, UPPER, World, lines_of
-from parcelq.local.files import FileState, LocalFile
+from parcelq.errors import ParcelqError
+from parcelq.local.files import FileState, LocalFile, LocalSource
 from parcelq.local.inputs import find_inputs
 from parcelq.local.spool import spooled
+from parcelq.local.state import LocalRecord, StateFolder
 
 
 class TestFolders:
@@ -73,6 +75,21 @@ class TestPatterns:
         found = find_inputs([f"{world.folder}/data/**/*.txt"], world.results)
         assert [one.name for one in found] == ["a.txt", "c.txt"]
         assert [one.name for one in find_inputs([f"{world.folder}/data/*"], world.results)] == ["a.txt", "b.csv"]
+
+    def test_a_pattern_leaves_out_the_folder_of_results(self, world: World) -> None:
+        for name in ("a.txt", "results/a.txt", "results/sub/b.txt"):
+            world.write(name, "x\n", 0o644)
+        found = find_inputs([f"{world.folder}/**/*.txt"], world.results)
+        assert [one.path for one in found] == [world.folder / "a.txt"]
+        with pytest.raises(ParcelqError, match="matches no file outside the folder of results"):
+            find_inputs([f"{world.results}/*"], world.results)
+        assert len(find_inputs([f"{world.results}/*"], world.folder / "other")) == 1
+
+    def test_an_object_in_s3_and_the_folder_of_an_unknown_user_are_refused_by_name(self, world: World) -> None:
+        with pytest.raises(ParcelqError, match=r"'s3://bucket/key' is an object in S3, .* --stack names the stack"):
+            find_inputs(["s3://bucket/key"], world.results)
+        with pytest.raises(ParcelqError, match="'~no-such-user/x' cannot be read: there is no such file"):
+            find_inputs(["~no-such-user/x"], world.results)
 
     def test_a_file_that_has_a_star_in_its_name_is_that_file(self, world: World) -> None:
         world.write("a*.txt", "x\n", 0o644)
@@ -299,3 +316,53 @@ def test_a_thousand_files_of_one_line_take_a_few_runs(world: World) -> None:
     assert done.returncode == 0, done.stderr
     assert len(world.read("all.txt").splitlines()) == 1000
     assert len(runs.read_text().splitlines()) < 20
+
+
+class TestSameFile:
+    def test_a_file_under_two_names_has_two_results(self, world: World) -> None:
+        world.write("a.txt", "a\n", 0o644)
+        (world.folder / "link.txt").symlink_to("a.txt")
+        done = world.run("a.txt", "link.txt", "--step", "cat")
+        assert (done.returncode, done.stdout.split()) == (0, ["results/a.txt", "results/link.txt"])
+        assert (world.read("a.txt"), world.read("link.txt")) == ("a\n", "a\n")
+
+    def test_a_file_is_another_source_under_another_name(self, world: World) -> None:
+        file = LocalFile("a.txt", FileState.of(world.write("a.txt", "a\n")))
+        assert LocalSource.of_file(file, "p").source == LocalSource.of_file(file, "p").source
+        assert LocalSource.of_file(file, "p").source != LocalSource.of_file(file, "q\udcff").source
+
+    def test_the_copy_of_a_pipe_stays_until_no_job_needs_it(self, tmp_path: Path) -> None:
+        copy = tmp_path / "copy"
+        copy.touch()
+        state, file = StateFolder(tmp_path / "results"), LocalFile("stdin", FileState.of(copy), "digest")
+        first, second = (LocalRecord(name * 6, name, "", name, (file,)) for name in "ab")
+        state.write([first, second])
+        state.remove(first)
+        assert copy.exists()
+        state.remove(second)
+        assert not copy.exists()
+
+
+def test_a_result_never_overwrites_the_step_or_its_settings(world: World) -> None:
+    world.write("a.txt", "a\n", 0o644)
+    for name, options in (
+        ("step", ["--step", "results/step"]),
+        ("own", ["--step", "cat", "--settings", "results/own"]),
+    ):
+        file = world.write(f"results/{name}", UPPER if name == "step" else "filter: true\n")
+        before = file.read_bytes()
+        done = world.run("a.txt", "--name", name, *options)
+        assert done.returncode == 1
+        assert f"'results/{name}' is the file of a step '{file}' and would be overwritten" in done.stderr
+        assert file.read_bytes() == before
+
+
+def test_names_that_are_not_utf8_are_in_reports_and_lists_as_the_system_gives_them(world: World) -> None:
+    name = "a\udcff.txt"
+    world.write(name, "bad\n", 0o644)
+    world.write("b.txt", "good\n", 0o644)
+    done = world.run(name, "b.txt", "--combine", "all.txt", "--step", world.write("s\udcff", FAILS_ON_BAD))
+    assert done.returncode == 1
+    assert world.report("all.txt")["files"][0]["file"] == name
+    assert [(one["file"], one["entry"]) for one in world.dead("all.txt")] == [(name, "bad\n")]
+    assert world.read("all.txt") == "good\n"

@@ -122,3 +122,20 @@ if __name__ == "__main__":
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "main\n200 results/a.txt\n"), done.stderr
     assert world.read("a.txt") == "".join(f"line {n}!\n" for n in range(2000) if n % 10 != 7)
+
+
+def test_a_call_that_each_step_would_repeat_is_refused_by_the_step(world: World) -> None:
+    script = (
+        "import parcelq\n"
+        "from parcelq.step import step\n"
+        "@step(each=True)\n"
+        "def same(entry):\n"
+        "    return entry\n"
+        "parcelq.run(same, 'lines.txt').wait()\n"
+    )
+    world.write("lines.txt", "a\nb\n", 0o644)
+    done = subprocess.run(
+        [sys.executable, world.write("script.py", script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "put the call of parcelq.run under if __name__ == '__main__'" in done.stderr

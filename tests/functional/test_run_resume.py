@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from local_world import FAILS_ON_BAD, UPPER, World, lines_of
+from parcelq.errors import ParcelqError
+from parcelq.local.recipe import Recipe
 
 THOROUGH = "PARCELQ_THOROUGH" in os.environ
 CHANGES = range(1, 60, 1 if THOROUGH else 3)
@@ -368,6 +370,39 @@ def test_a_record_that_a_crash_left_empty_begins_the_job_anew(world: World) -> N
     assert done.returncode == 1
     assert [one["record"] for one in world.dead("lines.txt")] == [2]
     assert len(world.jobs.all()) == 1
+
+
+def test_a_note_that_a_crash_damaged_does_not_hide_the_dead_entries(world: World) -> None:
+    source = world.write("lines.txt", "good\nbad\n", 0o644)
+    assert world.run(source, "--step", world.write("step", FAILS_ON_BAD)).returncode == 1
+    (note,) = (world.state / "segments" / ".uploads").glob("*/*.json")
+    (job,) = world.jobs.all()
+    for damaged in (b"", b"\0" * 100, b"{}"[:1]):
+        note.write_bytes(damaged)
+        assert [one.entry for one in world.jobs.dead(job.record.id)] == [b"bad\n"]
+
+
+def test_a_job_whose_state_is_damaged_is_named_and_hides_no_other_job(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = world.write("step", FAILS_ON_BAD)
+    for name in ("a.txt", "b.txt"):
+        world.write(name, "good\nbad\n", 0o644)
+    assert world.run("a.txt", "b.txt", "--step", step).returncode == 1
+    damaged, other = world.jobs.all()
+    for key in damaged.keys:
+        (world.state / key).write_bytes(b"")
+    assert [one.record for one in world.jobs.all()] == [other.record]
+    assert f"job {damaged.record.id} of 'a.txt' cannot be read" in caplog.text
+    done = world.run("a.txt", "--step", step)
+    assert done.returncode == 1
+    assert f"job {damaged.record.id}: its state cannot be read" in done.stderr
+    assert "--fresh starts over" in done.stderr
+
+
+def test_options_of_another_version_are_refused_by_name() -> None:
+    with pytest.raises(ParcelqError, match=r"another version of Parcelq stored its options \(colour\)"):
+        Recipe.of({"steps": ["cat"], "colour": "red"})
 
 
 def test_a_workflow_id_does_not_hide_what_comes_out(world: World) -> None:

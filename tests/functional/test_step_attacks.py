@@ -300,6 +300,14 @@ class TestFolders:
         assert not top.exists()
         assert Path("/bin").exists()
 
+    def test_the_folder_of_a_run_has_an_absolute_path_although_that_for_temporary_files_has_none(
+        self, folder, monkeypatch
+    ):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(tempfile, "tempdir", ".")
+        with folders.locked_folder() as mine:
+            assert mine.parent == folder
+
     def test_folders_of_processes_that_run_are_left_alone(self, folder):
         with folders.locked_folder() as mine:
             program = f"from parcelq.steps import folder as f; f.remove_abandoned({str(folder)!r})"

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parcelq.errors import StepError
+from parcelq.steps.data import Given
 from parcelq.steps.find import Step, local_step
 from parcelq.steps.rejects import Reject
 from parcelq.steps.run import Ran, Runner, run_step
@@ -444,6 +447,22 @@ class TestVersion:
         assert len(set(versions)) == len(versions)
         assert step().version == versions[0]
         assert step(path=Path("/anywhere/settings.yaml")).version == versions[0]
+
+    def test_a_run_that_is_aborted_leaves_no_folder_behind(self, make_step, tmp_path, folder):
+        runner = Runner(Step(make_step(f"touch {tmp_path}/began; sleep 600")))
+        with ThreadPoolExecutor(1) as pool, contextlib.closing(runner):
+            run = pool.submit(runner.run_all, [Given([b"1\n"])])
+            while not (tmp_path / "began").exists():
+                time.sleep(0.01)
+            runner.abort()
+            assert [str(one) for one in run.result()] == ["step 'step' was aborted"]
+        assert list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["json.py", "parcelq.py", "typing.py", "select.py"])
+    def test_a_step_that_is_a_file_may_have_the_name_of_any_module(self, make_step, name):
+        path = make_step(HEAD + NUMBER + TAIL, name)
+        with run_step(local_step(str(path)), [b"4\n"], 60) as ran:
+            assert ran.output.read_bytes() == b"8\n"
 
     def test_every_file_of_a_folder_counts_for_the_version_of_a_step(self, tmp_path):
         home = tmp_path / "score"

@@ -149,6 +149,8 @@ def test_try_shows_the_same_reason_once(tmp_path):
         (("--step", "no-such-step"), 1, "no-such-step"),
         ((), 2, "--step"),
         (("--step", "cat", "-n", "0"), 2, "--records"),
+        (("--step", "cat", "-n", str(10**30)), 2, "--records"),
+        (("--step", "cat", "--workflow-id", "\udcff"), 1, "--workflow-id is '\\udcff', but must be UTF-8"),
         (("--step", "cat", "--format", "nonsense"), 2, "nonsense"),
     ],
 )

@@ -102,8 +102,19 @@ def test_files_of_one_name_are_refused_with_both_paths():
     check_distinct(["a/x", "a/y", "b/z", "x.gz"])
     with pytest.raises(InvalidValueError, match="'b/x', but must be a file with another name than 'a/x'"):
         check_distinct(["a/x", "b/x"])
+    with pytest.raises(InvalidValueError, match="'a/x', but must be given only once"):
+        check_distinct(["a/x", "a/x"])
     with pytest.raises(InvalidValueError, match=r"results would have the name 'x\.gz\.result'"):
         check_distinct(["a/x.gz", "b/x.gz"])
+
+
+@pytest.mark.parametrize("folder", ["x", "x.report.json", "x.report.html", "x.dead.jsonl", "x.steps.log", "x/y"])
+def test_a_result_whose_folder_is_a_file_of_another_result_is_refused_with_both_names(folder):
+    names = [f"{folder}/z", "x"]
+    wanted = "a folder with another name: the result of 'd/x' needs a file 'x"
+    with pytest.raises(InvalidValueError, match=f"file is 'd/{folder}/z', but must be in {wanted}"):
+        check_distinct([f"d/{name}" for name in names], names)
+    check_distinct(["d/x1/z", "d/x"], ["x1/z", "x"])
 
 
 @pytest.mark.parametrize(

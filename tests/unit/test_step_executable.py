@@ -60,6 +60,8 @@ def patched(at: int, value: bytes) -> bytes:
         (b"\x89PNG\r\n\x1a\n\0\0\0", "neither ELF nor a text"),
         (b"MZ\x90\0\3\0\0\0", "neither ELF nor a text"),
         (ELF[:20], "truncated"),
+        (ELF[:60], "truncated"),
+        (ELF[:100], "truncated"),
         (patched(18, b"\xb7\0"), "built for another processor (aarch64)"),
         (patched(18, b"\x08\0"), "built for another processor (MIPS)"),
         (patched(16, b"\x01\0"), "not a program"),

@@ -45,6 +45,16 @@ class TestCommand:
         command = Step(Path("/s/step.py")).command(Path("/t/in"), Path("/t/out"))
         assert command[:2] == [sys.executable, "/s/step.py"]
 
+    @pytest.mark.parametrize(("version", "options"), [("3.10", []), ("3.11", ["-P"]), ("3.14", ["-P"])])
+    def test_only_an_interpreter_that_knows_the_option_leaves_out_the_folder_of_a_copied_step(
+        self, tmp_path, version, options
+    ):
+        (tmp_path / f"lib/python{version}").mkdir(parents=True)
+        step = Step(Path("/s/step.py"), StepSettings(filter=True), python=tmp_path / "bin/python")
+        assert step.command(Path("/i"), Path("/o")) == [f"{tmp_path}/bin/python", "/s/step.py"]
+        copied = step._replace(copied=True).command(Path("/i"), Path("/o"))
+        assert copied == [f"{tmp_path}/bin/python", *options, "/s/step.py"]
+
 
 class TestLocalStep:
     def test_a_step_may_be_given_by_any_path(self, tmp_path):
@@ -63,6 +73,12 @@ class TestLocalStep:
         monkeypatch.setenv("HOME", str(tmp_path))
         step = local_step("~/tool", "~/s.yaml")
         assert (step.path, step.settings.filter) == (path, True)
+
+    def test_the_home_directory_of_an_unknown_user_is_not_there(self):
+        with pytest.raises(SettingsError, match="~no-such-user/step: there is no such file"):
+            local_step("~no-such-user/step")
+        with pytest.raises(SettingsError, match="~no-such-user/settings"):
+            local_step("cat", "~no-such-user/settings.yaml")
 
     def test_a_plain_name_is_a_program_on_the_path(self, tmp_path, monkeypatch):
         path = program(tmp_path / "bin" / "some-tool")
@@ -98,6 +114,16 @@ class TestLocalStep:
         with pytest.raises(SettingsError, match=r"with settings, its arguments must be in .*s\.yaml"):
             local_step("tool -v", str(settings))
 
+    def test_a_folder_without_a_step_is_refused_and_a_program_of_its_name_is_mentioned(self, tmp_path, monkeypatch):
+        tool = program(tmp_path / "bin" / "tool")
+        monkeypatch.setenv("PATH", str(tool.parent))
+        monkeypatch.chdir(tmp_path)
+        for name, hint in (("tool", f"; to run the program of the same name, write {tool}"), ("other", "")):
+            (tmp_path / name).mkdir()
+            with pytest.raises(SettingsError) as caught:
+                local_step(name)
+            assert str(caught.value).endswith(f"the folder has no file step (or step.py, …){hint}")
+
     def test_a_file_goes_before_a_command_of_the_same_name(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(program(tmp_path / "bin" / "tool x").parent))
         program(tmp_path / "bin" / "tool")
@@ -105,7 +131,7 @@ class TestLocalStep:
         monkeypatch.chdir(tmp_path)
         assert local_step("tool x").path == here
 
-    @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "/", "no-such-tool x", "'open", " "])
+    @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "no-such-tool x", "'open", " "])
     def test_a_local_step_that_is_not_there_is_refused(self, path):
         with pytest.raises(SettingsError, match="there is no such file"):
             local_step(path)

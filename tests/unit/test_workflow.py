@@ -172,6 +172,13 @@ class TestAssembling:
         assert assembled.name == "score"
         assert sorted(assembled.files) == ["data/table.csv", "helper.py", "score.py", "workflow.yaml"]
 
+    def test_folders_of_results_do_not_belong_to_a_workflow(self, folder):
+        made = folder("steps: [{run: score.py}]")
+        for name in ("results/x", "results/x.report.json", "stopped/x.steps.log", "stopped/.parcelq/lock", "data/x"):
+            (made / name).parent.mkdir(exist_ok=True)
+            (made / name).mkdir() if name.endswith("lock") else (made / name).write_text("")
+        assert sorted(from_folder(made).files) == ["data/x", "score.py", "workflow.yaml"]
+
     def test_a_link_out_of_the_folder_is_refused(self, folder, tmp_path):
         made = folder("steps: [{run: score.py}]")
         (tmp_path / "secret").write_text("")

@@ -66,6 +66,14 @@ def test_a_cut_off_second_member_is_refused(suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 9])
+def test_a_second_member_that_is_cut_off_in_its_first_bytes_is_refused(suffix, length):
+    data = PACK[suffix](b"first\n") + PACK[suffix](b"second\n")[:length]
+    with pytest.raises(CompressionError, match="ends too early"):
+        read(open_source(Dribble(data, 7), "x" + suffix))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_compressed_source_with_a_broken_byte_is_refused(suffix):
     data = bytearray(PACK[suffix](bytes(range(256)) * 8))
     data[len(data) // 2] ^= 0xFF

@@ -87,15 +87,17 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Raise ParcelqError if an output is a folder or overwrites an input, even if their names differ."""
+def check_targets(sources: Iterable[Path], targets: Iterable[Path], what: str = "source") -> None:
+    """Raise ParcelqError if an output is a folder or overwrites an input, even if their names differ. `what` says what
+    the inputs are.
+    """
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:
         if target.is_dir():
             raise ParcelqError(f"{str(target)!r} is a folder, not a file; choose another output")
         source = known.get(_identity(target) or (-1, -1))
         if source is not None:
-            same = f"the source {str(source)!r}" if str(source) != str(target) else "a source"
+            same = f"the {what} {str(source)!r}" if str(source) != str(target) else f"a {what}"
             raise ParcelqError(f"{str(target)!r} is {same} and would be overwritten; choose another output")
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
@@ -93,16 +94,25 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
     The results' names are derived from `names`, by default the last parts of the names that the user gave.
 
     Raises:
-        InvalidValueError: if two results would have the same name; the error message names both sources.
+        InvalidValueError: if two results would have the same name, or if a file beside one result would have the name
+            of a folder that another result needs; the error message names both sources.
     """
     given = list(given)
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
+    files: dict[str, str] = {}
     for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
-        result = result_names(name).result
-        if result in found:
-            wanted = f"a file with another name than {found[result]!r}: both results would have the name {result!r}"
-            raise InvalidValueError("file", one, wanted)
-        found[result] = one
+        found = result_names(name)
+        if found.result in results:
+            both = f"both results would have the name {found.result!r}"
+            other = f"a file with another name than {results[found.result]!r}: {both}"
+            raise InvalidValueError("file", one, "given only once" if results[found.result] == one else other)
+        results[found.result] = one
+        files |= dict.fromkeys(found, one)
+    for result, one in results.items():
+        for folder in map(str, PurePosixPath(result).parents):
+            if folder in files:
+                wanted = f"in a folder with another name: the result of {files[folder]!r} needs a file {folder!r}"
+                raise InvalidValueError("file", one, wanted)
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:

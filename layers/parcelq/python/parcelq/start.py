@@ -71,14 +71,16 @@ def run(
     Raises:
         InvalidValueError: if a value is invalid.
         SettingsError: if a step or settings file does not exist, or if the dependencies of a step cannot be installed.
-        ParcelqError: if there is no such stack, or if a file cannot be read.
+        ParcelqError: if there is no such stack, if a file cannot be read, or if a step called this function.
     """
     from parcelq.jobs.workflow import workflow_name
     from parcelq.local.job import Job
-    from parcelq.local.module_step import folder_of
+    from parcelq.local.module_step import check_not_in_step, folder_of
     from parcelq.local.recipe import Recipe
     from parcelq.local.run import run_files
     from parcelq.steps.function import StepFunction
+
+    check_not_in_step()
 
     def path_of(one: StepLike) -> str:
         if isinstance(one, StepFunction):

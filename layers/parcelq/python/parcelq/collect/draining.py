@@ -18,27 +18,19 @@ _log = logging.getLogger(__name__)
 DRAIN_SHARE: Final = 0.6
 """The share of an invocation's time that is used for draining. The remaining time is used for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
-"""How many seconds an invocation that received a look drains at most, so that the check is not late. Draining continues
-in further invocations.
-"""
+"""An invocation that received a look drains at most this long, so that the check is not late; others continue."""
 LOCKED_SECONDS: Final = 60
-"""For how many seconds received looks are hidden from other invocations. The time is renewed after its half. So if an
-invocation dies, its looks are delivered again soon.
-"""
+"""Received looks are hidden for this time, which a living invocation renews. If it dies, they are delivered soon."""
 DRAIN_PAUSE: Final = 10
 VAIN_DRAIN_PAUSE: Final = 30
 VAIN_DRAINS: Final = 3
-"""How many seconds are between looks that only drain, and how many such looks in a row must find empty topics until no
-more are published. Several are needed because SQS counts messages with a delay.
-"""
+"""Seconds between looks that only drain, and how many in a row must find empty topics, because SQS counts late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first.
-
-    Attributes:
-        due: maps the id of a known job to the time when the next look at the job is due.
+    """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first. `due` maps
+    the id of a known job to the time when the next look at the job is due.
     """
 
     looker: Looker

@@ -99,7 +99,7 @@ class Report(NamedTuple):
         for name in ("files", "problem"):
             if not members[name]:
                 del members[name]
-        return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(members, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def report_of(

@@ -20,9 +20,7 @@ QUIET_SECONDS: Final = 90.0
 QUIET_LOOKS: Final = 3
 """A job is regarded as stuck only if its topics were empty this many times in a row, because SQS counts inexactly."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
-"""On a busy stack, a job is regarded as stuck after this many seconds without a message. This is the longest deadline
-of any topic in the template, plus 15 minutes.
-"""
+"""On a busy stack, a job is stuck after this time: the longest deadline of the template's topics, and 15 minutes."""
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
 """An upload has failed if no message arrived for this many seconds. Lambda drops an event of S3 after 6 hours."""

@@ -128,8 +128,9 @@ class LocalSource(NamedTuple):
 
     @classmethod
     def of_file(cls, file: LocalFile, name: str) -> LocalSource:
-        """Return the source of one file."""
-        return cls((file,), name, Source.of_file(os.fspath(file.state.path), file.identity))
+        """Return the source of one file. With another name, the same file is another source with its own result."""
+        named = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        return cls((file,), name, Source.of_file(os.fspath(file.state.path), f"{file.identity}-{named}"))
 
     @classmethod
     def of_files(cls, files: Sequence[LocalFile], name: str, results: Path) -> LocalSource:

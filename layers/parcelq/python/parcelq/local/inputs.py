@@ -16,6 +16,7 @@ from parcelq.local.spool import spooled
 from parcelq.local_files import check_free, check_readable, check_targets, lies_about_its_size, reading
 from parcelq.records import Format, by_name
 from parcelq.result_names import check_distinct
+from parcelq.steps.find import Step
 
 _STDIN: Final = "-"
 _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
@@ -42,7 +43,7 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 
     A folder means all files in the folder and in its subfolders, sorted by name, except files and folders whose names
     begin with a dot, and the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an
-    existing path means all files that match the pattern.
+    existing path means all files outside the folder of results that match the pattern.
 
     Raises:
         ParcelqError: if an input does not exist, cannot be read, or has no files.
@@ -63,6 +64,7 @@ def sources_of(
     name: str = "",
     combine: str = "",
     fmt: str = "",
+    steps: Sequence[Step] = (),
 ) -> list[LocalSource]:
     """Create the sources of a run from the inputs that `find_inputs` returned.
 
@@ -71,6 +73,7 @@ def sources_of(
         name: the name of the only result; empty for the default name.
         combine: the name of one result for all files; empty if each file has its own result.
         fmt: the record format of all files, as text; empty if the files' names decide.
+        steps: the steps, whose files no result may overwrite.
 
     Raises:
         InvalidValueError: if two results would have the same name, or the files cannot be combined.
@@ -92,6 +95,7 @@ def sources_of(
         sources = [LocalSource.of_file(put(one), name or one.name) for one in found]
     targets = [results / target for one in sources for target in one.names]
     check_targets([one.path for one in found if not one.is_pipe], targets)
+    check_targets([path for one in steps for path in (one.path, one.settings.path) if path], targets, "file of a step")
     for one in sources:
         check_free(results, one.names.result)
     return sources
@@ -115,15 +119,19 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
     if text == _STDIN:
         yield FoundFile(Path("/dev/stdin"), _STDIN, STDIN, is_pipe=True)
         return
-    path = Path(text).expanduser()
+    if text.startswith("s3://"):
+        raise ParcelqError(f"file {text!r} is an object in S3, which only a stack can read; --stack names the stack")
+    path = Path(os.path.expanduser(text))
     if path.is_dir():
         yield from _below(path, text, results)
     elif not os.path.lexists(path) and glob.has_magic(text):
-        matches = [one for one in sorted(glob.glob(os.fspath(path), recursive=True)) if os.path.isfile(one)]
+        apart = results.resolve()
+        found = (Path(one) for one in sorted(glob.glob(os.fspath(path), recursive=True)))
+        matches = [one for one in found if one.is_file() and not one.resolve().is_relative_to(apart)]
         if not matches:
-            raise ParcelqError(f"{text!r} matches no file")
-        for one in matches:
-            yield _one(Path(one), one)
+            raise ParcelqError(f"{text!r} matches no file outside the folder of results")
+        for match in matches:
+            yield _one(match, os.fspath(match))
     else:
         yield _one(path, text)
 

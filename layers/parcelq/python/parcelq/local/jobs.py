@@ -154,7 +154,10 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
 
     For `redrive` and `chosen`, see `take_up`. Raises ParcelqError if the stored state cannot be read.
     """
-    collected = kept.collected(job.record.id)
+    try:
+        collected = kept.collected(job.record.id)
+    except ParcelqError as error:
+        raise JobError(job.record.id, f"its state cannot be read: {error}; parcelq run --fresh starts over") from None
     job.report = kept.written(job.record)
     if collected is None or job.is_whole:
         return

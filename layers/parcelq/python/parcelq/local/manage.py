@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from parcelq.local.state import LocalRecord
 from parcelq.records.compression import begins_compressed
 from parcelq.upload.notes import notes_of
 
+_log = logging.getLogger(__name__)
 _TRIES: Final = 5
 """How often reading a job is tried while another command merges the job's segments."""
 
@@ -179,7 +181,7 @@ class LocalJobs(NamedTuple):
 
 
 def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:
-    """Return the progress of a job; None if the job has just finished."""
+    """Return the progress of a job; None if the job has just finished, or cannot be read."""
     running = kept.state.is_running(record)
     for _ in range(_TRIES):
         keys = tuple(kept.segments(record.id))
@@ -190,6 +192,9 @@ def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> 
             resolution = collected.resolve() if collected else Resolution(None)
         except NotFoundError:  # the command that runs the job is merging the segments
             continue
+        except ParcelqError as error:
+            _log.warning("job %s of %r cannot be read: %s", record.id, record.paths, error)
+            return None
         total = resolution.total if resolution.total is not None else _size(record)
         return JobStatus(record, running, keys, collected, resolution.up_to(total))
     return None

@@ -11,11 +11,12 @@ import hashlib
 import inspect
 import re
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from parcelq.errors import InvalidValueError
+from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.steps.environments import cache_folder
 from parcelq.steps.function import StepFunction
 
@@ -23,6 +24,8 @@ _METADATA: Final = re.compile(r"(?m)^# /// script$\s(?:^#(?:| .*)$\s)+^# ///$")
 """Matches the inline metadata of a script:
 https://packaging.python.org/en/latest/specifications/inline-script-metadata/
 """
+_MODULE: Final = "parcelq_step_module"
+"""The name under which the program of a step imports the copy of the module."""
 _PROGRAM: Final = '''{metadata}"""Runs a function of the module beside this file as a step."""
 
 import sys
@@ -31,13 +34,27 @@ from pathlib import Path
 
 import parcelq.step
 
-spec = spec_from_file_location("step_module", Path(__file__).parent / "module" / {name!r})
-module = sys.modules["step_module"] = module_from_spec(spec)
+spec = spec_from_file_location({module!r}, Path(__file__).parent / "module" / {name!r})
+module = sys.modules[{module!r}] = module_from_spec(spec)
 spec.loader.exec_module(module)
 
 if __name__ == "__main__":
     module.{function}.main()
 '''
+
+
+def check_not_in_step() -> None:
+    """Check that this process is not a step that imports its module. Otherwise a step would start further steps without
+    end.
+
+    Raises:
+        ParcelqError: if this process is such a step.
+    """
+    if _MODULE in sys.modules:
+        raise ParcelqError(
+            "a step called parcelq.run, because each step imports the module of its function; "
+            "put the call of parcelq.run under if __name__ == '__main__'"
+        )
 
 
 def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) -> Path:
@@ -57,7 +74,7 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
     module = Path(path).read_bytes()
     metadata = _METADATA.search(module.decode("utf-8", "replace"))
     about = f"{metadata[0]}\n" if metadata else ""
-    program = _PROGRAM.format(metadata=about, name=Path(path).name, function=name).encode()
+    program = _PROGRAM.format(metadata=about, module=_MODULE, name=Path(path).name, function=name).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]
     folder = (cache or cache_folder()) / "steps" / digest
     if not folder.is_dir():  # created under another name and renamed, so that it is never incomplete

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from parcelq.errors import InvalidValueError
-from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_id, with_options, with_variables
+from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_options, with_variables
 from parcelq.jobs.limits import Limits
 from parcelq.jobs.workflow import Workflow
 from parcelq.process.rules import Rules
@@ -76,14 +76,23 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
-        """Return the options that a value of `document` describes."""
+        """Return the options that a value of `document` describes.
+
+        Raises:
+            ParcelqError: if another version of Parcelq stored the options.
+        """
         fields: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in document.items()}
-        return cls(**fields)
+        try:
+            return cls(**fields)
+        except TypeError:
+            names = ", ".join(sorted(fields.keys() - set(cls._fields)))
+            reason = f"another version of Parcelq stored its options ({names}); parcelq run --fresh starts over"
+            raise ParcelqError(f"the job cannot continue: {reason}") from None
 
     def document(self) -> dict[str, Any]:
         """The options as JSON values for the job record, with absolute paths."""
         steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
-        settings = tuple(map(os.path.abspath, self.settings))
+        settings = tuple(os.path.abspath(os.path.expanduser(one)) for one in self.settings)
         folder = os.path.abspath(self.folder) if self.folder else ""
         return self._replace(steps=steps, settings=settings, folder=folder)._asdict()
 
@@ -133,7 +142,7 @@ class Recipe(NamedTuple):
         sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
         parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
         rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True, body_bytes=_BODY_BYTES) for size in sizes]
-        steps = with_id(assembled, self.workflow_id).with_environments(note)
+        steps = assembled.with_environments(self.workflow_id, note)
         version = hashlib.sha256(f"{' '.join(one.version for one in steps)}{workflow.format or ''}".encode())
         return Options(
             steps,

@@ -74,7 +74,9 @@ def run_files(
         def put(one: FoundFile) -> LocalFile:
             return file_of(one, command, kept.state.spool)
 
-        sources = sources_of(found, options.results, put, name=name, combine=combine, fmt=options.recipe.format)
+        sources = sources_of(
+            found, options.results, put, name=name, combine=combine, fmt=options.recipe.format, steps=options.steps
+        )
         jobs = take_up(sources, options, kept, command, note)
         return run_jobs(jobs, options, kept, on_progress, cancelled, note)
 

@@ -180,11 +180,13 @@ class StateFolder:
             temporary.replace(path)
 
     def remove(self, record: LocalRecord) -> None:
-        """Delete the job record of a job and the copies of its pipes. The job's other state must already be deleted."""
+        """Delete the job record of a job and the copies of its pipes, unless another job reads the same copy. The job's
+        other state must already be deleted.
+        """
         (self._jobs / f"{record.id}.json").unlink(missing_ok=True)
-        for one in record.files:
-            if one.content:
-                one.state.path.unlink(missing_ok=True)
+        if copies := {one.state.path for one in record.files if one.content}:
+            for path in copies - {one.state.path for other in self.records() for one in other.files}:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

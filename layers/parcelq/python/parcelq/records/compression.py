@@ -41,15 +41,18 @@ class _Coding(NamedTuple):
 
     name: str
     suffix: str
+    begin: bytes
     magic: re.Pattern[bytes]
     lenient: bool
 
 
 _CODINGS: Final = (
-    _Coding("gzip", ".gz", re.compile(rb"\x1f\x8b\x08"), lenient=True),
-    _Coding("bzip2", ".bz2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), lenient=True),
-    _Coding("xz", ".xz", re.compile(rb"\xfd7zXZ\x00"), lenient=False),
-    _Coding("zstd", ".zst", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lenient=False),
+    _Coding("gzip", ".gz", b"\x1f\x8b\x08", re.compile(rb"\x1f\x8b\x08"), lenient=True),
+    _Coding("bzip2", ".bz2", b"BZh", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), lenient=True),
+    _Coding("xz", ".xz", b"\xfd7zXZ\x00", re.compile(rb"\xfd7zXZ\x00"), lenient=False),
+    _Coding(
+        "zstd", ".zst", b"\x28\xb5\x2f\xfd", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lenient=False
+    ),
 )
 _BY_SUFFIX: Final[Mapping[str, _Coding]] = {coding.suffix: coding for coding in _CODINGS}
 
@@ -164,6 +167,10 @@ class _Decompressed:
         self._pending = _read_at_least(self._stream, pending, _MAGIC_BYTES)
         if self._coding.magic.match(self._pending):
             self._decoder, self._errors = _decoder(self._coding)
+        elif len(self._pending) < _MAGIC_BYTES and self._coding.begin.startswith(
+            self._pending[: len(self._coding.begin)]
+        ):
+            raise self._broken("ends too early; it was truncated")
         elif self._coding.lenient:
             self._ended = True
             self._warnings.append(

@@ -51,7 +51,7 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
             if head.startswith(_ELF):
-                return _elf(head + file.read(1 << 16))
+                return _elf(head + file.read(1 << 16), status.st_size)
     except OSError:  # a program may be executable without being readable
         return ""
     if not head:
@@ -93,9 +93,9 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
     return ""
 
 
-def _elf(data: bytes) -> str:
-    """Return why the kernel would refuse an ELF file."""
-    if len(data) < 52:
+def _elf(data: bytes, length: int) -> str:  # noqa: PLR0911 - one for each thing that may be wrong
+    """Return why the kernel would refuse an ELF file with `length` bytes; `data` is its beginning."""
+    if length < 52:
         return "it is a truncated ELF file"
     wide, order = data[4] == 2, "little" if data[5] == 1 else "big"
 
@@ -113,6 +113,8 @@ def _elf(data: bytes) -> str:
     start, row, rows = number(table, 8 if wide else 4), number(size, 2), number(count, 2)
     if not rows or row < (56 if wide else 32):
         return "it is an ELF file that contains no program"
+    if start + rows * row > length:
+        return "it is a truncated ELF file"
     for at in range(start, start + rows * row, row):
         if at + row <= len(data) and number(at, 4) == _PT_INTERP:
             offset = number(at + (8 if wide else 4), 8 if wide else 4)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.errors import SettingsError
+from parcelq.result_names import REPORT, STATE
 from parcelq.steps.executable import Command, command_of, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
 
@@ -90,6 +93,8 @@ class Step(NamedTuple):
 
     def _program(self) -> list[str]:
         start = [str(self.python or sys.executable)] if self.path.suffix == ".py" else []
+        if start and self.copied and _knows_safe_path(self.python):
+            start.append("-P")  # a file that is alone in its folder must not hide the module with its name
         return [*start, str(self.path), *self.settings.arguments]
 
     def _about(self) -> list[str]:
@@ -104,20 +109,13 @@ def local_step(
     packages: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Step:
-    """Find a step on a user's machine: a file, a folder, or a command such as `tr a-z A-Z`.
+    """Find a step on a user's machine: a file, a command such as `tr a-z A-Z`, or a folder with one file `step` or
+    `step.*` and optionally `settings.yaml`.
 
-    A command is the name of a program on the PATH, followed by arguments if there are any. A command without settings
-    is a filter: it reads stdin and writes stdout.
-
-    If a file has dependencies (in inline metadata, in a `requirements.txt` beside the file, or in `packages`), the step
-    gets an environment with the dependencies. The environment is created if it does not exist.
-
-    Args:
-        path: a file; a folder with one file `step` or `step.*`, and optionally `settings.yaml`; or a command.
-        progress: a function that is called with a line of text about each slow operation.
-
-    Raises:
-        SettingsError: the step or settings file does not exist, or the step or its dependencies cannot be used.
+    A command is the name of a program on the PATH, perhaps with arguments. Without settings, it is a filter: it reads
+    stdin and writes stdout. If a file has dependencies (in inline metadata, in a `requirements.txt` beside the file, or
+    in `packages`), the step gets an environment with them. Raises SettingsError if the step, its settings or its
+    dependencies do not exist or cannot be used.
     """
     return with_environment(local_program(path, settings_file, workflow_id), packages, progress)
 
@@ -126,11 +124,11 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
     """Find a step like `local_step`, but without the step's dependencies."""
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
-    given = Path(path).expanduser()
+    given = Path(os.path.expanduser(path))
     command = command_of(path) if not given.exists() else None
     whole = given.absolute() if given.is_dir() else None
     step = _check_step(command.program if command else _step_in(whole) if whole else given)
-    settings = _settings(Path(settings_file).expanduser() if settings_file else _beside(whole), command, path)
+    settings = _settings(Path(os.path.expanduser(settings_file)) if settings_file else _beside(whole), command, path)
     return Step(step, settings, workflow_id, copied=not (command or whole), whole=whole)
 
 
@@ -154,12 +152,8 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
     """Find a step of a workflow in the workflow's folder. All files in the folder belong to the step.
 
-    Args:
-        settings_file: the path of the settings below the folder. If empty, and `run` is a folder, `settings.yaml` in
-            that folder is used.
-
-    Raises:
-        SettingsError: the step or settings file does not exist, cannot be used, or is outside the folder.
+    Without `settings_file`, a path below the folder, the `settings.yaml` of a step that is a folder is used. Raises
+    SettingsError if the step or settings file does not exist, cannot be used, or is outside the folder.
     """
     root = folder.absolute()
     given = root / run
@@ -173,16 +167,11 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
 def deployed_step(
     folders: Sequence[Path], stage: str, path: str = "", settings_file: str = "", workflow_id: str = ""
 ) -> Step:
-    """Find the step of a stage. The step is in one of the folders that may contain a Lambda function's steps.
+    """Find the step of a stage in one of the folders that may contain a Lambda function's steps.
 
-    Args:
-        folders: the folders, which are searched in this order.
-        stage: the name of the stage. If `path` is empty, the step is `<stage>/step` or `<stage>/step.*` in one of the
-            folders, with `<stage>/settings.yaml` if this file exists.
-        path: the path of the step below one of the folders.
-
-    Raises:
-        SettingsError: the step or settings file does not exist, cannot be used, or is outside the folders.
+    Without `path`, a path below one of the folders, the step is `<stage>/step` or `<stage>/step.*`, with
+    `<stage>/settings.yaml` if it exists. Raises SettingsError if the step or settings file does not exist, cannot be
+    used, or is outside the folders.
     """
     found = _inside(folders, path) if path else _step_of_stage(folders, stage)
     beside = settings_file or str(_beside(None if path else found.parent) or "")
@@ -215,7 +204,9 @@ def _settings(file: Path | None, command: Command | None = None, text: str = "")
 
 def _step_in(home: Path) -> Path:
     if not (found := _steps_in(home)):
-        raise SettingsError(f"step {home}", [f"there is no such file as {home / STEP_NAME} (or {STEP_NAME}.py, …)"])
+        program = shutil.which(home.name)
+        hint = f"; to run the program of the same name, write {program}" if program else ""
+        raise SettingsError(f"step {home}", [f"the folder has no file {STEP_NAME} (or {STEP_NAME}.py, …){hint}"])
     return found[0]
 
 
@@ -239,9 +230,8 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
         elif found.is_file():
             return found  # not the link's target, because some programs behave differently under different names
     where = ", ".join(map(str, folders))
-    if outside:
-        raise SettingsError(f"path {path!r}", [f"it is outside the folders that steps may be in: {where}"])
-    raise SettingsError(f"path {path!r}", [f"there is no such file in {where}"])
+    reason = "it is outside the folders that steps may be in:" if outside else "there is no such file in"
+    raise SettingsError(f"path {path!r}", [f"{reason} {where}"])
 
 
 def _check_step(path: Path) -> Path:
@@ -256,9 +246,21 @@ def _check_step(path: Path) -> Path:
     return path.absolute()
 
 
+@cache
+def _knows_safe_path(python: Path | None) -> bool:
+    """Return whether the interpreter of an environment knows the option `-P`, as Python does from version 3.11."""
+    return python is None or not any((python.parents[1] / f"lib/python3.{minor}").exists() for minor in range(11))
+
+
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files in the folder of a step or workflow, except hidden files and those that a run leaves behind."""
-    for path in folder.rglob("*"):
-        inner = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):
-            yield path
+    """Yield all files in the folder of a step or workflow, except hidden files, files that a run leaves behind, and
+    folders below it that contain results.
+    """
+    for here, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not _is_left_out(Path(here, one))]
+        yield from (path for path in (Path(here, name) for name in names if name[0] != ".") if path.is_file())
+
+
+def _is_left_out(folder: Path) -> bool:
+    hidden = folder.name.startswith(".") or folder.name == "__pycache__"
+    return hidden or (folder / STATE).exists() or any(folder.glob(f"*{REPORT}"))

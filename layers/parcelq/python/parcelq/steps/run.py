@@ -79,21 +79,14 @@ class Runner:
         fmt: Format = LINES,
         header: bytes = b"",
     ) -> Iterator[Ran]:
-        r"""Run the step over bodies that are joined to one input, and yield the step's output.
+        r"""Run the step over bodies that are joined to one input, which the other arguments describe as `Given` does,
+        and yield the outcome.
 
-        The step's working directory and its `TMPDIR` are empty, and no other run uses these folders. The time that a
-        run takes includes the start of its processes.
+        The step's working directory and its `TMPDIR` are empty, and no other run uses these folders. The run, with the
+        start of its processes, is killed after `timeout` seconds or the timeout in its settings.
 
-        Args:
-            timeout: after how many seconds the run is killed. If the timeout in the step's settings is shorter, the run
-                is killed after the shorter timeout.
-
-        The other arguments describe the input like the attributes of `Given`.
-
-        Raises:
-            StepError: the step could not be started, did not exit with 0, wrote no output file or a file that is too
-                large, reported invalid rejects, or timed out and was killed. The error contains the end of the step's
-                stderr, and concerns only this run.
+        Raises StepError, with the end of the step's stderr, if the step could not be started, did not exit with 0,
+        wrote no output file or a too large one, reported invalid rejects, or timed out.
         """
         (ran,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
         if isinstance(ran, StepError):
@@ -134,22 +127,24 @@ class Runner:
 
     def _ran(self, given: Sequence[Given], until: float | None, limit: float | None) -> list[Ran | StepError]:
         while True:
-            with self._slot() as slot:
-                came = slot.run(given, None if until is None else until - time.monotonic())
-            first = came[0].ended if came else None
-            # Nobody knows which of several runs killed the supervisor.
-            if first is None or (first.kind == "lost" and len(given) > 1):
-                for one in came:
-                    one.held.close()
-                given = given[:1]
-                continue
-            if first.kind == "gone":  # the process died between two runs, so this run did not kill it
-                continue
-            if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
-                self._warm = False  # the step imports `parcelq.step`, but does not run as a warm step
-                continue
-            pairs = zip(came, given, strict=False)
-            return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
+            with ExitStack() as unused:
+                with self._slot() as slot:
+                    came = slot.run(given, None if until is None else until - time.monotonic())
+                    for one in came:
+                        unused.callback(one.held.close)
+                first = came[0].ended if came else None
+                # Nobody knows which of several runs killed the supervisor.
+                if first is None or (first.kind == "lost" and len(given) > 1):
+                    given = given[:1]
+                    continue
+                if first.kind == "gone":  # the process died between two runs, so this run did not kill it
+                    continue
+                if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
+                    self._warm = False  # the step imports `parcelq.step`, but does not run as a warm step
+                    continue
+                unused.pop_all()
+                pairs = zip(came, given, strict=False)
+                return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:

@@ -58,7 +58,7 @@ class Headers:
     _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, text: str) -> bytes:
-        """Return the header that an attribute `Header` contains or points to; an empty attribute means no header.
+        """Return the header that an attribute `Header` contains or points to; empty if the attribute is.
 
         Raises MessageError if the attribute is neither base64 nor the key of a header, or the object does not exist.
         """

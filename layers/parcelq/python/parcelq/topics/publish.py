@@ -76,11 +76,10 @@ class SqsPublisher:
         return topic_of_url(self.url)
 
     def publish_one(self, message: Message) -> str:
-        """Publish one message and return the id that SQS gave the message.
+        """Publish one message and return the id that SQS gave it.
 
-        Raises:
-            MessageError: if the message is too large, or has too many or illegal attributes.
-            AwsError, TopicNotFoundError: if SQS did not accept the message.
+        Raises MessageError if the message is too large, or has too many or illegal attributes; and AwsError or
+        TopicNotFoundError if SQS did not accept it.
         """
         ready = self._prepare(message)
         with translated(self.url):
@@ -92,11 +91,8 @@ class SqsPublisher:
 
         If SQS says that SQS is at fault, a failed message is sent again after growing pauses. If the sender is at
         fault, the failed message is returned, and all remaining messages are still sent. Only the messages of a few
-        requests are in memory at a time.
-
-        Raises:
-            AwsError, TopicNotFoundError: if SQS does not answer, or refuses all requests (no such topic, no
-                permission).
+        requests are in memory at a time. Raises AwsError or TopicNotFoundError if SQS does not answer, or refuses all
+        requests.
         """
         failed: list[FailedMessage] = []
         ready = self._prepare_all(messages, failed)

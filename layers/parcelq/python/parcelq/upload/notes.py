@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import METER, NOTHING, Cost
 from parcelq.upload.sources import Uploaded
 
+_log = logging.getLogger(__name__)
 _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
 _ONE_GO: Final = 100
@@ -206,6 +208,9 @@ def _read(store: Store, key: str) -> Note | None:
     try:
         note = json.loads(store.read(key, 0, _NOTE_BYTES))
     except NotFoundError:
+        return None
+    except ValueError:  # a crash of a machine can damage a note of a store that is not durable
+        _log.warning("%s is not a note of an upload, so it does not count", key)
         return None
     note["parts"] = tuple((size, entries) for size, entries in note.get("parts", ()))
     note["warnings"] = tuple(note.get("warnings", ()))
