@@ -186,8 +186,8 @@ def reading(path: Path | str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         is_object = str(path).startswith("s3:/")
-        reason = "only parcelq run --stack NAME reads objects in S3" if is_object else "there is no such file"
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {reason}") from None
+        why = "only parcelq run --stack NAME reads objects in S3" if is_object else "there is no such file"
+        raise ParcelqError(f"file {str(path)!r} cannot be read: {why}") from None
     except (OSError, ValueError, RuntimeError) as error:  # before Python 3.13, a loop of links is a RuntimeError
         if isinstance(error, ParcelqError):
             raise
