@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.escaping import one_line
 from rich.text import Text
 
 from parcelq_cli import clients
-from parcelq_cli.escaping import one_line
 from parcelq_cli.jobs import SHOWN, jobs_in, list_dead
 from parcelq_cli.options import RESULTS, AnyStack, ResultsFolder, Topic, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
@@ -62,10 +62,10 @@ def dead(
         kept = here.find(job)
         list_dead(output, kept.id, kept.paths, here.dead(kept.id))
     else:
-        _list_letters(output, topic or job)
+        _list_dead_letters(output, topic or job)
 
 
-def _list_letters(output: Output, topic: str) -> None:
+def _list_dead_letters(output: Output, topic: str) -> None:
     from parcelq.process.redrive import peek
     from parcelq.topics.sqs import SqsTopic
 

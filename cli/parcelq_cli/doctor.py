@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
+from parcelq.aws.replies import needed
 from parcelq.errors import AwsError, ParcelqError, WorkflowError
 from parcelq.names import dead_letter
 from parcelq.stack.lookup import Stack, look_up
@@ -41,7 +42,7 @@ class Examined:
 
     def mapping(self, function: str) -> Mapping[str, Any]:
         """Return the event source of a function. Raises ParcelqError if the function has no event source."""
-        found = self.functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+        found = self.functions.list_event_source_mappings(FunctionName=function).get("EventSourceMappings")
         if not found:
             raise ParcelqError(f"function {function} has no event source")
         mapping: Mapping[str, Any] = found[0]
@@ -49,7 +50,8 @@ class Examined:
 
     def concurrency(self) -> Iterator[Finding]:
         """Check that the account may run as many invocations at once as the stack needs."""
-        limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+        account = needed(self.functions.get_account_settings(), "GetAccountSettings", "AccountLimit")
+        limit = needed(account, "GetAccountSettings", "ConcurrentExecutions")
         mappings = map(self.mapping, (*self.processors.values(), *self.others))
         wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
         if wanted > limit:
@@ -76,7 +78,7 @@ class Examined:
         every = topics()
         for name in (*self.stack.stages, "output", "ranges"):
             topic = dead_letter(f"{self.stack.prefix}-{name}")
-            if count := int(every.attributes(topic)["ApproximateNumberOfMessages"]):
+            if count := every.count(topic):
                 yield Finding(
                     f"{topic} has about {amount(count, 'message')}",
                     f"parcelq dead {self.stack.prefix}-{name} lists them with their reasons",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.escaping import one_line
 from parcelq.lineage.source import Source
 from parcelq.stack.lookup import Stack, look_up
 from rich.text import Text
 
-from parcelq_cli.escaping import one_line
 from parcelq_cli.options import (
     RESULTS,
     AnyStack,

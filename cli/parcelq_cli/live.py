@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from parcelq.collect.page.amounts import duration
+from parcelq.escaping import one_line
 
-from parcelq_cli.escaping import one_line
 from parcelq_cli.output import amount
 from parcelq_cli.source_map import map_line
 

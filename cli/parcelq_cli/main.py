@@ -69,9 +69,9 @@ def _run() -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
+    from parcelq.escaping import one_line
     from rich.text import Text
 
-    from parcelq_cli.escaping import one_line
     from parcelq_cli.output import to_stderr
 
     to_stderr().print(Text.assemble(("parcelq: ", "bold red"), one_line(" ".join(sentence.split()))))

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec,
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.escaping import HARMFUL, escaped, escaped_bytes, escaped_json, one_line
 
-from parcelq_cli.escaping import escaped, escaped_bytes, escaped_json, escaped_text, one_line
 from parcelq_cli.options import WrongUsageError
 
 if TYPE_CHECKING:
@@ -162,6 +162,17 @@ class Output:
                 self.note(f"{doing}: {one_line(text)}" + (f", {share:.0%}" if share is not None else ""))
 
         return report
+
+
+def escaped_text(text: Text) -> Text:
+    """Escape terminal control characters in styled text, and keep the styles."""
+    places = [found.start() for found in HARMFUL.finditer(text.plain)]
+    if not places:
+        return text
+    pieces = text.divide(sorted({at for place in places for at in (place, place + 1)} - {0, len(text.plain)}))
+    for piece in pieces:
+        piece.plain = escaped(piece.plain)
+    return type(text)().join(pieces)
 
 
 def _write(data: bytes) -> None:

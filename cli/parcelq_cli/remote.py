@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from parcelq.errors import InvalidValueError
+from parcelq.escaping import one_line
 from parcelq.stack.lookup import Stack, look_up
 
-from parcelq_cli.escaping import one_line
 from parcelq_cli.options import RESULTS, ResultsFolder, StackName, WrongUsageError
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.running import output_option, report_of

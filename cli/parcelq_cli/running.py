@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.errors import ParcelqError
+from parcelq.escaping import one_line
 
-from parcelq_cli.escaping import one_line
 from parcelq_cli.interrupts import interrupted_by
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS

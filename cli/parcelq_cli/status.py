@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import AwsError, ParcelqError
+from parcelq.escaping import one_line
 from rich.text import Text
 
 from parcelq_cli import clients
-from parcelq_cli.escaping import one_line
 from parcelq_cli.options import ParcelSize, WrongUsageError, bucket_name
 from parcelq_cli.output import Output, amount, with_output
 from parcelq_cli.source_map import map_line

@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.escaping import one_line
 from rich.text import Text
 
-from parcelq_cli.escaping import one_line
 from parcelq_cli.options import (
     Env,
     Packages,
@@ -60,7 +60,6 @@ def try_(
     Shows input, output, time and memory, what the step printed, and the full reason if a record failed. The time of the
     first record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
     """
-    from parcelq.jobs.assembled import with_id
     from parcelq.local.trial import first_records, try_records
 
     from parcelq_cli.choice import naming_options, recipe_of
@@ -68,7 +67,7 @@ def try_(
     with naming_options():
         recipe = recipe_of(workflow, step, settings, packages, format=record_format, env=tuple(env or ()))
         assembled = recipe.assembled()
-    steps = with_id(assembled, workflow_id).with_environments(out.note)
+    steps = assembled.with_environments(workflow_id, out.note)
     name = "stdin" if file == _STDIN else str(file)
     table = _Table(out, len(steps))
     tried = failed = 0

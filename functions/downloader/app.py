@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws.clients import other_client, s3_client, sqs_client
+from parcelq.aws.clients import other_client
 from parcelq.aws.events import put_event
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.drain import Drained, Drainer
@@ -24,18 +24,15 @@ from parcelq.collect.looks import Looker, Taken
 from parcelq.collect.plans import PartTask
 from parcelq.collect.seeing import SourceState
 from parcelq.collect.sweeping import Request, look_at_all
-from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import Look
 from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import RESULTS
-from parcelq.store.bucket import BucketStore
-from parcelq.topics.admin import Topics
 from parcelq.topics.cost import METER
+from parcelq.topics.deployed import Deployed
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import Pulled
-from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 
 logger = Logger()
@@ -49,33 +46,26 @@ MOST_LISTED = 100
 
 
 class App(NamedTuple):
-    """The objects that all invocations of an instance of the Lambda function share."""
+    """The objects that all invocations of an instance share, in addition to its stack."""
 
-    config: Config
-    topics: Topics
-    store: BucketStore
     output: SqsTopic
     looks: SqsTopic
     looker: Looker
     draining: Draining
     large: LargeResults
 
-    def topic(self, name: str) -> SqsTopic:
-        """Return the stack's topic with a name."""
-        return SqsTopic(self.topics.sqs, self.topics.url(name), self.output.overflow)
+
+@cache
+def own() -> Deployed:
+    """Return the function's configuration, topics and bucket."""
+    return Deployed.connect()
 
 
 @cache
 def app() -> App:
     """Return the objects that all invocations of an instance share."""
-    config = load()
-    sqs, s3 = sqs_client(), s3_client()
-    METER.watch(sqs, s3)
-    store, topics, overflow = BucketStore(s3, config.bucket), Topics(sqs), Overflow(s3, config.bucket, only_own=True)
-
-    def topic(name: str) -> SqsTopic:
-        return SqsTopic(sqs, topics.url(name), overflow)
-
+    stack = own()
+    config, store, topic = stack.config, stack.store, stack.topic
     output, looks, ranges = (topic(name) for name in (config.output_topic, config.looks_topic, config.range_topic))
     large = LargeResults(store, store, looks, time.time)
     looker = Looker(
@@ -89,7 +79,7 @@ def app() -> App:
         config.quiet_seconds,
         METER.take,
     )
-    return App(config, topics, store, output, looks, looker, Draining(looker, output, looks), large)
+    return App(output, looks, looker, Draining(looker, output, looks), large)
 
 
 @cache
@@ -224,10 +214,10 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     """Drain a topic, check all jobs with new segments, and publish lost looks again. Raises ParcelqError at the end if
     the check of a job failed.
     """
-    name, destination = request.topic_in(app().config), request.destination_in(app().config)
-    topic = app().topic(name)
+    name, destination = request.topic_in(own().config), request.destination_in(own().config)
+    topic = own().topic(name)
     whole = time_left()
-    drained = Drainer(topic, app().store).drain(
+    drained = Drainer(topic, own().store).drain(
         request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
     )
     count_drained(drained)
@@ -235,10 +225,10 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     def may_go_on() -> bool:
         return time_left() > whole * 0.1
 
-    if name == app().config.output_topic and destination == RESULTS:
+    if name == own().config.output_topic and destination == RESULTS:
         states = look_at_all(app().looker, may_go_on)
     else:  # jobs of another topic or with another destination do not belong to the stack
-        finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
+        finisher = Finisher(own().store, name, destination, bucket=own().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
     for state in states:
         log_state(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from functools import cache
 from itertools import groupby
@@ -11,24 +12,23 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.config import Config, load
+from parcelq.aws.clients import sqs_client
 from parcelq.errors import ParcelqError, SettingsError, TopicNotFoundError
 from parcelq.jobs.gate import Gate
 from parcelq.limits import MAX_DELAY_SECONDS, MIB
 from parcelq.lineage.source import workflow_name
 from parcelq.names import topic_of_arn
 from parcelq.process.apply import Outcome, Route
+from parcelq.process.job_failures import JobFailures
 from parcelq.process.processor import Processor, back_off
 from parcelq.process.rules import Rules
 from parcelq.steps.find import deployed_step
 from parcelq.steps.grants import Grants
-from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.attributes import WORKFLOW
 from parcelq.topics.cost import METER
+from parcelq.topics.deployed import Deployed
 from parcelq.topics.message import Pulled
-from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 
 if TYPE_CHECKING:
@@ -40,43 +40,37 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
 @cache
-def config() -> Config:
-    """Return the function's configuration, which all invocations of an instance share."""
-    return load()
+def own() -> Deployed:
+    """Return the function's configuration, topics and bucket."""
+    return Deployed.connect()
 
 
 @cache
 def topic(name: str) -> SqsTopic:
     """Return the stack's topic with a name."""
-    sqs, s3 = sqs_client(), s3_client()
-    METER.watch(sqs, s3)
-    return SqsTopic(sqs, Topics(sqs).url(name), Overflow(s3, config().bucket, only_own=True))
-
-
-@cache
-def store() -> BucketStore:
-    """Return the stack's bucket."""
-    return BucketStore(s3_client(), config().bucket)
+    return own().topic(name)
 
 
 @cache
 def route() -> Route:
     """Return the topics of the built-in step: for its messages, its output, its dead letters and its tombstones."""
-    source, output = topic(config().input_topic), topic(config().output_topic)
+    config = own().config
+    source, output = topic(config.input_topic), topic(config.output_topic)
     dead_letters = source.dead_letter_topic()
     if dead_letters is None:
         raise SettingsError(f"topic {source.name}", ["it has no dead-letter topic"])
-    return Route(source, topic(config().next_topic), dead_letters, output)
+    return Route(source, topic(config.next_topic), dead_letters, output)
 
 
 def rules() -> Rules:
     """Return the rules for processing messages, which apply unless a message's workflow has other rules."""
+    config = own().config
     return Rules(
-        batch_size=config().batch_size,
-        parcel_size=config().parcel_size,
-        max_failures=config().max_failures,
-        halving=config().halving,
-        back_off_seconds=config().back_off_seconds,
+        batch_size=config.batch_size,
+        parcel_size=config.parcel_size,
+        max_failures=config.max_failures,
+        halving=config.halving,
+        back_off_seconds=config.back_off_seconds,
         joins=False,
         counts=True,
     )
@@ -85,22 +79,24 @@ def rules() -> Rules:
 @cache
 def grants() -> Grants:
     """Return the object that gets the credentials and secrets of steps."""
-    known = config()
+    known = own().config
     return Grants(known.step_role, known.secrets, f"{known.prefix}-{known.stage}")
 
 
 @cache
 def processor() -> Processor:
     """Return the processor that runs the built-in step."""
-    known = config()
+    known = own().config
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
-    return Processor(route(), grants().to(step, known.stage), rules(), store(), stops_broken=True)
+    store = own().store
+    first = JobFailures(store, time.time)
+    return Processor(route(), grants().to(step, known.stage), rules(), store, first=first)
 
 
 @cache
 def gate() -> Gate:
     """Return the object that knows which jobs were stopped."""
-    return Gate(store())
+    return Gate(own().store)
 
 
 @cache
@@ -108,15 +104,15 @@ def workflows() -> Workflows:
     """Return the object that runs workflows. Its module is imported when the first message needs it."""
     from parcelq.process.workflows import Stage, Workflows
 
-    known, own = config(), route()
+    known, routed = own().config, route()
     stage = Stage(
         known.stage,
         known.stages,
         lambda name: topic(known.topic(name)),
-        own.dead_letters,
-        own.output,
+        routed.dead_letters,
+        routed.output,
         rules(),
-        store(),
+        own().store,
         grants(),
     )
     return Workflows(stage, known.storage_mib * MIB // 2)
@@ -155,11 +151,11 @@ def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
 
 def put_off(event: dict[str, Any]) -> None:
     """Delay the messages of an event by the maximal delay, because they fail until the stack is deployed again."""
-    sqs = sqs_client()
+    sqs = sqs_client()  # without the settings, which may be wrong
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:
-            lying = SqsTopic(sqs, Topics(sqs).url(topic_of_arn(arn)))
-            lying.refresh_deadline(map(Pulled.from_lambda, records), MAX_DELAY_SECONDS)
+            waiting = SqsTopic(sqs, Topics(sqs).url(topic_of_arn(arn)))
+            waiting.refresh_deadline(map(Pulled.from_lambda, records), MAX_DELAY_SECONDS)
         except ParcelqError as error:
             logger.warning("messages will be delivered again soon: %s", error)
 
@@ -187,7 +183,7 @@ def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[s
     for reason in dict.fromkeys(reason for _, reason in whole.failed):
         logger.warning("messages are delivered again: %s", reason)
     # guard[pass]: a message that is not done is delivered again after seconds, not after its deadline
-    back_off(route().input, failed, config().back_off_seconds)
+    back_off(route().input, failed, own().config.back_off_seconds)
     metrics.add_metric("EntriesProcessed", MetricUnit.Count, whole.entries)
     metrics.add_metric("MessagesPublished", MetricUnit.Count, whole.published)
     metrics.add_metric("MessagesDead", MetricUnit.Count, whole.dead)

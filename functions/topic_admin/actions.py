@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, filled, optional, shown, text, texts, whole
-from parcelq.config import Config
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.names import topic_within
-from parcelq.store.store import Store
-from parcelq.topics.admin import Topics
-from parcelq.topics.guarded import guarded
+from parcelq.topics.admin import guarded
+from parcelq.topics.deployed import Deployed
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
-
-if TYPE_CHECKING:
-    from parcelq.topics.sqs import SqsTopic
 
 MOST_PEEKED = 100
 MOST_SOURCES = 100
@@ -32,41 +27,6 @@ class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
     """Members of a request are missing, unknown or wrong. The error message names all such members."""
 
 
-class App(NamedTuple):
-    """The objects that the actions work with."""
-
-    config: Config
-    topics: Topics
-    overflow: Overflow
-    store: Store
-
-    def name(self, topic: str) -> str:
-        """Return the name of a topic from its name or URL. Raises InvalidValueError without the stack's prefix."""
-        return topic_within(self.config.prefix, topic)
-
-    def url(self, topic: str) -> str:
-        """Return the URL of a topic whose name begins with the stack's prefix."""
-        return self.topics.url(self.name(topic))
-
-    def topic(self, url: str) -> SqsTopic:
-        """Return the topic with a URL."""
-        from parcelq.topics.sqs import SqsTopic
-
-        return SqsTopic(self.topics.sqs, url, self.overflow)
-
-    @property
-    def looks(self) -> SqsTopic:
-        """The stack's topic of looks (scheduled checks of jobs)."""
-        return self.topic(self.url(self.config.looks_topic))
-
-    def others(self, topic: str) -> str:
-        """Return the name of a topic. Raises InvalidValueError for a topic that CloudFormation manages."""
-        name = self.name(topic)
-        if name in self.config.own_topics:
-            raise InvalidValueError("topic", topic, "none of the stack's own, which only deleting the stack deletes")
-        return name
-
-
 class Action(NamedTuple):
     """An action: the function that carries out the action, and the required and optional members of a request."""
 
@@ -75,7 +35,7 @@ class Action(NamedTuple):
     takes: Mapping[str, Check] = {}
 
 
-def answer(app: App, request: object) -> dict[str, Any]:
+def answer(stack: Deployed, request: object) -> dict[str, Any]:
     """Carry out a request. Raises BadRequest that names all mistakes, or ParcelqError if the action failed."""
     if not isinstance(request, dict):
         raise BadRequest(f"request is {shown(request)}, but must be a JSON object")
@@ -87,60 +47,73 @@ def answer(app: App, request: object) -> dict[str, Any]:
     values, problems = checked(given, {**action.needs, **action.takes}, required=action.needs)
     if problems:
         raise BadRequest("; ".join(problems))
-    return action.run(app, **values)
+    return action.run(stack, **values)
 
 
-def _list(app: App, prefix: str = "") -> dict[str, Any]:
-    return {"topics": app.topics.names(app.name(prefix) if prefix else f"{app.config.prefix}-")}
+def _name(stack: Deployed, topic: str) -> str:
+    """Return the name of a topic from its name or URL. Raises InvalidValueError without the stack's prefix."""
+    return topic_within(stack.config.prefix, topic)
 
 
-def _create(app: App, topic: str, max_receive_count: int = 2) -> dict[str, Any]:
-    guards = guarded(app.config.kms_key_arn)  # the template's topics have the same setting
-    return {"url": app.topics.create(app.others(topic), max_receive_count, both=guards)}
+def _others(stack: Deployed, topic: str) -> str:
+    """Return the name of a topic. Raises InvalidValueError for a topic that CloudFormation manages."""
+    name = _name(stack, topic)
+    if name in stack.config.own_topics:
+        raise InvalidValueError("topic", topic, "none of the stack's own, which only deleting the stack deletes")
+    return name
 
 
-def _clear(app: App, prefix: str) -> dict[str, Any]:
-    return {"deleted": app.topics.clear(app.name(prefix), keep=app.config.own_topics)}
+def _list(stack: Deployed, prefix: str = "") -> dict[str, Any]:
+    return {"topics": stack.topics.names(_name(stack, prefix) if prefix else f"{stack.config.prefix}-")}
 
 
-def _delete(app: App, topic: str) -> dict[str, Any]:
-    app.topics.delete(name := app.others(topic))
+def _create(stack: Deployed, topic: str, max_receive_count: int = 2) -> dict[str, Any]:
+    guards = guarded(stack.config.kms_key_arn)  # the template's topics have the same setting
+    return {"url": stack.topics.create(_others(stack, topic), max_receive_count, both=guards)}
+
+
+def _clear(stack: Deployed, prefix: str) -> dict[str, Any]:
+    return {"deleted": stack.topics.clear(_name(stack, prefix), keep=stack.config.own_topics)}
+
+
+def _delete(stack: Deployed, topic: str) -> dict[str, Any]:
+    stack.topics.delete(name := _others(stack, topic))
     return {"deleted": name}
 
 
-def _purge(app: App, topic: str) -> dict[str, Any]:
-    app.topics.purge(name := app.name(topic))
+def _purge(stack: Deployed, topic: str) -> dict[str, Any]:
+    stack.topics.purge(name := _name(stack, topic))
     return {"purged": name}
 
 
-def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
+def _publish(stack: Deployed, topic: str, messages: list[Message]) -> dict[str, Any]:
     from parcelq.jobs.look import Look
     from parcelq.topics.topic import publish_all
 
-    published, failed = app.topic(app.url(topic)).publish(messages)
-    publish_all(app.looks, [Look()])  # so that the stack collects the messages' results
+    published, failed = stack.topic(_name(stack, topic)).publish(messages)
+    publish_all(stack.topic(stack.config.looks_topic), [Look()])  # so that the stack collects the messages' results
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 
-def _peek(app: App, topic: str, most: int = 10) -> dict[str, Any]:
+def _peek(stack: Deployed, topic: str, most: int = 10) -> dict[str, Any]:
     from parcelq.process.redrive import peek
 
-    seen = peek(app.topic(app.url(topic)), most)
-    return {"messages": [_shown(one, app.overflow) for one in seen]}
+    seen = peek(stack.topic(_name(stack, topic)), most)
+    return {"messages": [_shown(one, stack.overflow) for one in seen]}
 
 
-def _redrive(app: App, topic: str, message_ids: list[str] | None = None) -> dict[str, Any]:
+def _redrive(stack: Deployed, topic: str, message_ids: list[str] | None = None) -> dict[str, Any]:
     from parcelq.process.redrive import redrive
 
     only = None if message_ids is None else frozenset(message_ids)
-    dead_letters, source = map(app.topic, app.topics.redrive_urls(app.name(topic)))
-    return {"redriven": redrive(dead_letters, source, only, looks=app.looks)}
+    dead_letters, source = map(stack.topic, stack.topics.redrive_urls(_name(stack, topic)))
+    return {"redriven": redrive(dead_letters, source, only, looks=stack.topic(stack.config.looks_topic))}
 
 
-def _status(app: App, source: str = "") -> dict[str, Any]:
+def _status(stack: Deployed, source: str = "") -> dict[str, Any]:
     from parcelq.collect.status import statuses
 
-    found = [one for one in statuses(app.store, app.config.output_topic) if one.has_in_name(source)]
+    found = [one for one in statuses(stack.store, stack.config.output_topic) if one.has_in_name(source)]
     return {"sources": [one.document(MOST_OF_EACH) for one in found[:MOST_SOURCES]], "count": len(found)}
 
 
@@ -185,9 +158,9 @@ ACTIONS: Mapping[str, Action] = {
     "create": Action(_create, _TOPIC, {"max_receive_count": whole(1, 1000)}),
     "delete": Action(_delete, _TOPIC),
     "clear": Action(_clear, {"prefix": text}),
-    "url": Action(lambda app, topic: {"url": app.url(topic)}, _TOPIC),
-    "attributes": Action(lambda app, topic: {"attributes": app.topics.attributes(app.name(topic))}, _TOPIC),
-    "count": Action(lambda app, topic: {"approximate_count": app.topics.count(app.name(topic))}, _TOPIC),
+    "url": Action(lambda stack, topic: {"url": stack.topics.url(_name(stack, topic))}, _TOPIC),
+    "attributes": Action(lambda stack, topic: {"attributes": stack.topics.attributes(_name(stack, topic))}, _TOPIC),
+    "count": Action(lambda stack, topic: {"approximate_count": stack.topics.count(_name(stack, topic))}, _TOPIC),
     "publish": Action(_publish, {**_TOPIC, "messages": _messages}),
     "peek": Action(_peek, _TOPIC, {"most": whole(1, MOST_PEEKED)}),
     "redrive": Action(_redrive, _TOPIC, {"message_ids": optional(texts)}),

@@ -11,22 +11,19 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.config import Config, load, parcel_size_for
+from parcelq.config import Config, parcel_size_for
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
 from parcelq.jobs.gate import Gate
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.jobs.record import State
 from parcelq.lineage.source import Source
-from parcelq.names import INBOX, dead_letter, topic_within
+from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, topic_within
 from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
-from parcelq.store.bucket import BucketStore
-from parcelq.topics.admin import Topics
 from parcelq.topics.cost import METER
+from parcelq.topics.deployed import Deployed
 from parcelq.topics.message import Pulled
-from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import ObjectUploader
@@ -48,38 +45,38 @@ was read.
 """
 
 
-class App(NamedTuple):
-    """The objects that all invocations of an instance of the Lambda function share."""
-
-    config: Config
-    topics: Topics
-    overflow: Overflow
-    uploader: ObjectUploader
-    jobs: Jobs
-    gate: Gate
-
-
 @cache
-def app() -> App:
-    """Return the objects that all invocations of an instance share."""
-    config = load()
-    sqs, s3 = sqs_client(), s3_client()
-    METER.watch(sqs, s3)
-    store = BucketStore(s3, config.bucket)
-    overflow = Overflow(s3, config.bucket, only_own=True)
-    # Messages on the output topic are collected unchanged.
-    collected = (*map(config.topic, config.stages), config.output_topic)
-    outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
-    topics = Topics(sqs)
-    jobs = Jobs(store, SqsTopic(sqs, topics.url(config.looks_topic)))
-    return App(config, topics, overflow, uploader, jobs, Gate(store))
+def own() -> Deployed:
+    """Return the function's configuration, topics and bucket."""
+    return Deployed.connect()
 
 
 @lru_cache(maxsize=64)
 def topic_named(name: str) -> SqsTopic:
     """Return the stack's topic with a name."""
-    return SqsTopic(app().topics.sqs, app().topics.url(name), app().overflow)
+    return own().topic(name)
+
+
+@cache
+def built_in() -> ObjectUploader:
+    """Return the object that publishes the records of sources for the built-in step."""
+    config, store = own().config, own().store
+    # Messages on the output topic are collected unchanged.
+    collected = (*map(config.topic, config.stages), config.output_topic)
+    outputs = dict.fromkeys(collected, config.output_topic)
+    return ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
+
+
+@cache
+def jobs() -> Jobs:
+    """Return the job records of the stack."""
+    return Jobs(own().store, topic_named(own().config.looks_topic))
+
+
+@cache
+def gate() -> Gate:
+    """Return the object that knows which jobs were stopped."""
+    return Gate(own().store)
 
 
 @cache
@@ -87,7 +84,7 @@ def versions() -> Versions:
     """Return the stack's workflows. The module is imported when the first source needs a workflow."""
     from parcelq.jobs.versions import Versions
 
-    return Versions(app().uploader.store)
+    return Versions(own().store)
 
 
 class Way(NamedTuple):
@@ -137,11 +134,11 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
     put = put_of(record)
     if put.is_folder:
         return
-    config, source = app().config, put.source
+    config, source = own().config, put.source
     check_inbox(source, config)
     try:
         way = way_of(put)
-        job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name, way.limits)
+        job = jobs().begin(str(source), way.uploader.workflow, way.topic.name, way.limits)
         if job.state is State.FINISHED or job.halted:
             logger.info("has already ended, so it is left out", source=str(source), job=job.id, state=job.state)
             return
@@ -162,16 +159,16 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
     pulled = Pulled.from_lambda(record)
     try:
         task = task_of(pulled.wire.text)
-        check_inbox(Source.parse(task.source), app().config)
+        check_inbox(Source.parse(task.source), own().config)
         coded = isinstance(task, StreamTask) and task.rest.coded
         goes_on = going_on(task.source, task.workflow, may_go_on, coded=coded)
         # guard[False]: nothing more is uploaded of a job that was cancelled or stopped
-        if not coded and not app().gate.is_open(task.source, task.workflow):
+        if not coded and not gate().is_open(task.source, task.workflow):
             logger.info("left out, because the job was stopped", source=task.source)
             return []
-        topic = topic_named(topic_of_records(task.topic, app().config))
-        tasks = topic_named(app().config.range_topic)
-        uploader = way_of_version(task.workflow).uploader if task.workflow else app().uploader
+        topic = topic_named(topic_of_records(task.topic, own().config))
+        tasks = topic_named(own().config.range_topic)
+        uploader = way_of_version(task.workflow).uploader if task.workflow else built_in()
         if isinstance(task, StreamTask):
             count(uploader.upload_rest(task, topic, tasks, goes_on), task.source)
         else:
@@ -193,7 +190,7 @@ def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded
     """
     if coded:
         return may_go_on
-    return lambda: may_go_on() and app().gate.is_open(source, workflow)
+    return lambda: may_go_on() and gate().is_open(source, workflow)
 
 
 def refuse(error: SourceError, source: str) -> None:
@@ -213,21 +210,21 @@ def way_of(put: Object) -> Way:
     """Return how to upload an object. The object's folder in the inbox names a workflow or a topic of the stack. Raises
     SourceError if there is no such workflow, or InvalidValueError for another topic.
     """
-    config = app().config
+    config = own().config
     folder = put.topic("")
     if not folder or folder.startswith(f"{config.prefix}-"):
-        return Way(app().uploader, topic_named(topic_for(put, config)))
+        return Way(built_in(), topic_named(topic_for(put, config)))
     try:
         return way_of_version(versions().of_job(str(put.source), folder))
     except (WorkflowError, SettingsError) as error:
-        app().jobs.refuse(str(put.source), folder.partition("@")[0], str(error))
+        jobs().refuse(str(put.source), folder.partition("@")[0], str(error))
         raise refusal(put.source, error) from None
 
 
 @lru_cache(maxsize=64)
 def way_of_version(attribute: str) -> Way:
     """Return how to upload a source of a workflow version. Raises WorkflowError or SettingsError if it is invalid."""
-    config, whole = app().config, app().uploader
+    config, whole = own().config, built_in()
     workflow = versions().read(attribute).workflow
     batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
     uploader = whole._replace(
@@ -242,7 +239,7 @@ def way_of_version(attribute: str) -> Way:
 def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:
     """Store the reason why a source cannot be uploaded with its workflow, and return an error with this reason."""
     reason = str(error)
-    note_problem(app().uploader.store, str(source), reason, output=app().config.output_topic)
+    note_problem(own().store, str(source), reason, output=own().config.output_topic)
     return SourceError(source.key, reason)
 
 
@@ -255,10 +252,10 @@ def topic_for(put: Object, config: Config) -> str:
 
 
 def topic_of_records(topic: str, config: Config) -> str:
-    """Return the name of a topic for records. Raises InvalidValueError unless it is the stack's and not for ranges."""
+    """Return the name of a topic for records. Raises InvalidValueError unless it is the stack's and for records."""
     name = topic_within(config.prefix, topic)
-    if name in {config.range_topic, dead_letter(config.range_topic)}:
-        raise InvalidValueError("topic", topic, "another topic than that of the ranges")
+    if name.removesuffix(DEAD_LETTER_SUFFIX) in {config.range_topic, config.looks_topic}:
+        raise InvalidValueError("topic", topic, "another topic than those of ranges and of looks")
     return name
 
 

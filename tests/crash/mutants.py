@@ -51,6 +51,18 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a web page with a good status is no reply of SQS": (
         "tests/functional/test_replies.py::test_an_answer_that_is_no_reply_of_sqs_is_an_error",
     ),
+    "a conditional write whose reply was lost, and that botocore sent again, is no conflict": (
+        "tests/functional/test_odd_replies.py::test_a_conditional_write_counts_if_only_its_reply_was_lost",
+    ),
+    "JSON of another form is no reply of SQS": (
+        "tests/functional/test_odd_replies.py::test_json_of_another_form_is_no_reply_of_sqs",
+    ),
+    "bytes count as the object's only if the reply has the object's etag": (
+        "tests/functional/test_odd_replies.py::test_a_web_page_is_not_taken_for_the_object_of_a_put",
+    ),
+    "a job whose record cannot be read does not hold up other jobs": (
+        "tests/functional/test_job_looks.py::test_a_job_whose_record_cannot_be_read_does_not_hold_up_other_jobs",
+    ),
     "an entry that failed by SQS's fault is sent again": (
         "tests/functional/test_publish.py::TestFaults::test_entries_that_failed_by_the_servers_fault_are_sent_again_with_growing_pauses",
     ),
@@ -267,13 +279,13 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_run.py::TestFailure::test_any_other_exit_code_than_zero_fails_with_the_end_of_stderr",
     ),
     "an output above the limit fails its run alone": (
-        "tests/functional/test_step_attacks.py::TestOutput::test_an_output_with_one_byte_too_many_is_too_large_however_fast_it_was_written",
+        "tests/functional/test_hops.py::test_an_output_above_the_limit_fails_alone_even_after_others",
     ),
     "a step is killed when its time is up": (
         "tests/functional/test_run.py::TestTime::test_a_step_is_killed_when_its_time_is_up",
     ),
     "all processes that a run started end with it": (
-        "tests/functional/test_run.py::TestTime::test_processes_that_a_step_leaves_running_are_not_waited_for_and_are_killed",
+        "tests/functional/test_containment.py::test_daemons_that_left_the_session_of_a_step_end_with_it",
     ),
     "messages are acknowledged only after they are stored": (
         "tests/functional/test_collect.py::TestDraining::test_a_store_that_refuses_leaves_messages_unacknowledged",

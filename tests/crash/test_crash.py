@@ -23,6 +23,7 @@ from parcelq.jobs.jobs import Jobs
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
+from parcelq.process.job_failures import JobFailures
 from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
@@ -86,15 +87,17 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
+        monkeypatch.setattr(functions["processor"], "JobFailures", lambda store, _: JobFailures(store, world.clock))
         own = {"clock": world.clock, "sleep": world.clock.pass_by}
         defaults = {one.name: one.default for one in fields(SqsTopic) if one.default is not MISSING}
         assert own.keys() <= defaults.keys()
         monkeypatch.setattr(SqsTopic.__init__, "__defaults__", tuple({**defaults, **own}.values()))
         return world
 
+    monkeypatch.setattr("parcelq.topics.deployed.sqs_client", lambda: clients.sqs)
+    monkeypatch.setattr("parcelq.topics.deployed.s3_client", lambda: clients.s3)
     for function in functions.values():
         monkeypatch.setattr(function, "sqs_client", lambda: clients.sqs, raising=False)
-        monkeypatch.setattr(function, "s3_client", lambda: clients.s3)
         monkeypatch.setattr(function, "other_client", lambda _service: clients.events, raising=False)
     monkeypatch.setattr("parcelq.collect.drain.PULLED_TOGETHER", 10)  # more are asked for by many polls at once
     return make

@@ -14,6 +14,7 @@ import pytest
 from function_world import BUCKET, Stack, event, result_of
 from parcelq.errors import SettingsError, TopicNotFoundError
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.cost import COST, Cost
 from parcelq.topics.message import Message
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import FailedMessage, Published
@@ -74,6 +75,12 @@ class TestProcessor:
         assert len(pids) == 3
         assert pids["two"] == pids["three"] != pids["one"]
         assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
+
+    def test_the_cost_of_an_output_includes_the_requests_to_the_bucket(self, stack: Stack, upper: None) -> None:
+        stack.call("uploader", stack.put(b"one\ntwo\n"))
+        stack.call("processor", stack.deliver("parcelq-step"))
+        (output,) = stack.take("parcelq-output")
+        assert Cost.parse(output.attributes[COST]).gets == 1  # the record of the job says that it was not stopped
 
     def test_messages_without_lineage_are_processed_and_stay_without(self, stack: Stack) -> None:
         stack.call("processor", event("sqs_messages"))

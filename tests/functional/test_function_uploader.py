@@ -165,7 +165,7 @@ class TestUploader:
         assert stack.messages() == 0
 
     @pytest.mark.parametrize(
-        "folder", ["other-topic", "parcelq", "parcelq-ranges", "parcelq-ranges-dead-letter", *ALIKE]
+        "folder", ["other-topic", "parcelq", "parcelq-ranges", "parcelq-ranges-dead-letter", "parcelq-looks", *ALIKE]
     )
     def test_a_folder_that_names_no_topic_of_the_stack_is_refused(self, stack: Stack, folder: str) -> None:
         given = stack.put(MOLECULES, key=f"inbox/{folder}/molecules.smi")
@@ -267,6 +267,19 @@ class TestUploader:
         assert reason in problem
         finished = [one for one in stack.take("parcelq-step") if "molecules" in one.attributes[SOURCE]]
         assert result_of(finished) == MOLECULES
+
+    def test_an_object_in_an_archive_is_refused_with_the_reason(self, stack: Stack) -> None:
+        assert stack.call("uploader", stack.put(MOLECULES, StorageClass="GLACIER")) is None
+        (problem,) = noted_problems(BucketStore(stack.s3, BUCKET)).values()
+        assert "InvalidObjectState" in problem
+        assert problem.endswith("; put it in a storage class and with a key that the stack can read")
+        assert stack.take("parcelq-step") == []
+
+    def test_a_key_with_an_empty_folder_goes_to_the_first_stage(self, stack: Stack) -> None:
+        stack.call("uploader", stack.put(MOLECULES, key="inbox//molecules.smi"))
+        messages = stack.take("parcelq-step")
+        assert result_of(messages) == MOLECULES
+        assert Source.parse(messages[0].attributes[SOURCE]).names(BUCKET).result == "results//molecules.smi"
 
     def test_the_uploader_names_a_setting_that_is_wrong(self, stack: Stack, settings: Callable[..., None]) -> None:
         given = stack.put(MOLECULES)

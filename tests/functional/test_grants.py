@@ -6,12 +6,14 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from function_world import Stack
-from parcelq.errors import SettingsError, StepError
+from parcelq.aws.secrets import credentials_of, secret_value
+from parcelq.errors import AwsError, SettingsError, StepError
 from parcelq.steps.find import Step
 from parcelq.steps.grants import Grants, read_secrets
 from parcelq.steps.run import Runner
@@ -115,6 +117,19 @@ def test_credentials_are_renewed_before_they_expire_and_not_before_they_need_to(
         seen.append(granted()["AWS_SECRET_ACCESS_KEY"])
         clock.now += 900  # as long as an invocation may take
     assert seen == ["key 0"] * 3 + ["key 1"] * 3 + ["key 2"] * 2
+
+
+def test_a_secret_that_is_no_text_is_named_and_not_passed_on_as_an_empty_text(aws: None) -> None:
+    made = boto3.client("secretsmanager").create_secret(Name="parcelq/score/KEY", SecretBinary=b"\x00")
+    with pytest.raises(AwsError, match=r"score/KEY-\w+ contains bytes, but must contain a text"):
+        secret_value(made["ARN"])
+
+
+@pytest.mark.parametrize("reply", [{}, {"Credentials": {}}, {"Credentials": {"AccessKeyId": "a"}}])
+def test_credentials_that_a_reply_lacks_are_named(monkeypatch: pytest.MonkeyPatch, reply: dict[str, Any]) -> None:
+    monkeypatch.setattr("parcelq.aws.secrets.other_client", lambda _: SimpleNamespace(assume_role=lambda **_: reply))
+    with pytest.raises(AwsError, match="AssumeRole failed: the reply does not contain"):
+        credentials_of(ROLE, "tests")
 
 
 def test_a_workflow_gets_its_own_secrets_and_no_others(

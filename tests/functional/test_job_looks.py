@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
+from parcelq.collect.draining import Draining
 from parcelq.errors import ParcelqError, PublishError
 from parcelq.jobs.look import LATE_SECONDS, Look
 from parcelq.jobs.record import State
@@ -227,6 +228,17 @@ class TestLooks:
         assert (cloud.record().state, cloud.report()["healings"]) == (State.FINISHED, 0)
         assert len(cloud.told) == 1
         assert not [key for key in cloud.store.objects if key.startswith("segments/")]
+
+
+def test_a_job_whose_record_cannot_be_read_does_not_hold_up_other_jobs(cloud: Cloud) -> None:
+    names = [f"{number}.txt" for number in range(6)]
+    cloud.store.put(f"jobs/{job_id(source(names[2]), '')}.json", b"no record")
+    cloud.came(*(output(0, 1, source(name)) for name in names))
+    drained, _ = Draining(cloud.looker, cloud.output, cloud.looks).take_turn([], lambda: 60.0)
+    assert drained.messages == len(names)
+    cloud.now += LATE_SECONDS
+    looked_at = {Look.parse(one.wire.text).job for one in cloud.looks.pull(1, 10, 0)}
+    assert looked_at == {job_id(source(name), "") for name in names if name != names[2]}
 
 
 class TestRecords:

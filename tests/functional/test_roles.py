@@ -111,6 +111,10 @@ def test_roles_allow_nothing_that_no_function_needs(
         if delivered["Records"]:
             stack.acknowledge(topic, delivered, stack.call(function, delivered))
 
+    def forget(function: str) -> None:
+        for one in vars(getattr(stack.functions, function)).values():
+            getattr(one, "cache_clear", lambda: None)()
+
     def run(data: bytes, key: str = "inbox/molecules.smi", **options: Any) -> None:
         stack.call("uploader", stack.put(data, key=key, **options))
         for _ in range(3):
@@ -139,7 +143,7 @@ def test_roles_allow_nothing_that_no_function_needs(
     run(b"".join(bytes([letter]) * (3 * 2**20) + b"\n" for letter in b"xyz"), "inbox/large.txt")
     # Ranges that must be scanned, and a header that is too long for an attribute, whose output has one as well.
     settings(RANGE_BYTES=200)
-    stack.functions.uploader.app.cache_clear()
+    forget("uploader")
     run(CSV, "inbox/orders.csv")
     run(LONG_HEADER, "inbox/long.csv")
     # A version, a second event of one put, a part that is missing.
@@ -152,7 +156,7 @@ def test_roles_allow_nothing_that_no_function_needs(
     stack.take("parcelq-step")
     monkeypatch.setattr("parcelq.jobs.changes.QUIET_SECONDS", 0.0)
     settings(QUIET_SECONDS=1)
-    stack.functions.downloader.app.cache_clear()
+    forget("downloader")
     for _ in range(8):
         deliver("downloader", "parcelq-looks")
         time.sleep(0.3)
@@ -181,7 +185,7 @@ def test_roles_allow_nothing_that_no_function_needs(
     made = boto3.client("secretsmanager").create_secret(Name="parcelq/step/TOKEN", SecretString="token")
     (tmp_path / "step" / "settings.yaml").write_text("aws_credentials: true\n")
     settings(STEP_ROLE=STEP_ROLE, SECRETS=f"{SECRETS[0]},{made['ARN']}")
-    for cached in ("config", "grants", "processor"):
+    for cached in ("own", "grants", "processor"):
         getattr(stack.functions.processor, cached).cache_clear()
     stack.publish("parcelq-step", Message(b"secret\n"))
     deliver("processor", "parcelq-step")

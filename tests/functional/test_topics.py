@@ -13,8 +13,7 @@ from parcelq.errors import (
     TopicExistsError,
     TopicNotFoundError,
 )
-from parcelq.topics.admin import Topics
-from parcelq.topics.guarded import guarded
+from parcelq.topics.admin import Topics, guarded
 from parcelq.topics.message import Message
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq_cli.escaping import escaped, escaped_bytes, escaped_json, escaped_text, one_line
-from parcelq_cli.output import Output, fields, to_stderr
+from parcelq.escaping import escaped, escaped_bytes, escaped_json, one_line
+from parcelq_cli.output import Output, escaped_text, fields, to_stderr
 from rich.text import Text
 
 HOSTILE = "a\x1b[2Jb\x07c\x9b31md\u202ee\u2028f\rg\x7fh\udcff\x00"

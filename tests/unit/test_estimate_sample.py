@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_sampled_is_refused(tmp_path: Path, name: str, dat
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ParcelqError, match="No such file"):
+    with pytest.raises(ParcelqError, match="there is no such file"):
         read_sample(tmp_path / "nowhere", 10)
     with pytest.raises(ParcelqError, match="is not a regular file"):
         read_sample(tmp_path, 10)

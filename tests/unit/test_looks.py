@@ -12,7 +12,7 @@ from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.segments import JobKey, index_size, segment_keys, segments_among, write_segment
 from parcelq.errors import NotFoundError
-from parcelq.jobs.changes import Found, Next, after
+from parcelq.jobs.changes import Found, Next, after, woken
 from parcelq.jobs.record import new_record
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.store.folder import FolderStore
@@ -25,6 +25,13 @@ from parcelq.topics.pieces import Piece, pack
 WHEN = datetime(2026, 11, 26, tzinfo=UTC)
 TEXT = "s3://bucket/inbox/{}.txt?etag=e&put={}"
 COUNT = 200
+
+
+def test_a_job_that_a_machine_with_a_fast_clock_resumed_is_not_looked_at_every_second() -> None:
+    now = 1_800_000_000.0
+    record = woken(new_record(TEXT.format("a", 1), "", now - 3600), now + 900)
+    record, _ = after(Found(record, record, now))
+    assert record.moved == now
 
 
 def output(number: int, count: int, source: str) -> Message:

@@ -102,6 +102,8 @@ def test_files_of_one_name_are_refused_with_both_paths():
     check_distinct(["a/x", "a/y", "b/z", "x.gz"])
     with pytest.raises(InvalidValueError, match="'b/x', but must be a file with another name than 'a/x'"):
         check_distinct(["a/x", "b/x"])
+    with pytest.raises(InvalidValueError, match="'a/x', but must be given only once"):
+        check_distinct(["a/x", "a/x"])
     with pytest.raises(InvalidValueError, match=r"results would have the name 'x\.gz\.result'"):
         check_distinct(["a/x.gz", "b/x.gz"])
 

@@ -114,6 +114,16 @@ class TestLocalStep:
         with pytest.raises(SettingsError, match=r"with settings, its arguments must be in .*s\.yaml"):
             local_step("tool -v", str(settings))
 
+    def test_a_folder_without_a_step_is_refused_and_a_program_of_its_name_is_mentioned(self, tmp_path, monkeypatch):
+        tool = program(tmp_path / "bin" / "tool")
+        monkeypatch.setenv("PATH", str(tool.parent))
+        monkeypatch.chdir(tmp_path)
+        for name, hint in (("tool", f"; to run the program of the same name, write {tool}"), ("other", "")):
+            (tmp_path / name).mkdir()
+            with pytest.raises(SettingsError) as caught:
+                local_step(name)
+            assert str(caught.value).endswith(f"the folder has no file step (or step.py, …){hint}")
+
     def test_a_file_goes_before_a_command_of_the_same_name(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(program(tmp_path / "bin" / "tool x").parent))
         program(tmp_path / "bin" / "tool")
@@ -121,7 +131,7 @@ class TestLocalStep:
         monkeypatch.chdir(tmp_path)
         assert local_step("tool x").path == here
 
-    @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "/", "no-such-tool x", "'open", " "])
+    @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "no-such-tool x", "'open", " "])
     def test_a_local_step_that_is_not_there_is_refused(self, path):
         with pytest.raises(SettingsError, match="there is no such file"):
             local_step(path)

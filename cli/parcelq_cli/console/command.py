@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from parcelq.errors import ParcelqError
 
 from parcelq_cli.interrupts import interrupted_by
-from parcelq_cli.options import RESULTS, AnyStack
+from parcelq_cli.options import RESULTS, AnyStack, ResultsFolder
 from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
 @with_output
 def console(
     out: Output,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
-    ] = RESULTS,
+    output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The port of the console; 0 for any free port.")] = 0,
 ) -> None:

@@ -106,10 +106,6 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
     Records on which the step fails are found by halving, as in the processor, and are left out of the times. The CPU
     seconds of a warm process are known only when the process ends, so all the time of a warm step counts as CPU time.
 
-    Args:
-        name: the file's name.
-        clock: a function that returns a time in seconds.
-
     Raises:
         ParcelqError: if the step fails on every record; the message contains the reason.
     """
@@ -171,10 +167,8 @@ def _trial(sample: Sample, runs: Runner, clock: Clock) -> _Trial:
 
 
 def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
-    """Find the records on which a step fails.
-
-    Returns: The records on which the step succeeds, the number of records on which it fails, and the reason of the last
-        failure. Records that were not tried, because too many runs were needed, are not counted.
+    """Return the records on which a step succeeds, the number of records on which it fails, and the last reason.
+    Records that were not tried, because too many runs were needed, are left out.
     """
     good: list[bytes] = []
     bad, reason, left = 0, "", [records]

@@ -134,9 +134,9 @@ def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
 
 def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
     """Choose records at random places in data that has `count` records, and return these records."""
-    numbers = set(range(count) if count <= wanted else ())
-    for start in () if numbers else _places(seed, count, wanted):
-        numbers |= set(range(start, min(count, start + _together(wanted))))
+    together = _together(wanted)
+    starts = range(0, count, together) if count <= wanted else _places(seed, count, wanted)
+    numbers = {number for start in starts for number in range(start, min(count, start + together))}
     return tuple(data[one.start : one.end] for one in fmt.locate(data, sorted(numbers)[:wanted]))
 
 

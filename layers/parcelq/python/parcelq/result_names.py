@@ -104,7 +104,8 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
         found = result_names(name)
         if found.result in results:
             both = f"both results would have the name {found.result!r}"
-            raise InvalidValueError("file", one, f"a file with another name than {results[found.result]!r}: {both}")
+            other = f"a file with another name than {results[found.result]!r}: {both}"
+            raise InvalidValueError("file", one, "given only once" if results[found.result] == one else other)
         results[found.result] = one
         files |= dict.fromkeys(found, one)
     for result, one in results.items():

@@ -5,14 +5,27 @@ A broken proxy may send wrong replies: `200 {}`, HTML with status 200, a reply t
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from parcelq.errors import AwsError
+from parcelq.limits import KIB
 
 _log = logging.getLogger(__name__)
+_CHECKED_BYTES: Final = 4 * KIB
+"""The form of a reply is checked if the reply has at most this many bytes. Larger replies are full of messages."""
+_TYPES: Final = {
+    "structure": dict,
+    "map": dict,
+    "list": list,
+    "string": str,
+    "blob": str,
+    "boolean": bool,
+    "integer": int,
+}
 INCOMPLETE: Final = "IncompleteReply"
 """The code of an AwsError for a reply without its required content. A retry may help."""
 
@@ -21,9 +34,14 @@ def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
     """Return a member that a reply must contain. Raises AwsError if the member is missing or empty."""
     value = reply.get(name)
     # guard[False]: a reply counts only if it has what it must contain
-    if value is None or value in ("", {}):
+    if value is None or value in ("", {}, []):
         raise incomplete(operation, f"the reply does not contain {name}")
     return value
+
+
+def all_needed(reply: Mapping[str, Any], operation: str, *names: str) -> list[Any]:
+    """Return several members that a reply must contain; see `needed`."""
+    return [needed(reply, operation, name) for name in names]
 
 
 def incomplete(operation: str, reason: str) -> AwsError:
@@ -60,10 +78,11 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
 
 
 def check_replies(client: Any) -> None:
-    """Make an SQS client refuse replies that have a good status but are not from SQS: HTML or an empty body.
+    """Make an SQS client refuse replies that have a good status but are not from SQS: HTML, an empty body, a body that
+    is cut off, or JSON of another form.
 
     botocore treats an unreadable reply as an empty reply. An empty reply to ListQueues or ReceiveMessage means that
-    there are no queues or messages.
+    there are no queues or messages. If a member has another type, botocore fails with an AttributeError or returns it.
     """
     model = client.meta.service_model
     if getattr(model, "resolved_protocol", model.protocol) != "json":
@@ -72,13 +91,40 @@ def check_replies(client: Any) -> None:
     def check(response_dict: Mapping[str, Any], operation_model: Any, **_: Any) -> None:
         if response_dict["status_code"] >= 300:
             return
-        body = response_dict["body"].strip()
-        may_be_empty = not (operation_model.output_shape and operation_model.output_shape.members)
+        body, shape = response_dict["body"].strip(), operation_model.output_shape
+        may_be_empty = not (shape and shape.members)
         # guard[False]: a web page with a good status is no reply of SQS
         if not (body.startswith(b"{") and body.endswith(b"}")) and not (may_be_empty and not body):
             raise incomplete(operation_model.name, f"the reply is not a JSON object but {body[:60]!r}")
+        # guard[False]: JSON of another form is no reply of SQS
+        if shape and body and len(body) <= _CHECKED_BYTES and not _has_form(shape, body):
+            raise incomplete(
+                operation_model.name, f"the reply has not the form of this operation's replies: {body[:60]!r}"
+            )
 
     client.meta.events.register("before-parse.sqs", check)
+
+
+def _has_form(shape: Any, body: bytes) -> bool:
+    """Return whether a body is JSON of a shape, with one of the shape's members at least, unless the body is `{}`."""
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return _fits(shape, reply) and not (reply and shape.members and reply.keys().isdisjoint(shape.members))
+
+
+def _fits(shape: Any, value: Any) -> bool:
+    """Return whether a JSON value and all of its members have the types of a shape. Unknown members do not matter."""
+    wanted: Any = _TYPES.get(shape.type_name, object)
+    if not isinstance(value, wanted):
+        return False
+    if shape.type_name == "structure":
+        known = ((shape.members[name], one) for name, one in value.items() if name in shape.members and one is not None)
+        return all(_fits(member, one) for member, one in known)
+    if shape.type_name == "list":
+        return all(_fits(shape.member, one) for one in value)
+    return shape.type_name != "map" or all(_fits(shape.value, one) for one in value.values())
 
 
 def size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:

@@ -6,11 +6,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from parcelq.aws.clients import other_client, translated
+from parcelq.aws.replies import needed
+from parcelq.errors import AwsError
 
 _SESSION_SECONDS: Final = 3600
 """The longest session that AWS allows if a role assumes another role:
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 """
+_VARIABLES: Final = {
+    "AWS_ACCESS_KEY_ID": "AccessKeyId",
+    "AWS_SECRET_ACCESS_KEY": "SecretAccessKey",
+    "AWS_SESSION_TOKEN": "SessionToken",
+}
 _PARAMETER: Final = ":parameter/"
 
 
@@ -27,15 +34,10 @@ def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
         AwsError: if STS refused the request or could not be reached.
     """
     with translated():
-        given = other_client("sts").assume_role(
-            RoleArn=role, RoleSessionName=session, DurationSeconds=_SESSION_SECONDS
-        )["Credentials"]
-    variables = {
-        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": given["SessionToken"],
-    }
-    return variables, given["Expiration"].timestamp()
+        reply = other_client("sts").assume_role(RoleArn=role, RoleSessionName=session, DurationSeconds=_SESSION_SECONDS)
+    given = needed(reply, "AssumeRole", "Credentials")
+    variables = {variable: needed(given, "AssumeRole", member) for variable, member in _VARIABLES.items()}
+    return variables, needed(given, "AssumeRole", "Expiration").timestamp()
 
 
 def secret_value(arn: str) -> str:
@@ -47,5 +49,10 @@ def secret_value(arn: str) -> str:
     with translated():
         if is_parameter:
             reply = other_client("ssm").get_parameter(Name=f"/{name}", WithDecryption=True)
-            return str(reply["Parameter"]["Value"])
-        return str(other_client("secretsmanager").get_secret_value(SecretId=arn).get("SecretString", ""))
+            return str(needed(needed(reply, "GetParameter", "Parameter"), "GetParameter", "Value"))
+        reply = other_client("secretsmanager").get_secret_value(SecretId=arn)
+    if "SecretBinary" in reply:
+        raise AwsError(
+            "GetSecretValue", "BinarySecret", f"{arn} contains bytes, but must contain a text (SecretString)"
+        )
+    return str(needed(reply, "GetSecretValue", "SecretString"))

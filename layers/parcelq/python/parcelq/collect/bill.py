@@ -14,11 +14,8 @@ _POLLS: Final = 2
 
 
 class Bill(NamedTuple):
-    """The cost of a job, separately for each kind of Lambda function.
-
-    Attributes:
-        processors: includes the costs of duplicate messages.
-        downloader: includes the cost of the looks at the job, up to the look that wrote the report.
+    """The cost of a job, separately for each kind of Lambda function. The processors' cost includes duplicate messages,
+    and the downloader's cost all looks at the job up to the look that wrote the report.
     """
 
     uploader: Cost = NOTHING

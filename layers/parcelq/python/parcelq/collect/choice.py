@@ -1,14 +1,12 @@
 """Pure functions that choose which of the collected messages form the result.
 
 Rows are sorted by lineage, the bytes of the source from which a message was made. Messages with overlapping lineage
-form a *cluster*. Nearly every cluster is a single message, or the messages of one output. These rules decide about all
-other clusters:
+form a *cluster*. Nearly every cluster is a single message, or the messages of one output. Rules for other clusters:
 
 - A *candidate* covers a range of bytes. A candidate is one message, or the whole output of one run if every byte of the
   output was collected. Candidates for the parts of an output are found in the same way, step by step.
-- Among candidates for the same range, candidates without dead entries are preferred. Among several, the candidate that
-  was complete first is chosen. If several messages contain the same dead entries, the newest message is chosen, because
-  it has the reason of the last run.
+- Among candidates for one range, those without dead entries are preferred, then the candidate that was complete first.
+  Of several messages with the same dead entries, the newest is chosen, because it has the reason of the last run.
 - Ranges can overlap, for example if a message ran as a whole on one delivery and was halved on another delivery. Then
   the ranges are chosen that together cover most bytes and, among equal choices, have the fewest dead bytes.
 """
@@ -30,8 +28,7 @@ class Choice:
 
     Attributes:
         rows: numbers of the chosen rows, in the order of the result, including dead rows.
-        covered: how many bytes of the source are covered by chosen rows without dead entries.
-        dead: how many bytes of the source are covered by chosen rows with dead entries.
+        covered: how many bytes of the source are covered by chosen rows without dead entries; `dead` by the others.
         holes: ranges of the source that no message covers, in order.
         duplicates: how many messages without dead entries repeat other messages.
     """
@@ -72,7 +69,7 @@ def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iter
 
 
 def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield lists of rows that contain only whole clusters, each list with its clusters' first rows, and its length."""
+    """Yield rows of whole clusters, with the number of each cluster's first row, and the number after the last row."""
     rows: list[bytes] = []
     kept = 0
     for chunk in chunks:
@@ -100,11 +97,7 @@ def _begins(rows: list[bytes], words: int, total: int | None) -> list[int]:
 
 
 class _Chooser:
-    """Chooses among the rows of whole clusters.
-
-    Attributes:
-        at: the offset in the source up to which rows were chosen or holes were noted.
-    """
+    """Chooses among the rows of whole clusters; `at` is the offset in the source up to which it has chosen."""
 
     def __init__(self, columns: Columns, total: int | None) -> None:
         self.choice = Choice(columns)

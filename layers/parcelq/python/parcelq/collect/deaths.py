@@ -29,11 +29,9 @@ _LONGEST_KIND: Final = 160
 
 
 class Dead(NamedTuple):
-    """Entries that failed for good.
+    """Entries that failed for good, in a message made from the bytes `[start, end)` of the source.
 
     Attributes:
-        start: offset in the source of the message that contained these entries.
-        end: offset in the source just after the last byte of that message.
         of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
         record: number of the first of these entries in the source, from 1; None if unknown.
         file: the file that contains the entries, if the source consists of several files and the file is known; else

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
@@ -74,19 +74,18 @@ def download(
     found.sort(key=lambda one: (not one.job.source, one.job.source, one.job.workflow))
     incomplete, entries = [], 0
     unfinished = path.with_name(path.name + UNFINISHED)
-    with naming(unfinished), unfinished.open("w+b") as file:
-        ended = True
+    with naming(unfinished), unfinished.open("wb") as file:
+        written = b"\n"
         for one in found:
             is_whole, count, parts = _result(one, topic.name)
             entries += count
             if not is_whole:
                 incomplete.append(one.job.source)
-            for part in parts:
-                if not ended:
+            for number, part in enumerate(parts):
+                if number == 0 and not written.endswith(b"\n"):
                     file.write(b"\n")
                 file.write(part)
-                ended = True
-            ended = _is_ended(file)
+                written = part
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
@@ -109,11 +108,3 @@ def _result(collected: Collected, topic: str) -> tuple[bool, int, Iterator[bytes
         header = collected.store.stat(key_of_stage(collected.job.id, topic))
         keys, extents = collected.with_header(header, extents)
     return is_whole, entries, parts_of(SegmentReader(collected.store, keys), extents, _PART_BYTES)
-
-
-def _is_ended(file: IO[bytes]) -> bool:
-    """Return whether a file is empty or ends in a line end."""
-    if not file.tell():
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"

@@ -48,11 +48,7 @@ _FOREVER: Final = float("inf")
 
 @dataclass(slots=True)
 class Drained:
-    """The outcome of draining a topic.
-
-    Attributes:
-        exhausted: whether draining ended because no more messages arrived; False if the time for draining was up.
-    """
+    """The outcome of draining a topic. It is `exhausted` if no more messages arrived before the time was up."""
 
     messages: int = 0
     entries: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,33 +10,27 @@ from typing import Final
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.looks import Looker
 from parcelq.collect.seeing import SourceState
+from parcelq.errors import ParcelqError
 from parcelq.jobs.look import MESSAGES_OF_A_DRAINER, Look, more_drainers
 from parcelq.topics.topic import Topic
 
+_log = logging.getLogger(__name__)
 DRAIN_SHARE: Final = 0.6
 """The share of an invocation's time that is used for draining. The remaining time is used for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
-"""How many seconds an invocation that received a look drains at most, so that the check is not late. Draining continues
-in further invocations.
-"""
+"""An invocation that received a look drains at most this long, so that the check is not late; others continue."""
 LOCKED_SECONDS: Final = 60
-"""For how many seconds received looks are hidden from other invocations. The time is renewed after its half. So if an
-invocation dies, its looks are delivered again soon.
-"""
+"""Received looks are hidden for this time, which a living invocation renews. If it dies, they are delivered soon."""
 DRAIN_PAUSE: Final = 10
 VAIN_DRAIN_PAUSE: Final = 30
 VAIN_DRAINS: Final = 3
-"""How many seconds are between looks that only drain, and how many such looks in a row must find empty topics until no
-more are published. Several are needed because SQS counts messages with a delay.
-"""
+"""Seconds between looks that only drain, and how many in a row must find empty topics, because SQS counts late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first.
-
-    Attributes:
-        due: maps the id of a known job to the time when the next look at the job is due.
+    """Drains the output topic. Every invocation that takes looks (scheduled checks of jobs) does this first. `due` maps
+    the id of a known job to the time when the next look at the job is due.
     """
 
     looker: Looker
@@ -83,9 +78,13 @@ class Draining:
                 written += self.looker.finisher.finish_without_lineage()
             # guard[False]: a job with new messages gets a look
             elif job.id not in besides and self.due.get(job.id, 0) < jobs.now():
-                due = jobs.notice(job.source, job.workflow)
-                if due is None:
-                    self.looker.take(Look(job.id))
-                else:
-                    self.due[job.id] = due
+                try:
+                    due = jobs.notice(job.source, job.workflow)
+                    if due is None:
+                        self.looker.take(Look(job.id))
+                    else:
+                        self.due[job.id] = due
+                # guard[(LookupError,)]: a job whose record cannot be read does not hold up other jobs
+                except (ParcelqError, OSError) as error:
+                    _log.error("%s", error, extra={"source": job.source})
         return written

@@ -40,7 +40,6 @@ class Finisher(NamedTuple):
     """Writes results of the jobs of a topic.
 
     Attributes:
-        destination: the prefix of the results' keys.
         results: the store for results; None if results are written to `store`.
         bucket: the name of the bucket; empty if the store is not a bucket.
         replaces: whether a job's result replaces any existing result. If False, the result of a newer upload stays, and
@@ -132,8 +131,8 @@ class Finisher(NamedTuple):
         source.
 
         If the source has no result and is not superseded, another process wrote meanwhile or parts of a large result
-        are missing, and the next look continues. `looks` is the cost of looks at the job so far, for the report. If
-        `notes` is None, the notes of the source's uploads are read.
+        are missing, and the next look continues. `looks` is the cost of looks at the job so far. `notes` are read if
+        None.
         """
         collected, resolution = seen.collected, seen.resolution
         if collected is None:

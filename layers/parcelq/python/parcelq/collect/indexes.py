@@ -23,20 +23,16 @@ _AHEAD: Final = 16 * MIB
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""If a job has few segments, the first request for each segment reads at least this many bytes. So a small segment
-needs one request.
-"""
+"""The first request reads at least this much of each of few segments, so that small segments need one request."""
 _READS_IN_FLIGHT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The index of a segment or of an index run.
+    """The index of a segment or of an index run, with `count` rows.
 
     Attributes:
         first: when the first message was pulled, ISO 8601.
-        total: how many bytes the source has; None if no message says this.
-        count: how many rows the index has.
         steps: for how many steps a row can contain a slice of the step's output.
         segments: keys of the segments to which the rows refer by number. A segment's index has only the segment's key.
         draining: the cost of collecting these messages.

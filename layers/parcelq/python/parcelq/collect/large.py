@@ -1,10 +1,9 @@
 """Large results: several invocations write the parts of one multipart upload in parallel, following a fixed plan.
 
-A look (a scheduled check of a job) stores the plan, and publishes tasks to write the parts. A task depends only on the
-plan and the segments, so a part that is written twice has the same bytes. The look that finds all parts completes the
-upload, if the object to replace has not changed. So any invocation may die, and tasks may be delivered twice. If parts
-are still missing after a while, tasks for these parts are published again. A plan that no longer matches the job is
-deleted, and its upload is aborted.
+A look (a scheduled check of a job) stores the plan, and publishes tasks to write the parts, again if parts are missing
+after a while. A task depends only on the plan and the segments, so a part that is written twice has the same bytes. The
+look that finds all parts completes the upload, if the object to replace has not changed. So any invocation may die, and
+tasks may be delivered twice. A plan that no longer matches the job is deleted, and its upload is aborted.
 """
 
 from __future__ import annotations

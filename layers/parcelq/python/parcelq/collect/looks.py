@@ -38,11 +38,8 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 
 class Taken(NamedTuple):
-    """The outcome of a look.
-
-    Attributes:
-        again: after how many seconds the look's message should be delivered again; None if the message can be
-            acknowledged.
+    """The outcome of a look: after how many seconds its message should be delivered `again` (None: it can be
+    acknowledged), and the state of the source, if the look was taken.
     """
 
     again: float | None = None

@@ -17,9 +17,7 @@ _FEWEST: Final = 32
 _READS_IN_FLIGHT: Final = 8
 
 ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
-"""A function that reads the next rows of an index, given how many rows to read, and how many rows are left including
-these rows.
-"""
+"""A function that reads the next rows of an index, given how many to read, and how many are left including these."""
 
 
 class _Window:

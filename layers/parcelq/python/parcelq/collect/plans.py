@@ -36,11 +36,7 @@ _TASK: Final = {"plan": text, "first": _PART, "last": _PART}
 
 
 class PartTask(NamedTuple):
-    """A message that asks an invocation to write parts of a large result.
-
-    Attributes:
-        first: number of the first part, from 1.
-    """
+    """A message that asks an invocation to write parts of a large result. Parts are numbered from 1."""
 
     plan: str
     first: int
@@ -51,6 +47,7 @@ class PartTask(NamedTuple):
         """Parse a task; return None for another kind of message. Raises MessageError if the task is invalid."""
         try:
             document = json.loads(message)
+            json.dumps(document, ensure_ascii=False).encode()  # raises ValueError if a text cannot be part of a key
         except (ValueError, RecursionError):
             return None
         if not isinstance(document, dict) or "plan" not in document:
@@ -71,7 +68,6 @@ class Wanted(NamedTuple):
 
     Attributes:
         seen: the etag of the object that the result replaces; None if no object may exist.
-        segments: keys of the objects that contain the bytes of the result.
         extents: the places of the result's bytes, which can be iterated only once.
     """
 

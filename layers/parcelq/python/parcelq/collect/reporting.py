@@ -32,11 +32,8 @@ _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REP
 
 
 class Reporter(NamedTuple):
-    """Writes reports.
-
-    Attributes:
-        versions: versions of the steps, in addition to the versions that the messages name.
-        recipe: the steps, settings and other options of a run on one machine.
+    """Writes reports, with these versions of steps in addition to those that the messages name. `recipe` has the steps,
+    settings and other options of a run on one machine.
     """
 
     out: Store

@@ -2,9 +2,8 @@
 
 If a job has many segments, the segments' indexes are merged into an index run, and runs of similar size are merged into
 a larger run. So the number of runs grows only logarithmically. A file `runs.json` beside the segments names the current
-runs and the findings of the last full look. This file is written only if the file has not changed since it was read.
-Runs that the file does not name are ignored. So the process that merges may be killed at any moment, and two processes
-may merge at the same time.
+runs and the findings of the last full look. The file is written only if it has not changed since it was read, and other
+runs are ignored. So a process that merges may be killed at any moment, and two processes may merge at the same time.
 """
 
 from __future__ import annotations
@@ -42,11 +41,8 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The findings of the last look at all messages of a job.
-
-    Attributes:
-        segments: names of the segments that this look read, with `count` messages.
-        holes: how many ranges of the source were missing.
+    """The findings of the last look at all messages of a job. The look read `count` messages in the segments with these
+    names; `holes` is the number of missing ranges.
     """
 
     segments: frozenset[str]

@@ -18,12 +18,11 @@ _log = logging.getLogger(__name__)
 
 
 class SourceState(NamedTuple):
-    """The progress of a source.
+    """The progress of a source: `covered` of its `total` bytes have collected results.
 
     Attributes:
         source: the attribute `Source`; empty for messages without lineage. If the first segment could not be read, the
             key of that segment.
-        covered: how many bytes of the source have collected results, out of `total` bytes if the size is known.
         dead: how many entries failed for good.
         holes: how many byte ranges of the source are missing.
         result: key of the result; empty while the result is not finished.
@@ -48,14 +47,10 @@ class SourceState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The findings of a look at a job's segments.
+    """The findings of a look at a job's segments, whose folder has these keys.
 
-    Attributes:
-        keys: the keys in the job's folder.
-        source: the attribute `Source`; empty for messages without lineage.
-        resolution: the state of the job. If the job is large and has few new messages, this is the state that was found
-            when all messages were last read.
-        collected: the job's messages; None if the job is large and has few new messages.
+    If the job is large and has few new messages, `collected` is None, and `resolution` is the state that was found when
+    all messages were last read.
     """
 
     keys: Sequence[str]

@@ -33,11 +33,8 @@ _TIME: Final = "%Y%m%dT%H%M%S%f"
 
 
 class JobKey(NamedTuple):
-    """The job of a segment's messages.
-
-    Attributes:
-        source: the attribute `Source`; empty for messages without lineage.
-        workflow: the workflow's name; empty for the built-in step.
+    """The job of a segment's messages. `source` is empty for messages without lineage, and `workflow`, the workflow's
+    name, for the built-in step.
     """
 
     source: str

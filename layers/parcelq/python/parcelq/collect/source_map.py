@@ -20,12 +20,7 @@ _HOLES: Final = 3
 
 
 class Cell(NamedTuple):
-    """A part of a source.
-
-    Attributes:
-        dead: how many failed entries begin in the part.
-        holes: the first missing ranges that overlap the part.
-    """
+    """A part of a source, in which `dead` failed entries begin. `holes` are the first ranges missing in it."""
 
     start: int
     end: int

@@ -35,7 +35,6 @@ class Status(NamedTuple):
     """The progress of a source that has no complete result yet.
 
     Attributes:
-        report: a report with the facts that are known so far.
         topic: name of the topic on which the source was published; empty if the notes do not say.
         problem: why the source can never be uploaded; empty if no such reason is known.
     """

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Final
 
-from parcelq.collect.page.amounts import amount
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
@@ -55,9 +54,8 @@ class Sized:
 class Yields:
     """Counts of runs by the size of their input. The memory for these counts does not grow with the number of runs.
 
-    Attributes:
-        sizes: maps a number of binary digits to the counts of runs whose number of entries has that many digits.
-            Halving a parcel removes one digit.
+    `sizes` maps a number of binary digits to the counts of runs whose number of entries has that many digits, because
+    halving a parcel removes one digit.
     """
 
     sizes: dict[int, Sized] = field(default_factory=dict)
@@ -107,8 +105,8 @@ class Yields:
                 f"but {_runs(usual)} over more wrote {usual.written:,} for {usual.read:,}"
             )
         elif self._all_lose_as_many:
-            lost = amount(self.most_lost or 0, "record")
-            doubt = f"each of {self._runs:,} runs wrote {lost} fewer than it got"
+            records = "record" if self.most_lost == 1 else "records"
+            doubt = f"each of {self._runs:,} runs wrote {self.most_lost} {records} fewer than it got"
         return (f"{doubt}; a step that takes the first record for a header does that",) if doubt else ()
 
     @property
@@ -149,4 +147,4 @@ def _is_less(found: Sized, rate: float) -> bool:
 
 
 def _runs(sized: Sized) -> str:
-    return amount(sized.runs, "run")
+    return f"{sized.runs:,} run" if sized.runs == 1 else f"{sized.runs:,} runs"

@@ -30,9 +30,12 @@ class Assembled(NamedTuple):
     steps: tuple[Step, ...]
     files: Mapping[str, Path]
 
-    def with_environments(self, progress: Progress) -> list[Step]:
-        """Install the dependencies of each step, or raise SettingsError. Return the steps that use them."""
-        every = zip(self.steps, self.workflow.steps, strict=True)
+    def with_environments(self, workflow_id: str, progress: Progress) -> list[Step]:
+        """Install the dependencies of each step, or raise SettingsError. Return the steps that use them, with the value
+        of `--workflow-id`.
+        """
+        steps = (step._replace(workflow_id=workflow_id) for step in self.steps)
+        every = zip(steps, self.workflow.steps, strict=True)
         return [with_environment(step, one.packages, progress) for step, one in every]
 
     def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
@@ -132,8 +135,3 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
         for step in assembled.steps
     )
     return assembled._replace(steps=tuple(steps)) if variables else assembled
-
-
-def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
-    """Return the workflow with the value of `--workflow-id` that its steps get."""
-    return assembled._replace(steps=tuple(step._replace(workflow_id=workflow_id) for step in assembled.steps))

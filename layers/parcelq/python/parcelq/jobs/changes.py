@@ -20,9 +20,7 @@ QUIET_SECONDS: Final = 90.0
 QUIET_LOOKS: Final = 3
 """A job is regarded as stuck only if its topics were empty this many times in a row, because SQS counts inexactly."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
-"""On a busy stack, a job is regarded as stuck after this many seconds without a message. This is the longest deadline
-of any topic in the template, plus 15 minutes.
-"""
+"""On a busy stack, a job is stuck after this time: the longest deadline of the template's topics, and 15 minutes."""
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
 """An upload has failed if no message arrived for this many seconds. Lambda drops an event of S3 after 6 hours."""
@@ -131,7 +129,7 @@ def _seen(found: Found) -> JobRecord:
     """Return the job's record with the figures and the rate that a check found, and with the next check."""
     record, new, now = found.before, found.record, found.now
     has_moved = new.segments != record.segments
-    moved = now if has_moved else record.moved
+    moved = now if has_moved else min(record.moved, now)  # the clock of another machine may be ahead
     lately = max(0, new.done - record.done) / max(0.001, now - record.changed)
     rate = (record.rate + lately) / 2 if record.rate else lately
     left = max(0, new.total - new.done) / rate if new.total is not None and rate else None

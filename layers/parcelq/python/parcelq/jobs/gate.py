@@ -16,9 +16,7 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 OPEN_SECONDS: Final = 3.0
-"""For how many seconds the state of a running job is not read again. The state of a halted job is read each time,
-because the job may be resumed.
-"""
+"""For how many seconds the state of a running job is not read again; a halted job may be resumed at any time."""
 _MOST_KNOWN: Final = 10_000
 
 

@@ -26,8 +26,8 @@ WAKING_SECONDS: Final = 1
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks at jobs that may have ended, because more messages of these jobs will arrive. `sources` has the
-    attributes `Source` and `Workflow` of messages; pairs without a source are left out.
+    """Publish looks at jobs that may have ended, because more messages with these attributes `Source` and `Workflow`
+    will arrive. Pairs without a source are left out.
     """
     jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
     waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]

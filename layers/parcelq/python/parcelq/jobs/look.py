@@ -21,16 +21,13 @@ LATE_SECONDS: Final = 30.0
 """A look that is overdue by this many seconds is regarded as lost."""
 MOST_DRAINERS: Final = 8
 MESSAGES_OF_A_DRAINER: Final = 5_000
-"""For each multiple of this many messages on the output topic, one more invocation drains the topic, up to a limit. One
-invocation drains this many messages of 50,000 bytes in about 6 seconds.
-"""
+"""An invocation drains this many messages of 50,000 bytes in about 6 seconds. More messages need more invocations."""
 
 
 class Look(NamedTuple):
-    """A message that asks to check a job, or only to drain the output topic.
+    """A message that asks to check a job, or only to drain the output topic if `job`, the job's id, is empty.
 
     Attributes:
-        job: the job's id; empty if the look only drains the output topic.
         number: number of the look; 0 if messages may have arrived since the job's record was written. If the look only
             drains, the number says how many times in a row the topics were empty.
         source: the attribute `Source` of the job's messages if the job may have no record; else empty.
@@ -50,6 +47,7 @@ class Look(NamedTuple):
             texts = (look.job, look.source, look.workflow)
             if not all(isinstance(one, str) for one in texts) or type(look.number) is not int or look.number < 0:
                 raise ValueError("job, source and workflow must be texts, and number a whole number from 0")
+            "".join(texts).encode()  # raises ValueError if a text cannot be part of a key
             if look.source and (Source.parse(look.source) and look.job != job_id(look.source, look.workflow)):
                 raise ValueError("job is not the id of that source and workflow")
         except (ValueError, TypeError, RecursionError) as error:

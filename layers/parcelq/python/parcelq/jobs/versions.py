@@ -33,11 +33,8 @@ _MOST_BYTES: Final = MIB
 
 
 class ListedWorkflow(NamedTuple):
-    """A workflow in a list of workflows.
-
-    Attributes:
-        current: the version that new jobs get; empty if the workflow has no current version.
-        versions: all versions, each with the time when it was stored, in seconds since the epoch; the newest first.
+    """A workflow in a list of workflows. `current` is empty if no version is current. Each version has the time when it
+    was stored, in seconds since the epoch; the newest is the first.
     """
 
     name: str

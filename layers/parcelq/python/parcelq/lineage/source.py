@@ -16,6 +16,8 @@ from parcelq.result_names import ELSEWHERE, ResultNames, result_names
 NO_SOURCE: Final = ""
 """The source of messages without lineage."""
 _NO_SOURCE_ID: Final = "without-lineage"
+_MAX_LENGTH: Final = 16 * 1024
+"""More characters than any attribute `Source` has; a path has at most 4,096 bytes, each encoded as 3 characters."""
 _JOB_ID: Final = re.compile("[0-9a-f]{6,24}")
 
 
@@ -75,12 +77,13 @@ class Source(NamedTuple):
         """Parse the attribute `Source`. Raises InvalidValueError if the text is not a source."""
         uri, _, query = text.partition("?")
         try:
-            scheme = urlsplit(uri).scheme
+            scheme = urlsplit(uri).scheme if len(text) <= _MAX_LENGTH and text.encode() else ""
             fields = {name: values[0] for name, values in parse_qs(query).items()}
         except ValueError:
             scheme, fields = "", {}
-        if scheme not in {"s3", "file"} or "put" not in fields:
-            raise InvalidValueError("Source", text, "s3://bucket/key?put=… or file:///path?put=…")
+        told = "".join(fields.values())
+        if scheme not in {"s3", "file"} or "put" not in fields or not (told.isascii() and told.isprintable()):
+            raise InvalidValueError("Source", text[:200], "s3://bucket/key?put=… or file:///path?put=…")
         return cls(uri, fields["put"], fields.get("etag", ""), fields.get("version", ""))
 
     @classmethod

@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from parcelq.collect.drain import Drainer
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.local.progress import Ledger, Meter, source_bytes
-from parcelq.local.topics import DeadLetters, LedgerTopic
 from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstFailures
@@ -55,7 +55,7 @@ class _Stage:
     """
 
     step: Step
-    topic: LedgerTopic
+    topic: MemoryTopic
     processor: Processor
     share: float
 
@@ -91,20 +91,18 @@ class Pipeline:
         self._cpus = threading.BoundedSemaphore(self._workers)
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._output = MemoryTopic(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
-        output = LedgerTopic(self._output, self.ledger)
-        self._drainer = Drainer(output, store, receivers=1)
-        names = [f"step{number}" for number in range(1, len(steps) + 1)]
         room = self._workers * _WORKER_BYTES
-        memory = [MemoryTopic(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
-        topics = [LedgerTopic(one, self.ledger) for one in memory]
-        dead = DeadLetters(self._count_dead)
+        topic = partial(MemoryTopic, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room, on_change=self.ledger.note)
+        self._output = topic(OUTPUT)
+        self._drainer = Drainer(self._output, store, receivers=1)
+        topics = [topic(f"step{number}") for number in range(1, len(steps) + 1)]
+        dead = _DeadLetters(self._count_dead)
         self._stages = [
             _Stage(
                 step,
                 topic,
                 Processor(
-                    Route(topic, following, dead, output),
+                    Route(topic, following, dead, self._output),
                     step,
                     rule._replace(joins=False),
                     store,
@@ -116,14 +114,14 @@ class Pipeline:
                 ),
                 1 / len(steps),
             )
-            for step, topic, following, rule in zip(steps, topics, [*topics[1:], output], rules, strict=True)
+            for step, topic, following, rule in zip(steps, topics, [*topics[1:], self._output], rules, strict=True)
         ]
         self._threads: list[threading.Thread] = []
 
     def publish(self, messages: Iterable[Message]) -> Published:
         """Publish messages for the first step, each when there is room for it in memory."""
         topic = self._stages[0].topic
-        return topic.publish(topic.memory.when_there_is_room(messages))
+        return topic.publish(topic.when_there_is_room(messages))
 
     @property
     def stopped(self) -> bool:
@@ -162,7 +160,7 @@ class Pipeline:
         """Prevent further runs of steps. Outputs of finished runs are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
-            stage.topic.memory.close()
+            stage.topic.close()
         self.ledger.wake()
 
     def abort(self) -> None:
@@ -235,3 +233,17 @@ class Pipeline:
         """Whether all messages in progress are outputs of the last step, so that no step has work."""
         counts = self._output.counts()
         return 0 < sum(counts) == self.ledger.total()
+
+
+class _DeadLetters(NamedTuple):
+    """A `Publisher` that calls a function with each dead letter and drops it: tombstones contain the dead entries."""
+
+    on_dead: Callable[[Message], None]
+    name: str = "dead-letters"
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:  # noqa: ARG002
+        """Pass messages to `on_dead`, and drop them."""
+        dead = list(messages)
+        for message in dead:
+            self.on_dead(message)
+        return Published(len(dead), [])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from parcelq.lineage.lineage import Lineage
+from parcelq.topics.attributes import SOURCE
+from parcelq.topics.message import Message
 
 _FEW: Final = 64
 """If at most this many messages are in progress, threads that wait are woken whenever a message is done."""
@@ -109,23 +111,16 @@ class Ledger:
         self._total = 0
         self._changed = threading.Condition()
 
-    def add(self, source: str) -> None:
-        """Count a message that is about to be published."""
-        with self._changed:
-            self._counts[source] += 1
-            self._total += 1
-
-    def remove(self, sources: Iterable[str]) -> None:
-        """Stop counting messages that were acknowledged.
+    def note(self, message: Message, change: int) -> None:
+        """Add 1 for a message that is about to be published, or -1 for a message that was acknowledged.
 
         While many messages are in progress, this wakes no waiting thread, because waking a thread for each message
         would take too much time.
         """
         with self._changed:
-            for source in sources:
-                self._counts[source] -= 1
-                self._total -= 1
-            if self._total <= _FEW:
+            self._counts[message.attributes.get(SOURCE, "")] += change
+            self._total += change
+            if change < 0 and self._total <= _FEW:
                 self._changed.notify_all()
 
     def count(self, source: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_id, with_options, with_variables
+from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_options, with_variables
 from parcelq.jobs.limits import Limits
 from parcelq.jobs.workflow import Workflow
 from parcelq.process.rules import Rules
@@ -142,7 +142,7 @@ class Recipe(NamedTuple):
         sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
         parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
         rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True, body_bytes=_BODY_BYTES) for size in sizes]
-        steps = with_id(assembled, self.workflow_id).with_environments(note)
+        steps = assembled.with_environments(self.workflow_id, note)
         version = hashlib.sha256(f"{' '.join(one.version for one in steps)}{workflow.format or ''}".encode())
         return Options(
             steps,

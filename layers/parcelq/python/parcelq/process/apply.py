@@ -28,16 +28,14 @@ _TRAVEL: Final = 2
 class Route(NamedTuple):
     """The topics that a step reads from and publishes on.
 
-    Attributes:
-        input: the topic from which the step gets its messages; parts of messages are published on this topic too.
-        following: the topic for the step's output: the next stage's topic, or the output topic.
-        output: the topic from which results are collected; tombstones are published on this topic too.
+    `input` also gets parts of messages, `following` gets the step's output and may be the output topic, and `output` is
+    the topic from which results are collected, which also gets tombstones.
     """
 
     input: Topic
-    following: Topic
+    following: Publisher
     dead_letters: Publisher
-    output: Topic
+    output: Publisher
 
     def topic(self, target: Destination) -> Publisher:
         """Return the topic that a destination refers to."""
@@ -100,12 +98,7 @@ def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
 
 
 class Application:
-    """Publishes the messages of decisions, and records which pulled messages are done.
-
-    Args:
-        pulled: all messages of this invocation. Every message that is not done counts as failed.
-        counts: whether output messages carry their cost.
-    """
+    """Publishes the messages of decisions, and records which `pulled` messages are done; the others have failed."""
 
     def __init__(self, route: Route, pulled: Iterable[Pulled], *, counts: bool = False) -> None:
         self._route = route
@@ -120,14 +113,11 @@ class Application:
         self.outcome = Outcome()
 
     def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
-        """Publish the messages of decisions, with as few requests as possible.
+        """Publish the messages of decisions, with as few requests as possible: the output of a run when the run ends,
+        and all other messages, which are small, after the last run.
 
-        The output of a run is published when the run ends. All other messages are small, and are published after the
-        last run.
-
-        Returns:
-            The runs with an output that cannot be read or that SQS refused twice, each with the reason. These runs
-            count as failed.
+        Returns the runs with an output that cannot be read or that SQS refused twice, with the reasons. These runs
+        count as failed.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -159,11 +149,7 @@ class Application:
         return refused
 
     def acknowledge(self) -> None:
-        """Acknowledge the messages that are done so far.
-
-        Raises:
-            AwsError, TopicNotFoundError: the topic refuses to delete messages.
-        """
+        """Acknowledge the messages that are done so far. Raises AwsError or TopicNotFoundError if the topic refuses."""
         new = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
         if new:
             kept = {one.receipt_handle for one in self._route.input.acknowledge(new)}
@@ -180,9 +166,7 @@ class Application:
             _log.warning("messages that are done could not be acknowledged early: %s", error)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
-        """Return the outcome of all messages. If `acknowledges`, acknowledge done messages; those that cannot be have
-        failed.
-        """
+        """Return the outcome of all messages. If `acknowledges`, messages are done only if they can be acknowledged."""
         if acknowledges:
             self.acknowledge()
             lost = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
@@ -195,9 +179,7 @@ class Application:
         return self.outcome
 
     def _publications(self, decision: Decision) -> Iterator[Publication]:
-        """Return the publications of a decision. If the step's output cannot be read, only this decision's run has
-        failed.
-        """
+        """Return the publications of a decision. If the step's output cannot be read, only this run has failed."""
         try:
             yield from decision.publications
         # guard[()]: an output that cannot be read fails its message alone
@@ -208,10 +190,8 @@ class Application:
                 decision.run.close()
 
     def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
-        """Publish messages of decisions, and record the decisions with messages that were not published.
-
-        If the topic refuses a whole request, it is unknown which messages the topic accepted before. So no message
-        counts as published.
+        """Publish messages of decisions, and record the decisions with messages that were not published. If the topic
+        refuses a whole request, no message counts as published, because nobody knows which ones are.
         """
         owners: dict[int, Decision] = {}
 

@@ -28,12 +28,7 @@ RunAlone = Callable[[Work, Sequence[Work]], list[Run]]
 
 
 class BrokenStep(NamedTuple):
-    """The conclusion that a step fails on every input.
-
-    Attributes:
-        reason: why one of the entries failed; the first line is a summary.
-        entries: how many single entries were run.
-    """
+    """The conclusion that a step fails on every input: why one of the entries failed, and how many were run alone."""
 
     reason: str
     entries: int
@@ -44,10 +39,8 @@ class BrokenStep(NamedTuple):
 
 
 class FirstFailures:
-    """Finds out whether one step is broken. Any threads may share this object, which keeps all failures in memory.
-
-    Attributes:
-        verdict: the conclusion that the step is broken; None as long as there is no such conclusion.
+    """Finds out whether one step is broken; if so, `verdict` is this conclusion. Any threads may share this object,
+    which keeps all failures in memory.
     """
 
     def __init__(self) -> None:
@@ -75,9 +68,7 @@ class FirstFailures:
         return bool(run.ran or run.error)
 
     def stops(self, run: Run, run_alone: RunAlone) -> str:
-        """Return the reason why the job must stop after a run; empty if the messages of the run are handled as
-        usual.
-        """
+        """Return the reason why the job must stop after a run; empty if its messages are handled as usual."""
         with self._lock:  # so that no more entries than necessary are run alone
             work = run.group[0]
             if self.verdict is None and self._step_of(work) not in self._working:
@@ -103,11 +94,8 @@ class FirstFailures:
 def broken(
     failures: dict[str, str | None], messages: int, places: set[str], least: int = LEAST_ENTRIES
 ) -> BrokenStep | None:
-    """Return the conclusion from failures in `messages` messages and in all of `places`; None if these are too few.
-
-    Args:
-        failures: the latest of these failures, as `sampled` returns them.
-        least: how many places are enough.
+    """Return the conclusion from the latest `failures`, after failures in `messages` messages and in all of `places`;
+    None if these are too few.
     """
     if messages < LEAST_MESSAGES or len(places) < least:
         return None

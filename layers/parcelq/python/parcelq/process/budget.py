@@ -19,12 +19,8 @@ def reserved(whole: float) -> float:
 
 
 class Limit(NamedTuple):
-    """The time that a run may take.
-
-    Attributes:
-        seconds: how many seconds the run may take; None for no limit.
-        short: whether the run began late and gets less time than the step's timeout. If so, running out of time does
-            not count as a failure of the message.
+    """How many seconds a run may take; None for no limit. The limit is `short` if the run began late and gets less time
+    than the step's timeout. If so, running out of time does not count as a failure of the message.
     """
 
     seconds: float | None
@@ -32,11 +28,7 @@ class Limit(NamedTuple):
 
 
 class Budget:
-    """The time of one invocation.
-
-    Args:
-        time_left: a function that returns how many seconds are left until the invocation must end.
-    """
+    """The time of one invocation, which must end in `time_left()` seconds."""
 
     def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self.time_left = time_left

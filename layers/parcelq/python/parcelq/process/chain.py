@@ -24,27 +24,26 @@ from parcelq.process.processor import Processor
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
 from parcelq.topics.attributes import LINEAGE
-from parcelq.topics.forwarding import ForwardingTopic
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Message, Pulled
-from parcelq.topics.topic import FailedMessage, Published, Topic
+from parcelq.topics.topic import FailedMessage, Published, Publisher
 
 _TOGETHER: Final = 8
 """How many messages the next step gets at a time, at most, because their bodies are in memory."""
 
 
-class Onward(ForwardingTopic):
-    """Receives the output of a step if the next step is in the same stage.
+class Onward:
+    """A `Publisher` that receives the output of a step if the next step is in the same stage.
 
-    Attributes:
-        direct: whether the next step is run at once. If not, all messages are published on the topic.
-        dead: how many messages and entries have died in the following steps.
+    If it is `direct`, the next step is run at once; otherwise all messages are published on the topic. `dead` is the
+    number of messages and entries that have died in the following steps.
     """
 
-    def __init__(self, topic: Topic, processor: Processor) -> None:
-        super().__init__(topic)
+    def __init__(self, topic: Publisher, processor: Processor) -> None:
+        self.name = topic.name
         self.direct = False
         self.dead = 0
+        self._topic = topic
         self._processor = processor
         self._numbers = count()
         self._invocation = ""
@@ -52,12 +51,12 @@ class Onward(ForwardingTopic):
 
     def begin(self, budget: Budget, invocation: str, *, direct: bool) -> None:
         """Prepare for the messages of an invocation, which has the time `budget`."""
-        self._budget, self._invocation, self.direct = budget, invocation, direct
+        self._budget, self._invocation, self.direct, self.dead = budget, invocation, direct, 0
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Run the next step over messages. Messages that the step cannot process now are published on the topic."""
         if not self.direct or delay_seconds or self._budget is None:
-            return super().publish(messages, delay_seconds=delay_seconds)
+            return self._topic.publish(messages, delay_seconds=delay_seconds)
         published = 0
         failed: list[FailedMessage] = []
         for group in batches(messages, _TOGETHER):
@@ -70,7 +69,7 @@ class Onward(ForwardingTopic):
             left = [one.message() for one, _ in outcome.failed]
             if left:
                 # guard[published += len(left)]: what a following step cannot do now comes back on the stage's topic
-                handed_on = super().publish(left)
+                handed_on = self._topic.publish(left)
                 published += handed_on.published
                 failed += handed_on.failed
         return Published(published, failed)
@@ -100,12 +99,11 @@ class Chain(NamedTuple):
             is_new = one.receive_count == 1
             groups[self._step_of(one), is_new].append(one)
         whole = Outcome()
-        dead = sum(one.dead for one in self.onward)
         for (number, is_new), messages in sorted(groups.items(), key=lambda group: group[0]):
             for onward in self.onward:
                 onward.begin(budget, invocation, direct=is_new)
             whole.add(self.processors[number].handle(messages, time_left, invocation=invocation, budget=budget))
-        whole.dead += sum(one.dead for one in self.onward) - dead
+            whole.dead += sum(one.dead for one in self.onward)
         return whole
 
     def close(self) -> None:
@@ -121,10 +119,7 @@ class Chain(NamedTuple):
 def refuse(
     route: Route, rules: Rules, workflow: str, error: ParcelqError, headers: Headers, pulled: Iterable[Pulled]
 ) -> Outcome:
-    """Publish messages as dead letters and tombstones, because their workflow cannot run for the reason `error`.
-
-    The dead letters can be redriven later.
-    """
+    """Publish messages as dead letters and tombstones, because their workflow cannot run for the reason `error`."""
     pulled = list(pulled)
     judge = Judge(rules, Circumstances(workflow, time.time(), workflow), last_stage=True)
     application = Application(route, pulled)

@@ -28,11 +28,7 @@ _REASON_BYTES: Final = KIB
 
 
 class Circumstances(NamedTuple):
-    """Facts about a failure, except its reason.
-
-    Attributes:
-        workflow: the workflow to which the step belongs; empty if there is none.
-    """
+    """Facts about a failure, except its reason. `workflow` is empty if there is none."""
 
     step: str
     when: float
@@ -56,30 +52,17 @@ def reason_of(error: ParcelqError) -> str:
     step wrote to stderr. The other lines follow. If the reason is too long, its middle or the top of the traceback is
     left out.
     """
-    if isinstance(error, StepError) and error.stderr_tail.strip():
-        line, rest = _main_line(error.stderr_tail)
-        line = f"{line} (step {error.step!r} {error.reason})"
-    else:
-        line, _, rest = str(error).partition("\n")
-    lines = filter(None, map(_legal, (line, rest)))
+    lines = filter(None, map(_legal, _main_line(error)))
     return shortened("\n".join(lines), _REASON_BYTES - 1).replace("\n", ": ")
 
 
 def full_reason_of(error: StepError) -> str:
     """Return why a step failed, as lines: first the error, then all of its stderr that was kept."""
-    tail = error.stderr_tail.strip()
-    if not tail:
-        return str(error)
-    line, _ = _main_line(tail)
-    return f"{line} (step {error.step!r} {error.reason})\n{tail}"
+    return f"{_main_line(error)[0]}\n{tail}" if (tail := error.stderr_tail.strip()) else str(error)
 
 
 def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) -> Message:
-    """Return the dead letter for a message.
-
-    Args:
-        message: the message that failed; if it cannot be read, the message as it was pulled.
-    """
+    """Return the dead letter for a message. If the message cannot be read, it is given as it was pulled."""
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
     return with_attributes(
         message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **about.attributes}
@@ -103,13 +86,17 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
     return Message(body, {**attributes, **kept, **about.attributes})
 
 
-def _main_line(stderr: str) -> tuple[str, str]:
-    """Return the line of a step's stderr that names the error, and the other lines. For a Python step, this is the
-    first line, because the exception was moved before its traceback.
+def _main_line(error: ParcelqError) -> tuple[str, str]:
+    """Return the line that names an error, and the other lines. For a Python step, this is the first line of its
+    stderr, because the exception was moved before its traceback.
     """
-    lines = [line for line in stderr.splitlines() if line.strip()]
+    if not isinstance(error, StepError) or not error.stderr_tail.strip():
+        line, _, rest = str(error).partition("\n")
+        return line, rest
+    lines = [line for line in error.stderr_tail.splitlines() if line.strip()]
     main = 0 if any(line.startswith(TRACEBACK) for line in lines) else len(lines) - 1
-    return lines[main], "\n".join(lines[:main] + lines[main + 1 :])
+    rest = "\n".join(lines[:main] + lines[main + 1 :])
+    return f"{lines[main]} (step {error.step!r} {error.reason})", rest
 
 
 def _legal(text: str) -> str:

@@ -81,10 +81,8 @@ class Postponed(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Decides which messages Parcelq publishes after it has read or run messages.
-
-    Attributes:
-        last_stage: whether the step's output is published on the output topic.
+    """Decides which messages Parcelq publishes after it has read or run messages. In the `last_stage`, the step's
+    output is published on the output topic.
     """
 
     rules: Rules
@@ -92,9 +90,7 @@ class Judge(NamedTuple):
     last_stage: bool
 
     def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
-        """Decide about a message that cannot be read: the message becomes a dead letter unchanged. Its lineage may
-        still be readable.
-        """
+        """Decide about a message that cannot be read: it is dead, unchanged. Its lineage may still be readable."""
         attributes = {name: value for name, value in pulled.attributes.items() if name not in {ENCODING, FORMAT}}
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
@@ -144,9 +140,8 @@ class Judge(NamedTuple):
             yield Decision(run.deliveries, self._outputs(run), entries=run.entries, run=run)
 
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
-        """Decide after a run that failed, or after a run with an output that can never be published.
-
-        If the run was over several messages, it is unknown which message failed, so each message runs alone next time.
+        """Decide after a run that failed, or whose output can never be published. Messages that ran together run alone
+        next.
         """
         if len(run.group) == 1:
             _log.warning("%s", error, extra=run.group[0].about)
@@ -182,10 +177,8 @@ class Judge(NamedTuple):
         return Decision(work.deliveries, tuple(publications), dead=1, marks=marks)
 
     def _with_rejects(self, run: Run) -> Decision:
-        """Decide after a run that rejected entries: the rejected entries are dead, the other entries are done.
-
-        Raises:
-            InvalidValueError: the rejects do not match the input or the output.
+        """Decide after a run that rejected entries: the rejected entries are dead, the other entries are done. Raises
+        InvalidValueError if the rejects do not match the input or the output.
         """
         assert run.ran is not None
         first = run.group[0]
@@ -231,23 +224,18 @@ class Judge(NamedTuple):
         with run.ran.output.open("rb") as output:
             for part, work in parts:
                 if part.reason and bad:
-                    stone = tombstone(work, _reason(part), self.about)
-                    first = stone.attributes.get(FIRST, "")
-                    yield Piece(str(work.lineage), stone.body, 1, stone.attributes[DEAD], first)
+                    message = tombstone(work, _reason(part), self.about)
+                    first = message.attributes.get(FIRST, "")
+                    yield Piece(str(work.lineage), message.body, 1, message.attributes[DEAD], first)
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
-                    size = self.rules.parcel_size
-                    yield from pieces_of_part(data, run.written, work.lineage, run.source, size, part.entries)
+                    yield from pieces_of_part(data, run, work.lineage, part.entries, self.rules.parcel_size)
 
     def _outputs(self, run: Run) -> Iterator[Publication]:
-        """Yield the output of a run, as messages for the next topic."""
-        assert run.ran is not None
-        size, workflow = self.rules.parcel_size, self.about.workflow
-        for message in output_messages(
-            run.ran.output, run.written, run.lineage, run.source, size, workflow, run.entries
-        ):
-            yield Publication(Destination.FOLLOWING, message)
+        """Return the output of a run, as messages for the next topic."""
+        messages = output_messages(run, self.rules.parcel_size, self.about.attributes)
+        return (Publication(Destination.FOLLOWING, one) for one in messages)
 
 
 def _reason(part: OutputPart) -> str:

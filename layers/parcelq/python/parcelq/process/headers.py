@@ -55,12 +55,7 @@ NOTHING_SAID: Final = Written()
 
 
 class StageHeaders:
-    """The headers of one stage's outputs.
-
-    Args:
-        topic: the name of the topic on which the outputs are published.
-        store: the store of headers; None if only this process needs them.
-    """
+    """The headers of the outputs that one stage publishes on `topic`. Without a store, only this process knows them."""
 
     def __init__(
         self,
@@ -78,16 +73,11 @@ class StageHeaders:
         self._known: dict[str, bytes] = {}
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
-        """Return the layout of a step's output.
+        """Return the layout of a step's output. Without a source, which only an input with lineage has, no header is
+        removed.
 
-        Args:
-            source: the source of the run's input; empty if the input has no lineage. Without a source, no header is
-                removed.
-
-        Raises:
-            RecordError: the output has no valid header, or its header differs from the header of the stage's first
-                output.
-            AwsError, StoreError, OSError: the header could not be read from or written to the store.
+        Raises RecordError if the output has no valid header, or its header differs from that of the stage's first
+        output.
         """
         fmt = self._settings.output or fmt
         if not fmt.header:

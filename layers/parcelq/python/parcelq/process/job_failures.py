@@ -73,9 +73,7 @@ class JobFailures(FirstFailures):
         return str(verdict) if verdict and self._stop(job, str(verdict)) else ""
 
     def _noted(self, folder: str, work: Work, failures: dict[str, str | None]) -> BrokenStep | None:
-        """Note the outcomes of a message's entries. Return the conclusion from all notes that the step is broken, if
-        there are enough.
-        """
+        """Note the outcomes of a message's entries. Return the conclusion from all notes if there are enough."""
         if None in failures.values():
             self._store.put(folder + _WORKS)
             self._working.add(self._step_of(work))
@@ -95,9 +93,7 @@ class JobFailures(FirstFailures):
         return broken(failures, len(keys), places)
 
     def _stop(self, job: str, problem: str) -> bool:
-        """Write into the job's record that the job is stopped, unless the job has ended or is partly done. Return
-        whether the job is stopped.
-        """
+        """Stop the job unless it has ended or is partly done, and return whether it is stopped."""
         for _ in range(_TRIES):
             found = read_job(self._store, job)
             if found is None or not _may_stop(found[0]):

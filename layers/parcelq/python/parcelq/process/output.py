@@ -5,7 +5,7 @@ step rejected.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import SEEK_END, BytesIO
 from itertools import chain, pairwise
@@ -15,11 +15,12 @@ from parcelq.errors import InvalidValueError
 from parcelq.lineage.lineage import Lineage, Span, digest, digest_of
 from parcelq.process.headers import Written
 from parcelq.process.plan import Work
+from parcelq.process.runs import Run
 from parcelq.readable import Readable
 from parcelq.records import Format, cut
 from parcelq.steps.data import Output, write_bodies
 from parcelq.steps.rejects import Reject
-from parcelq.topics.attributes import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.attributes import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE, SOURCE
 from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import Piece
 from parcelq.upload.parcels import ATTRIBUTE_ROOM, MAX_BODY_BYTES, cut_for_messages
@@ -75,58 +76,40 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """Return the attribute `First` of a part that begins this many records and lines after `first`; None if `first` is
-    invalid.
-    """
+    """Return the attribute `First` of a part that begins this much later; None if `first` is invalid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 
 
-def output_messages(
-    output: Output,
-    written: Written,
-    lineage: Lineage | None,
-    source: str,
-    parcel_size: int,
-    workflow: str,
-    entries: int | None = None,
-) -> Iterator[Message]:
-    """Cut a step's output into messages."""
-    named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
-    with output.open("rb") as stream:
-        if lineage is None:
+def output_messages(run: Run, parcel_size: int, attributes: Mapping[str, str]) -> Iterator[Message]:
+    """Cut the output of a run into messages, each with `attributes` and those of its own."""
+    assert run.ran is not None
+    written, named = run.written, {**attributes, **run.written.attributes}
+    with run.ran.output.open("rb") as stream:
+        if run.lineage is None:
             for parcel in cut_for_messages(stream, written.format, parcel_size, written.room):
                 yield Message(parcel.data, {**named, ENTRIES: str(parcel.entries)})
             return
         stream.seek(written.start)
         data = stream.read(written.room)  # usually the whole output
-        # guard[run = digest_of([])]: the digest of a run tells its output from that of other runs
-        run = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
+        # guard[made = digest_of([])]: the digest of a run tells its output from that of other runs
+        made = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
         total = stream.tell() - written.start
         stream.seek(written.start)
         whole = data if total == len(data) else stream
-        for piece in _pieces(whole, written, total, run, lineage, source, parcel_size, entries):
-            yield Message(piece.body, {**named, SOURCE: source, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)})
+        for piece in _pieces(whole, run, run.lineage, run.entries, parcel_size, total, made):
+            own = {SOURCE: run.source, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)}
+            yield Message(piece.body, {**named, **own})
 
 
-def pieces_of_part(
-    data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
-) -> Iterator[Piece]:
-    """Cut the output that belongs to a part of a run's input, as if that part had been run alone. The arguments
-    `lineage` and `entries` describe the part.
-    """
-    return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
+def pieces_of_part(data: bytes, run: Run, lineage: Lineage, entries: int, parcel_size: int) -> Iterator[Piece]:
+    """Cut the output for a part of a run's input, as if this part, with `lineage` and `entries`, had been run alone."""
+    return _pieces(data, run, lineage, entries, parcel_size, len(data), digest(data))
 
 
 def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output, written: Written) -> list[OutputPart]:
-    """Cut a run's input around the entries that the step rejected.
-
-    Args:
-        rejects: the rejected entries, in ascending order.
-        output: the step's output, with the layout `written`.
-
-    Raises:
-        InvalidValueError: an entry is not in the input, or the output is shorter than the rejects say.
+    """Cut a run's input around the entries that the step rejected, which are in ascending order. Raises
+    InvalidValueError if an entry is not in the input, or the output is shorter than the rejects say.
     """
     entries = fmt.count(body)
     known = all(after is not None for _, after, _ in rejects)
@@ -188,21 +171,15 @@ def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, st
 
 
 def _pieces(
-    output: Readable | bytes,
-    written: Written,
-    total: int,
-    run: str,
-    lineage: Lineage,
-    source: str,
-    parcel_size: int,
-    entries: int | None,
+    output: Readable | bytes, run: Run, lineage: Lineage, entries: int, parcel_size: int, total: int, made: str
 ) -> Iterator[Piece]:
+    """Cut an output of `total` bytes with the digest `made` into pieces."""
     # A long lineage or source leaves fewer bytes for the body.
-    room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
+    room = run.written.room - max(0, len(str(lineage)) + len(run.source) - ATTRIBUTE_ROOM // 2)
     nothing = True
-    for parcel in cut_for_messages(output, written.format, parcel_size, room):
+    for parcel in cut_for_messages(output, run.written.format, parcel_size, room):
         nothing = False
-        child = lineage.child(Span(parcel.start, parcel.end, total), run, entries)
+        child = lineage.child(Span(parcel.start, parcel.end, total), made, entries)
         yield Piece(str(child), parcel.data, parcel.entries)
     if nothing:  # so that the input counts as done
-        yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
+        yield Piece(str(lineage.child(Span(0, 0, 0), made, entries)), b"", 0)

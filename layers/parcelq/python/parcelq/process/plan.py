@@ -59,9 +59,7 @@ class Work(NamedTuple):
 
     @property
     def is_only_header(self) -> bool:
-        """Whether the body is the header of a source that has more bytes than its header. With such a source, other
-        messages bring the header to the step.
-        """
+        """Whether the body is the header of a source with more bytes, whose other messages bring the header too."""
         return self.is_header and self.lineage is not None and self.lineage.root.end != self.lineage.root.total
 
     @property
@@ -135,13 +133,10 @@ class Plan(NamedTuple):
 
 
 def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joins: bool = True) -> Plan:
-    """Plan what to do with messages.
+    """Plan what to do with messages. Those that were received most often come first, so that every message eventually
+    runs.
 
-    The messages that were received most often come first, so that every message eventually runs.
-
-    Args:
-        joins: whether adjacent messages of one source or output run together. Messages without lineage always run
-            together.
+    If `joins`, adjacent messages of one source or output run together. Messages without lineage always run together.
     """
     too_large, killers, put_back, alone = [], [], [], []
     watched, fresh = [], []

@@ -38,29 +38,20 @@ _MOST_CHAINS: Final = 2
 
 
 class Stage(NamedTuple):
-    """The objects that the Lambda function of a stage works with.
-
-    Attributes:
-        topic: a function that returns the topic of a stage.
-        output: the topic from which results are collected.
-    """
+    """The objects that the Lambda function of a stage works with. `topic` returns the topic of a stage."""
 
     name: str
     names: Sequence[str]
     topic: Callable[[str], Topic]
     dead_letters: Publisher
-    output: Topic
+    output: Publisher
     rules: Rules
     store: Store
     grants: Grants
 
 
 class Workflows:
-    """Loads the workflows that run in a stage.
-
-    Args:
-        bundle_bytes: how many bytes all bundles may take on disk, at most.
-    """
+    """Loads the workflows that run in a stage. All bundles together take at most `bundle_bytes` on disk."""
 
     def __init__(self, stage: Stage, bundle_bytes: int) -> None:
         self._stage = stage
@@ -141,7 +132,7 @@ class Workflows:
         topic = stage.topic(stage.name)
         processors: list[Processor] = []
         onward: list[Onward] = []
-        following: Topic = stage.output
+        following: Publisher = stage.output
         for number in reversed(range(len(steps))):
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size

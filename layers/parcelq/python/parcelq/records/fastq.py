@@ -59,7 +59,7 @@ class Fastq(Format):
         lines = lines if lines[-1] else lines[:-1]
         if len(lines) == 4:
             return None
-        return _why(lines) or f"has {len(lines)} lines, but a FASTQ record has four"
+        return _why(lines) or f"has only {len(lines)} of the four lines of a FASTQ record"
 
 
 def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:

@@ -51,4 +51,4 @@ class Lines(Format):
 
     def unended(self, tail: bytes) -> str | None:
         lines = tail.count(_END) + (not tail.endswith(_END))
-        return None if lines == self.size else f"has {lines} lines, but must have {self.size}"
+        return None if lines == self.size else f"has only {lines} of {self.size} lines"

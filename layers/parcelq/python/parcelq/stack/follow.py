@@ -110,16 +110,12 @@ class Followed:
                     self.jobs.cancel(record.id)
         return True
 
-    @property
-    def first(self) -> str:
-        """The id of the first of these jobs; empty if no job has begun."""
-        return next((record.id for record in self.records.values()), "")
-
     def progress(self) -> Progress:
         """Return the progress of all files together, according to the job records that were read last."""
         total = sum(put.size for put in self.puts) or 1
         records = self.records.values()
-        done = sum(put.size * (self._share(put) or 0.0) for put in self.puts)
+        shares = ((put, 1.0 if one.state is State.FINISHED else one.share) for put, one in self.records.items())
+        done = sum(put.size * (share or 0.0) for put, share in shares)
         entries, dead = sum(one.entries for one in records), sum(one.dead for one in records)
         reason = next((one.reason for one in records if one.reason), "")
         left = max((one.time_left for one in records if one.time_left is not None), default=None)
@@ -128,10 +124,6 @@ class Followed:
         seconds = max((one.seconds for one in records), default=0.0)
         shown = next((one.map for one in going if one.map), "")
         return Progress(min(1.0, done / total), entries, rate, left, dead, reason, seconds, shown)
-
-    def _share(self, put: Put) -> float | None:
-        record = self.records.get(put)
-        return None if record is None else 1.0 if record.state is State.FINISHED else record.share
 
     def _find(self, waiting: Sequence[Put]) -> None:
         """Find the jobs of files among jobs that began after the upload of the files. Each job record is read once."""
@@ -180,7 +172,8 @@ def follow(
         if len(results) == len(followed.puts):
             return [results[put] for put in followed.puts]
         if stop.is_set() and followed.cancel():
-            raise JobError(followed.first, "it was cancelled; finished work is kept, and parcelq resume continues it")
+            first = next((record.id for record in followed.records.values()), "")
+            raise JobError(first, "it was cancelled; finished work is kept, and parcelq resume continues it")
         _pause(stop)
 
 

@@ -42,9 +42,8 @@ class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError if AWS refuses a request.
 
     Attributes:
-        looks: a function that returns the topic of looks (messages that ask to check a job); called only to change a
-            job.
-        ranges: a function that returns the topic of the uploader's tasks; called only to change a job.
+        looks: a function that returns the topic of looks (messages that ask to check a job).
+        ranges: a function that returns the topic of the uploader's tasks; like `looks`, called only to change a job.
         input_topic: name of the topic for the records of a source, if the job does not name a topic.
     """
 
@@ -244,10 +243,8 @@ class StackJobs(NamedTuple):
 
 
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
-    """Return the ranges of a source that must be published again so that dead entries run again.
-
-    Adjacent dead entries of the source are joined to one range. If a message died in a later step, the complete range
-    of the message is published again.
+    """Return the ranges of a source that must be published again so that dead entries run again: a joined range of
+    adjacent entries of the source, and the complete range of each message that died in a later step.
     """
     found: list[tuple[int, int, bool]] = []
     for one in sorted(dead, key=lambda one: (one.start, -one.end)):

@@ -98,11 +98,12 @@ def look_up(name: str) -> Stack:
     exist, or if another version of Parcelq deployed it.
     """
     from parcelq.aws.clients import other_client, translated
+    from parcelq.aws.replies import needed
 
     client = other_client("cloudformation")
     try:
         with translated():
-            (found,) = client.describe_stacks(StackName=name)["Stacks"]
+            found, *_ = needed(client.describe_stacks(StackName=name), "DescribeStacks", "Stacks")
     except AwsError as error:
         if error.code == "ValidationError" and "does not exist" in str(error):
             region = client.meta.region_name

@@ -62,7 +62,8 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
             [(one.bundle, one.lock) if one else None for one in packages],
             python,
         )
-        _tell_size(note, version)
+        packed, unpacked = (sum(one.size for one in version.bundles), sum(one.room for one in version.bundles))
+        note(f"workflow {version.name}: {size(packed)} in bundles, {size(unpacked)} unpacked and compiled")
         _check_room(stack, version.name, version.room)
         archives = {code: archive, **{one.bundle: one.archive for one in packages if one}}
         for bundle in versions.lacks(version):
@@ -71,12 +72,6 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
                 stack.store.put_file(bundle_key(bundle), archives[bundle], on_bytes)
         versions.put(version)
     return version
-
-
-def _tell_size(note: Note, version: Version) -> None:
-    unpacked = size(sum(one.room for one in version.bundles))
-    packed = size(sum(one.size for one in version.bundles))
-    note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
 
 
 def _check_room(stack: Stack, name: str, needed: int) -> None:

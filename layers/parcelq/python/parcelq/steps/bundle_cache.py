@@ -33,13 +33,10 @@ class _Unpacked(NamedTuple):
 
 
 class BundleCache:
-    """A cache that unpacks bundles into a temporary folder. If there is not enough space, the cache removes the least
-    recently used bundles.
+    """Unpacks bundles into a temporary folder, where they take at most `most_bytes`, with the archive that is being
+    unpacked. If there is not enough space, the least recently used bundles are removed.
 
     The cache uses only bundles that this process unpacked, because files that other processes wrote cannot be trusted.
-
-    Args:
-        most_bytes: how many bytes all bundles may take on disk together, including the archive that is being unpacked.
     """
 
     def __init__(

@@ -34,11 +34,8 @@ _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class Bundle(NamedTuple):
-    """The facts about a bundle.
-
-    Attributes:
-        digest: the SHA-256 of the archive, as 64 hexadecimal characters.
-        code: how many bytes the bundle's Python files have. Their compiled files take about as many additional bytes.
+    """The facts about a bundle. `digest` is the SHA-256 of the archive, as 64 hexadecimal characters. `code` is the
+    number of bytes of Python files, whose compiled files take about as many additional bytes.
     """
 
     digest: str

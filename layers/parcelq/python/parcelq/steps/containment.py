@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.steps import supervisor
+from parcelq.steps.processes import PR_SET_DUMPABLE, prctl
 from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS, HOP_SECONDS
 
 MARK: Final = "PARCELQ_RUN"
 """An environment variable of every step. Its value is the folder in which the step was started."""
-_PR_SET_DUMPABLE: Final = 4
-"""https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
 _BOOT: Final = (
     "import sys; parcelq = type(sys)('parcelq'); parcelq.__path__ = [{!r}]; sys.modules['parcelq'] = parcelq; "
     "from parcelq.steps.supervisor import main; main(sys.argv[1:])"
@@ -39,17 +38,10 @@ no environment.
 @cache
 def shield() -> None:
     """Hide the environment and memory of this process, which contain AWS credentials, from the processes that it
-    starts.
-
-    A process may read `/proc/<pid>/environ` and `/proc/<pid>/mem` of another process of the same user, unless the other
-    process is not dumpable.
+    starts. Otherwise they could read `/proc/<pid>/environ` and `/proc/<pid>/mem`. Only the first call has an effect.
     """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE, 0) failed")
+    if error := prctl(PR_SET_DUMPABLE, 0):
+        raise OSError(error, "prctl(PR_SET_DUMPABLE, 0) failed")
 
 
 class Ended(NamedTuple):
@@ -83,20 +75,13 @@ class Ended(NamedTuple):
 
 
 class Supervised:
-    """The parent process of a step's commands. When a run ends, the parent process ends all processes that the run has
-    started.
+    """A process that runs `parcelq.steps.supervisor` as the parent of a step's commands. When a run ends, this process
+    ends all processes that the run has started. All of them end when `end` is called, or when the current process ends
+    in any way.
 
-    The parent process runs `parcelq.steps.supervisor`. The parent process and all its descendants end when `end` is
-    called, or when the process that created the parent process ends in any way.
-
-    Args:
-        kept: a function that gets the descriptor of a warm process's socket, and returns the command line of the warm
-            process. None if each run has a process of its own.
-        filters: whether a command gets its input on stdin and writes its output to stdout.
-        home: the folder in which a warm process starts.
-
-    Raises:
-        OSError: the system cannot start another process.
+    `kept` gets the descriptor of a warm process's socket, and returns the command line of the warm process, which
+    starts in the folder `home`; None if each run has a process of its own. If `filters`, a command gets its input on
+    stdin and writes its output to stdout.
     """
 
     def __init__(

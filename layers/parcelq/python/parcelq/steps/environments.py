@@ -31,11 +31,8 @@ Progress = Callable[[str], None]
 
 
 class Dependencies(NamedTuple):
-    """The dependencies of a step.
-
-    Attributes:
-        requirements: the path of the `requirements.txt` beside the step; None if this file does not exist.
-        python: the versions of Python that the step needs, such as `>=3.12`; empty if every version is accepted.
+    """The dependencies of a step. `requirements` is the path of the `requirements.txt` beside the step, if it exists.
+    `python` is empty, or the versions of Python that the step needs, such as `>=3.12`.
     """
 
     step: Path
@@ -120,11 +117,8 @@ def cache_folder() -> Path:
 
 
 def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Path, tool: Uv) -> str:
-    """Return the exact packages that satisfy dependencies. Later calls with the same arguments return the same
-    packages.
-
-    Args:
-        target: the Python version, and perhaps the platform, of the packages; this is the first line of the result.
+    """Return the exact packages that satisfy dependencies, after a line with `target`: the Python version, and perhaps
+    the platform. Later calls with the same arguments return the same packages.
     """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
     path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"
@@ -189,29 +183,16 @@ class Uv:
     def __call__(self, *arguments: str, given: str = "") -> str:
         """Run uv with arguments, and return what it writes to stdout."""
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            cwd=self._folder,
-        ) as process:
-            try:
-                out, err = process.communicate(given)
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
-            text = (
-                re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", err).replace(" cause: ", ": ").strip()
-            )
-            text = text.removeprefix("error: ") or f"uv exited with {process.returncode}"
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, check=False, env=self._environment, cwd=self._folder
+        )
+        if done.returncode:
+            text = re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", done.stderr).strip()
+            text = text.replace(" cause: ", ": ").removeprefix("error: ") or f"uv exited with {done.returncode}"
             raise SettingsError(self.where, [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"])
-        for line in filter(None, map(str.strip, err.splitlines())):
+        for line in filter(None, map(str.strip, done.stderr.splitlines())):
             self.progress(line)
-        return out
+        return done.stdout
 
     def python(self, wanted: str) -> tuple[str, str]:
         """Return an interpreter that can run a step, and its version. The current interpreter is preferred."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -108,20 +109,13 @@ def local_step(
     packages: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Step:
-    """Find a step on a user's machine: a file, a folder, or a command such as `tr a-z A-Z`.
+    """Find a step on a user's machine: a file, a command such as `tr a-z A-Z`, or a folder with one file `step` or
+    `step.*` and optionally `settings.yaml`.
 
-    A command is the name of a program on the PATH, followed by arguments if there are any. A command without settings
-    is a filter: it reads stdin and writes stdout.
-
-    If a file has dependencies (in inline metadata, in a `requirements.txt` beside the file, or in `packages`), the step
-    gets an environment with the dependencies. The environment is created if it does not exist.
-
-    Args:
-        path: a file; a folder with one file `step` or `step.*`, and optionally `settings.yaml`; or a command.
-        progress: a function that is called with a line of text about each slow operation.
-
-    Raises:
-        SettingsError: the step or settings file does not exist, or the step or its dependencies cannot be used.
+    A command is the name of a program on the PATH, perhaps with arguments. Without settings, it is a filter: it reads
+    stdin and writes stdout. If a file has dependencies (in inline metadata, in a `requirements.txt` beside the file, or
+    in `packages`), the step gets an environment with them. Raises SettingsError if the step, its settings or its
+    dependencies do not exist or cannot be used.
     """
     return with_environment(local_program(path, settings_file, workflow_id), packages, progress)
 
@@ -158,12 +152,8 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
     """Find a step of a workflow in the workflow's folder. All files in the folder belong to the step.
 
-    Args:
-        settings_file: the path of the settings below the folder. If empty, and `run` is a folder, `settings.yaml` in
-            that folder is used.
-
-    Raises:
-        SettingsError: the step or settings file does not exist, cannot be used, or is outside the folder.
+    Without `settings_file`, a path below the folder, the `settings.yaml` of a step that is a folder is used. Raises
+    SettingsError if the step or settings file does not exist, cannot be used, or is outside the folder.
     """
     root = folder.absolute()
     given = root / run
@@ -177,16 +167,11 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
 def deployed_step(
     folders: Sequence[Path], stage: str, path: str = "", settings_file: str = "", workflow_id: str = ""
 ) -> Step:
-    """Find the step of a stage. The step is in one of the folders that may contain a Lambda function's steps.
+    """Find the step of a stage in one of the folders that may contain a Lambda function's steps.
 
-    Args:
-        folders: the folders, which are searched in this order.
-        stage: the name of the stage. If `path` is empty, the step is `<stage>/step` or `<stage>/step.*` in one of the
-            folders, with `<stage>/settings.yaml` if this file exists.
-        path: the path of the step below one of the folders.
-
-    Raises:
-        SettingsError: the step or settings file does not exist, cannot be used, or is outside the folders.
+    Without `path`, a path below one of the folders, the step is `<stage>/step` or `<stage>/step.*`, with
+    `<stage>/settings.yaml` if it exists. Raises SettingsError if the step or settings file does not exist, cannot be
+    used, or is outside the folders.
     """
     found = _inside(folders, path) if path else _step_of_stage(folders, stage)
     beside = settings_file or str(_beside(None if path else found.parent) or "")
@@ -219,7 +204,9 @@ def _settings(file: Path | None, command: Command | None = None, text: str = "")
 
 def _step_in(home: Path) -> Path:
     if not (found := _steps_in(home)):
-        raise SettingsError(f"step {home}", [f"there is no such file as {home / STEP_NAME} (or {STEP_NAME}.py, …)"])
+        program = shutil.which(home.name)
+        hint = f"; to run the program of the same name, write {program}" if program else ""
+        raise SettingsError(f"step {home}", [f"the folder has no file {STEP_NAME} (or {STEP_NAME}.py, …){hint}"])
     return found[0]
 
 
@@ -243,9 +230,8 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
         elif found.is_file():
             return found  # not the link's target, because some programs behave differently under different names
     where = ", ".join(map(str, folders))
-    if outside:
-        raise SettingsError(f"path {path!r}", [f"it is outside the folders that steps may be in: {where}"])
-    raise SettingsError(f"path {path!r}", [f"there is no such file in {where}"])
+    reason = "it is outside the folders that steps may be in:" if outside else "there is no such file in"
+    raise SettingsError(f"path {path!r}", [f"{reason} {where}"])
 
 
 def _check_step(path: Path) -> Path:

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from parcelq.steps.processes import state_of
+
 PREFIX: Final = "parcelq-run-"
 _TRIES: Final = 20
 _KEPT: Final = ("tmp", "work")
@@ -120,39 +122,29 @@ def remove(folder: Path) -> None:
 
 
 class RunFolder:
-    """A folder for runs, which contains two empty folders, `work` and `tmp`.
-
-    Raises:
-        OSError: there is not enough space for the folder.
-    """
+    """A folder for runs, which contains two empty folders, `work` and `tmp`."""
 
     def __init__(self) -> None:
         with ExitStack() as opened:
             self.path = opened.enter_context(locked_folder())
-            self._kept = {name: os.fspath(self.path / name) for name in _KEPT}
-            for path in self._kept.values():
-                os.mkdir(path)
-            self._made = self._identities()
+            for name in _KEPT:
+                (self.path / name).mkdir()
+            self._made = state_of(os.fspath(self.path))
             self._opened = opened.pop_all()
 
     def is_clean(self) -> bool:
         """Delete the files of a run. Return whether the folder is unchanged after that."""
         try:
             for name in os.listdir(self.path):
-                if name not in self._kept:
+                if name not in _KEPT:
                     os.unlink(self.path / name)
-            return self._identities() == self._made and not any(os.listdir(path) for path in self._kept.values())
+            return state_of(os.fspath(self.path)) == self._made
         except OSError:  # a run replaced a file by a folder, or removed a permission
             return False
 
     def remove(self) -> None:
         """Delete the folder with its content."""
         self._opened.close()
-
-    def _identities(self) -> list[tuple[int, int, int]]:
-        """Return the identities of the folders. They change if a run replaces a folder or changes its permissions."""
-        found = [os.lstat(path) for path in (os.fspath(self.path), *self._kept.values())]
-        return [(one.st_ino, one.st_mode, one.st_uid) for one in found]
 
 
 class RunFolders:

@@ -48,9 +48,7 @@ _BLOCK_BYTES: Final = 1 << 20
 class StepFunction(Generic[Given, More, Made]):
     """A Python function that is used as a step. Calling a `StepFunction` calls the Python function.
 
-    Args:
-        raw: whether the function takes the input and returns the output as bytes instead of entries.
-        each: whether the function is called with one entry instead of all entries.
+    The function gets and returns entries, or if it is `raw` bytes; or if `each`, it is called with one entry.
     """
 
     def __init__(
@@ -185,15 +183,10 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
 
 
 class Part:
-    """Writes into a file from a given offset. Bytes of the file after the written bytes stay unchanged.
+    """Writes into a file from the offset `start`; `end` is the offset after the written bytes. Later bytes stay
+    unchanged.
 
     If the process is forked, the fork writes at the same offset as the process, not after the bytes of the process.
-
-    Args:
-        start: the offset at which the part begins.
-
-    Attributes:
-        end: the offset at which the part ends so far.
     """
 
     def __init__(self, path: str, start: int) -> None:

@@ -27,12 +27,8 @@ _SECRET: Final = re.compile(
 
 
 class Secret(NamedTuple):
-    """A secret of a workflow.
-
-    Attributes:
-        workflow: the name of the workflow with the steps that get the secret. If the built-in step of a stage gets the
-            secret, this is the name of the stage.
-        variable: the environment variable that contains the secret's value.
+    """A secret of a workflow, whose steps get its value in the environment variable `variable`. The secret of a
+    built-in step has the name of the stage as `workflow`.
     """
 
     arn: str
@@ -59,15 +55,7 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
 
 
 class Grants:
-    """Gets credentials and secrets when a step first needs these values, and renews values that are too old.
-
-    Args:
-        role: the ARN of the role for steps; empty if there is no such role.
-        secrets: the ARNs of the secrets.
-
-    Raises:
-        SettingsError: see `read_secrets`.
-    """
+    """Gets credentials of `role`, if there is one, and secrets when a step first needs them, and renews old values."""
 
     def __init__(self, role: str, secrets: Sequence[str], session: str, now: Callable[[], float] = time.time) -> None:
         self._role = role

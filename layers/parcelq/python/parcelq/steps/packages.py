@@ -44,10 +44,8 @@ class Target(NamedTuple):
 
 
 class Packages(NamedTuple):
-    """The packages of a step, as a bundle on this machine.
-
-    Attributes:
-        lock: the exact packages, one on each line, after a line with the target.
+    """The packages of a step, as a bundle on this machine. The lock names the target and then each exact package on a
+    line.
     """
 
     archive: Path

@@ -16,7 +16,7 @@ END_SECONDS = 20.0
 TAIL_BYTES = 4096
 """How many bytes are kept from the end of the text that a step prints."""
 _READ_BYTES = 64 * 1024
-_PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = 9
 
@@ -114,12 +114,21 @@ class Stream:
 
 def be_subreaper() -> None:
     """Make this process the parent of its orphaned descendants, and hide its memory from them."""
-    if sys.platform == "linux":
-        import ctypes
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_DUMPABLE, 0)
 
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+def prctl(option: int, value: int) -> int:
+    """Change a property of this process, and return the number of an error; 0 if there is none.
+
+    https://man7.org/linux/man-pages/man2/prctl.2.html
+    """
+    if sys.platform != "linux":
+        return 0
+    import ctypes
+
+    failed = ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+    return ctypes.get_errno() if failed else 0
 
 
 def children_of(pid: int) -> list[int]:
@@ -202,7 +211,7 @@ def state_of(folder: str) -> list[object]:
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
             about = os.lstat(path)
-            found += [about.st_ino, about.st_mode, about.st_uid, os.listdir(path)]
+            found += [about.st_ino, about.st_mode, about.st_uid, sorted(os.listdir(path))]
     except OSError as error:
         found.append(error.errno)
     return found

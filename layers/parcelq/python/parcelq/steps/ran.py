@@ -7,9 +7,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.errors import StepError
 from parcelq.steps.containment import Ended
@@ -18,16 +17,22 @@ from parcelq.steps.executable import calls_none
 from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import reason_first
-from parcelq.steps.rejects import Reject, RejectsError, read_rejects, rejects_in
-
-if TYPE_CHECKING:
-    from parcelq.steps.slot import Came
+from parcelq.steps.rejects import Reject, RejectsError, read_rejects
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
 """Those error numbers that concern the machine and not the entries."""
-
-
 _NOTHING_HELD: Final = ExitStack()
+
+
+class Came(NamedTuple):
+    """The outcome of a run. `rejects` may be the file that contains them. `held` is closed when the output is no longer
+    needed.
+    """
+
+    ended: Ended
+    output: Output
+    rejects: Path | bytes
+    held: ExitStack
 
 
 class Ran(NamedTuple):
@@ -67,11 +72,7 @@ class Ran(NamedTuple):
 def judged(
     step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
 ) -> Ran | StepError:
-    """Decide from the report of a run whether the run succeeded.
-
-    Args:
-        text: a function that converts the step's printed output to text without secrets.
-    """
+    """Return the outcome of a run. `text` converts the step's printed output to text without secrets."""
     try:
         return _ran(step, came, entries, limit, text)
     except StepError as error:
@@ -90,10 +91,7 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
     if size > step.settings.max_output_bytes:
         raise _failure(step, ended._replace(kind="large"), None, reason_first(texts[0]))
     try:
-        if isinstance(came.rejects, Path):
-            rejects = read_rejects(came.rejects, entries)
-        else:
-            rejects = rejects_in(BytesIO(came.rejects), entries) if came.rejects else ()
+        rejects = read_rejects(came.rejects, entries) if came.rejects else ()
     except RejectsError as error:
         reason = text(f"reported invalid rejects: {error}".encode("utf-8", "replace"))
         raise StepError(step.name, reason, exit_code=0) from None

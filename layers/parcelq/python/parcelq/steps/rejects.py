@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import shortened
@@ -33,42 +35,31 @@ class RejectsError(ValueError):
     """A file of rejects has an invalid line. The message says which line is invalid, and how to correct it."""
 
 
-def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the entries that a step rejected, sorted by entry.
+def read_rejects(source: Path | bytes, entries: int | None = None) -> tuple[Reject, ...]:
+    """Read the entries that a step rejected, sorted by entry, from JSON lines `{"entry": 17, "after": 16, "reason":
+    "…"}`. If `source` is a file that does not exist, there are none.
 
-    Args:
-        path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`. If the file does not exist, there are no
-            rejects.
-
-    Raises:
-        RejectsError: a line is not such an object; an entry is reported twice or was not in the input; or `after` of an
-            entry is less than `after` of an earlier entry.
+    Raises RejectsError if a line is not such an object, an entry is reported twice or was not in the input, or `after`
+    of an entry is less than `after` of an earlier entry.
     """
     try:
-        file = os.fdopen(open_regular(path), "rb")
+        file = BytesIO(source) if isinstance(source, bytes) else os.fdopen(open_regular(source), "rb")
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise RejectsError(f"the file of rejects cannot be read: {error.strerror}") from None
-    with file:
-        return rejects_in(file, entries)
-
-
-def rejects_in(file: IO[bytes], entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the rejects in an open file, like `read_rejects`."""
     rejects: dict[int, Reject] = {}
-    number = 0
-    while line := file.readline(_MAX_LINE_BYTES):
-        number += 1
-        if not line.strip():
-            continue
-        try:
-            reject = _reject(line, entries)
-            if reject.entry in rejects:
-                raise RejectsError(f"entry {reject.entry} is reported twice")
-        except RejectsError as error:
-            raise RejectsError(f"line {number} of the rejects: {error}") from None
-        rejects[reject.entry] = reject
+    with file:
+        for number, line in enumerate(iter(partial(file.readline, _MAX_LINE_BYTES), b""), 1):
+            if not line.strip():
+                continue
+            try:
+                reject = _reject(line, entries)
+                if reject.entry in rejects:
+                    raise RejectsError(f"entry {reject.entry} is reported twice")
+            except RejectsError as error:
+                raise RejectsError(f"line {number} of the rejects: {error}") from None
+            rejects[reject.entry] = reject
     ordered = tuple(rejects[entry] for entry in sorted(rejects))
     _check_order(ordered)
     return ordered

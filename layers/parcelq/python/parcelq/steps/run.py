@@ -79,21 +79,14 @@ class Runner:
         fmt: Format = LINES,
         header: bytes = b"",
     ) -> Iterator[Ran]:
-        r"""Run the step over bodies that are joined to one input, and yield the step's output.
+        r"""Run the step over bodies that are joined to one input, which the other arguments describe as `Given` does,
+        and yield the outcome.
 
-        The step's working directory and its `TMPDIR` are empty, and no other run uses these folders. The time that a
-        run takes includes the start of its processes.
+        The step's working directory and its `TMPDIR` are empty, and no other run uses these folders. The run, with the
+        start of its processes, is killed after `timeout` seconds or the timeout in its settings.
 
-        Args:
-            timeout: after how many seconds the run is killed. If the timeout in the step's settings is shorter, the run
-                is killed after the shorter timeout.
-
-        The other arguments describe the input like the attributes of `Given`.
-
-        Raises:
-            StepError: the step could not be started, did not exit with 0, wrote no output file or a file that is too
-                large, reported invalid rejects, or timed out and was killed. The error contains the end of the step's
-                stderr, and concerns only this run.
+        Raises StepError, with the end of the step's stderr, if the step could not be started, did not exit with 0,
+        wrote no output file or a too large one, reported invalid rejects, or timed out.
         """
         (ran,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
         if isinstance(ran, StepError):

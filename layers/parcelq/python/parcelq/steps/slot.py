@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from parcelq.errors import StepError
 from parcelq.limits import MIB
@@ -17,33 +17,16 @@ from parcelq.steps.containment import Ended, Supervised
 from parcelq.steps.data import MOST_HELD, Given, Held, Output, copied, part_of_file
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolder, RunFolders
-from parcelq.steps.ran import or_step_error
+from parcelq.steps.ran import Came, or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
 """Inputs with more bytes than this are deleted from disk as soon as their runs have ended, not by the next inputs."""
 
 
-class Came(NamedTuple):
-    """The outcome of a run.
-
-    Attributes:
-        output: the output of the run, if the run succeeded.
-        rejects: the rejects of the run, or the file that contains the rejects.
-        held: the context to close when the output is no longer needed.
-    """
-
-    ended: Ended
-    output: Output
-    rejects: Path | bytes
-    held: ExitStack
-
-
 class Slot:
-    """A supervisor process. Each run in this slot has a process and a folder of its own.
-
-    Attributes:
-        usable: whether the slot can do another run after the last run.
+    """A supervisor process. Each run in this slot has a process and a folder of its own. After a run, `usable` says
+    whether the slot can do another one.
     """
 
     warm = False

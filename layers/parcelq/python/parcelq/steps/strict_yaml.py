@@ -26,41 +26,32 @@ _FRACTION: Final = re.compile(
 )
 
 
-class StrictYamlError(ValueError):
-    """A YAML text is invalid, or has a feature that this module refuses. `problems` has a text about each mistake."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+class _InvalidError(Exception):
+    """A YAML text is invalid, or has a feature that this module refuses. The arguments are texts about the mistakes."""
 
 
 def read_yaml(path: Path, where: str, exact: frozenset[str] = frozenset()) -> Any:
-    """Read a YAML file; see `load`. Raises SettingsError about `where` if the file cannot be read or is not valid."""
+    """Return the value of a YAML file. The values of the top-level keys `exact` must be kept as they are written.
+
+    Raises SettingsError about `where` if the file cannot be read, is not YAML, is too large or too deep, or has too
+    many values, a key appears twice, or YAML would change a value, such as `no` to False.
+    """
     try:
         with path.open("rb") as file:
-            return load(file.read(MAX_BYTES + 1).decode("utf-8"), exact)
-    except StrictYamlError as error:
-        raise SettingsError(where, error.problems) from None
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise _InvalidError(f"it has more than {MAX_BYTES} bytes")
+        return _load(data.decode("utf-8"), exact)
+    except _InvalidError as error:
+        raise SettingsError(where, list(error.args)) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(where, [f"it cannot be read: {reason}"]) from None
 
 
-def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
-    """Return the value of a YAML text.
-
-    Args:
-        exact: top-level keys with values that a program gets as text, so that the values must be kept exactly as they
-            are written.
-
-    Raises:
-        StrictYamlError: the text is not YAML, is too large or too deep, or has too many values; a key appears twice; or
-            YAML would change a value, such as `no` to False.
-    """
+def _load(text: str, exact: frozenset[str]) -> Any:
     import yaml
 
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise StrictYamlError([f"it has more than {MAX_BYTES} bytes"])
     try:
         _check_depth(text)
         loader = yaml.SafeLoader(text)
@@ -69,16 +60,13 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
             if node is None:
                 return None
             _size_of(node, {})
-            problems = _Check(loader, exact).of(node)
-            if problems:
-                raise StrictYamlError(problems)
+            if problems := _Check(loader, exact).of(node):
+                raise _InvalidError(*problems)
             return loader.construct_document(node)
         finally:
             loader.dispose()
-    except StrictYamlError:
-        raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML does not convert the ValueError of a date
-        raise StrictYamlError([f"it is not YAML: {' '.join(str(error).split())}"]) from None
+        raise _InvalidError(f"it is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _check_depth(text: str) -> None:
@@ -93,11 +81,11 @@ def _check_depth(text: str) -> None:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 value = " ".join(text[at : at + 10 * _SHOWN].removeprefix(":").split())
-                raise StrictYamlError([f"{key} is {shown(value)}, but must be at most {MAX_DEPTH} lists and keys deep"])
+                raise _InvalidError(f"{key} is {shown(value)}, but must be at most {MAX_DEPTH} lists and keys deep")
     except yaml.YAMLError:
         return
     except RecursionError:
-        raise StrictYamlError([f"it must be at most {MAX_DEPTH} lists and keys deep"]) from None
+        raise _InvalidError(f"it must be at most {MAX_DEPTH} lists and keys deep") from None
 
 
 def _size_of(node: Node, sizes: dict[int, int]) -> int:
@@ -109,9 +97,9 @@ def _size_of(node: Node, sizes: dict[int, int]) -> int:
         sizes[id(node)] = 0
         sizes[id(node)] = size = 1 + sum([_size_of(child, sizes) for child in _children(node)])
         if size > MAX_VALUES:
-            raise StrictYamlError([f"it has more than {MAX_VALUES} values after its aliases are expanded"])
+            raise _InvalidError(f"it has more than {MAX_VALUES} values after its aliases are expanded")
     elif not sizes[id(node)]:
-        raise StrictYamlError([f"the alias of line {node.start_mark.line + 1} refers to a value that contains it"])
+        raise _InvalidError(f"the alias of line {node.start_mark.line + 1} refers to a value that contains it")
     return sizes[id(node)]
 
 

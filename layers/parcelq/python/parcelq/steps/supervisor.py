@@ -118,9 +118,7 @@ class Supervisor:
     def reply(
         self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
     ) -> Reply:
-        """Return the report of a run. `start` contains the sizes of the files `output` and `rejects` when the run
-        began.
-        """
+        """Return the report of a run that began when the files `output` and `rejects` had the sizes `start`."""
         places = (start[0], self.ends[0]), (start[1], self.ends[1])
         tails = [one.tail for one in self.streams] + [b"", b""]
         code = code or self.children.code or 0

@@ -16,25 +16,21 @@ from botocore.exceptions import ClientError
 from parcelq.aws.batching import batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
-from parcelq.aws.replies import incomplete, needed, size_of_part
+from parcelq.aws.replies import all_needed, incomplete, needed, size_of_part
 from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MAX_MULTIPART_PARTS
 from parcelq.readable import Readable
 from parcelq.store.joined import JoinedParts
-from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, part_bytes
+from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, etag_of_equal, part_bytes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _log = logging.getLogger(__name__)
-_DELETED_TOGETHER: Final = 1000
-"""How many keys one DeleteObjects request may have:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-"""
+_TOGETHER: Final = 1000
+"""How many keys one DeleteObjects request may have, and how many parts one ListParts reply has at most."""
 _PARTS_IN_FLIGHT: Final = 3
-_LISTED_TOGETHER: Final = 1000
-"""How many parts one ListParts reply has at most: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
 _HTML: Final = "text/html; charset=utf-8"
 """The content type that makes a browser show an HTML page of the bucket instead of saving the page."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
@@ -66,8 +62,14 @@ class BucketStore:
         more |= {"IfMatch": if_match} if if_match is not None else {}
         # guard[pass]: of several who create an object in a bucket, one wins
         more |= {"IfNoneMatch": "*"} if if_absent else {}
-        with self._refusals(key, writing=True):
-            reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
+        try:
+            with self._refusals(key, writing=True):
+                reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
+        except ConflictError:
+            # guard[False]: a conditional write whose reply was lost, and that botocore sent again, is no conflict
+            if etag := etag_of_equal(self, key, parts):
+                return etag
+            raise
         return str(needed(reply, "PutObject", "ETag"))
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -91,8 +93,7 @@ class BucketStore:
                 reply = self.s3.head_object(Bucket=self.bucket, Key=key)
         except NotFoundError:
             return None
-        etag, modified = needed(reply, "HeadObject", "ETag"), needed(reply, "HeadObject", "LastModified")
-        size = needed(reply, "HeadObject", "ContentLength")
+        etag, modified, size = all_needed(reply, "HeadObject", "ETag", "LastModified", "ContentLength")
         return Stored(key, etag, size, reply.get("Metadata", {}), modified.timestamp())
 
     def put_file(self, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:
@@ -115,13 +116,15 @@ class BucketStore:
                 page = next(pages, None)
             if page is None:
                 return
-            needed(page, "ListObjectsV2", "IsTruncated")
+            if needed(page, "ListObjectsV2", "IsTruncated"):
+                needed(page, "ListObjectsV2", "NextContinuationToken")  # if missing, botocore would end the list here
             for one in page.get("Contents", ()):
-                yield Stored(one["Key"], one["ETag"], one["Size"], NO_METADATA, one["LastModified"].timestamp())
+                key, etag, size, modified = all_needed(one, "ListObjectsV2", "Key", "ETag", "Size", "LastModified")
+                yield Stored(key, etag, size, NO_METADATA, modified.timestamp())
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, and check that S3 confirms each deletion."""
-        for batch in batches(keys, _DELETED_TOGETHER):
+        for batch in batches(keys, _TOGETHER):
             with translated():
                 reply = self.s3.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": False}
@@ -145,14 +148,13 @@ class BucketStore:
 
     @contextmanager
     def opened_put(self, key: str, *, version: str = "", etag: str = "", start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open the object that one upload stored under a key. Yield None if this object was deleted or replaced.
-
-        Args:
-            version: the id of the object version that the upload stored; empty if the bucket keeps no versions.
-            etag: the object's etag without quotes, if the bucket keeps no versions.
+        """Open the object that one upload stored under a key; yield None if this object was deleted or replaced.
+        `version` is empty if the bucket keeps no versions. `etag` has no quotes, and is empty if it is unknown.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
-        wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
+        wanted: dict[str, str] = {"VersionId": version} if version else {}
+        if etag or not version:  # another put may have replaced the version `null`
+            wanted["IfMatch"] = f'"{etag}"'
         if start:
             wanted["Range"] = f"bytes={start}-"
         try:
@@ -161,8 +163,11 @@ class BucketStore:
         except (NotFoundError, ConflictError):
             yield None
             return
-        size = size_of_part(reply, start, key) if start else needed(reply, "GetObject", "ContentLength")
         with translated(), closing(reply["Body"]) as body:
+            # guard[False]: bytes count as the object's only if the reply has the object's etag
+            if needed(reply, "GetObject", "ETag").strip('"') != (etag or reply["ETag"].strip('"')):
+                raise incomplete("GetObject", f"the reply has not the etag of {key!r}")
+            size = size_of_part(reply, start, key) if start else needed(reply, "GetObject", "ContentLength")
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
     def part_bytes(self, size: int) -> int:
@@ -219,14 +224,17 @@ class BucketStore:
                     Key=key,
                     UploadId=upload,
                     PartNumberMarker=marker,
-                    MaxParts=min(_LISTED_TOGETHER, last - marker),
+                    MaxParts=min(_TOGETHER, last - marker),
                 )
             more = needed(reply, "ListParts", "IsTruncated")
             for one in reply.get("Parts", ()):
-                found[one["PartNumber"]] = Part(one["ETag"], one["Size"])
+                number, etag, size = all_needed(one, "ListParts", "PartNumber", "ETag", "Size")
+                found[number] = Part(etag, size)
             if not more:
                 break
-            marker = int(needed(reply, "ListParts", "NextPartNumberMarker"))
+            before, marker = marker, int(needed(reply, "ListParts", "NextPartNumberMarker"))
+            if marker <= before:
+                raise incomplete("ListParts", f"the list of parts goes on after part {marker}, not {before}")
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+from parcelq.errors import AwsError, NotFoundError
 from parcelq.limits import MAX_MULTIPART_PARTS, MIB
 from parcelq.readable import Readable
 
@@ -96,6 +97,14 @@ class Store(Protocol):
         Few parts are in memory at a time; all but the last have at least `part_bytes` bytes. Return False if another
         process wrote or deleted the object meanwhile.
         """
+
+
+def etag_of_equal(store: Store, key: str, parts: Sequence[bytes]) -> str:
+    """Return the etag of a small object with exactly these bytes; empty if it is large, differs or cannot be read."""
+    with suppress(NotFoundError, AwsError):
+        there, etag = store.read_with_etag(key) if sum(map(len, parts)) <= MIB else (b"", "")
+        return etag if there == b"".join(parts) else ""
+    return ""
 
 
 def part_bytes(size: int) -> int:

@@ -105,12 +105,9 @@ class Topics:
         return f"{endpoint}/{account}/{name}"
 
     def dead_letters_of(self, topic: str) -> str:
-        """Return the URL of a topic's dead-letter topic, or of the topic itself if its name is that of a dead-letter
-        topic.
-
-        Raises:
-            TopicError: if the topic has no dead-letter topic.
-            TopicNotFoundError: if the topic's RedrivePolicy names a topic that does not exist.
+        """Return the URL of a topic's dead-letter topic, or of the topic itself if it is named as one. Raises
+        TopicError if there is none, and TopicNotFoundError if the topic's RedrivePolicy names a topic that does not
+        exist.
         """
         url = self.url(topic)
         dead = self.dead_letter_url(url)
@@ -128,11 +125,8 @@ class Topics:
         return dead
 
     def redrive_urls(self, topic: str) -> tuple[str, str]:
-        """Return the URLs of a dead-letter topic and of the topic that its messages came from; `topic` is either of the
-        two.
-
-        Raises:
-            TopicError: if there is no dead-letter topic, or if the topic that its messages came from is unknown.
+        """Return the URLs of a dead-letter topic and of the topic that its messages came from; `topic` is one of the
+        two. Raises TopicError if the other is unknown.
         """
         url = self.url(topic)
         dead = self.dead_letters_of(url)
@@ -156,13 +150,10 @@ class Topics:
     def create_queue(self, name: str, attributes: Mapping[str, str] | None = None) -> str:
         """Send a CreateQueue request and return the URL.
 
-        Args:
-            attributes: the topic's attributes, any of
-                https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
-
-        Raises:
-            TopicBlockedError: if a topic of that name was deleted less than 60 s ago.
-            TopicExistsError: if a topic of that name exists and has other attributes.
+        The attributes are any of
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html. Raises
+        TopicBlockedError if a topic of that name was deleted less than 60 s ago, and TopicExistsError if one exists and
+        has other attributes.
         """
         with translated(name):
             # SQS checks the keys, so attributes that the type stubs do not know yet work too.
@@ -209,9 +200,7 @@ class Topics:
 
     def deleted_with(self, topic: str) -> list[str]:
         """Return the URLs of the topics that `delete` deletes: the topic, and its dead-letter topic unless other topics
-        use it.
-
-        A dead-letter topic of another account is never deleted, because only its own account can delete an SQS queue.
+        use it, or it is in another account and can be deleted only there.
         """
         url = self.url(topic)
         dead = self.dead_letter_url(url)
@@ -225,9 +214,8 @@ class Topics:
         return [url] if users - {topic_of_url(url)} else [url, dead]
 
     def delete(self, topic: str) -> list[str]:
-        """Delete a topic and its dead-letter topic, with all messages of the two. A deletion cannot be undone.
-
-        Returns: The names of the deleted topics; see `deleted_with`.
+        """Delete a topic and its dead-letter topic, with all messages of the two, and return the names of the deleted
+        topics; see `deleted_with`. A deletion cannot be undone.
         """
         url, *dead = self.deleted_with(topic)
         with translated(topic):
@@ -237,17 +225,11 @@ class Topics:
         return [topic_of_url(one) for one in (url, *dead)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, even dead-letter topics. A deletion cannot be undone.
+        """Delete every topic whose name starts with `prefix`, even dead-letter topics, but not those to `keep`, and
+        return their names. A deletion cannot be undone.
 
-        Args:
-            everything: whether an empty prefix is allowed, which means every topic of the account and region.
-            keep: the names of topics that are not deleted.
-
-        Returns:
-            The names of the deleted topics.
-
-        Raises:
-            InvalidValueError: if the prefix is empty and `everything` is false.
+        Raises InvalidValueError if the prefix is empty, which means every topic of the account and region, unless
+        `everything`.
         """
         if not prefix and not everything:
             raise InvalidValueError("prefix", prefix, "not empty, unless `everything` is set to delete all topics")
@@ -290,3 +272,19 @@ class Topics:
 
 def _account(url: str) -> str:
     return url.rstrip("/").split("/")[-2]
+
+
+def guarded(kms_key_arn: str = "") -> dict[str, str]:
+    """Return the attributes with which a topic refuses plain HTTP, and encrypts its messages with SQS's key or a KMS
+    key.
+    """
+    refusal = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:*",
+        "Resource": "*",  # the queue with this policy; its ARN is unknown before it exists
+        "Condition": {"Bool": {"aws:SecureTransport": False}},
+    }
+    key = {"KmsMasterKeyId": kms_key_arn} if kms_key_arn else {"SqsManagedSseEnabled": "true"}
+    return {**key, "Policy": json.dumps({"Version": "2012-10-17", "Statement": [refusal]})}

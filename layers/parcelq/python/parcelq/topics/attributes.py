@@ -94,10 +94,8 @@ class TypedValue(str):
 
 
 def format_of(attributes: Mapping[str, str]) -> Format:
-    """Return the record format that a message's attributes name, or lines if the attributes name none.
-
-    Raises:
-        MessageError: if the attribute `Format` is invalid.
+    """Return the record format of a message, by default lines. Raises MessageError if the attribute `Format` is
+    invalid.
     """
     text = attributes.get(FORMAT)
     if text is None:

@@ -24,6 +24,8 @@ COST: Final = "Cost"
 """The name of the attribute."""
 _SQS_BYTES: Final = 64 * 1024
 """SQS charges each 64 KiB of a payload as a request: https://aws.amazon.com/sqs/pricing/"""
+_LAST_CLASS: Final = 127
+"""The largest class of durations; it contains durations of 64 bits."""
 _FREE: Final = ("Delete", "Abort")
 """Prefixes of the requests that are free in S3: https://aws.amazon.com/s3/pricing/"""
 
@@ -66,7 +68,8 @@ class Cost(NamedTuple):
         try:
             *numbers, runs = json.loads(value) if isinstance(value, str) else value  # type: ignore[misc]
             is_whole = len(numbers) == len(cls._fields) - 1
-            if is_whole and all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs)):
+            numbers_fit = all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs))
+            if is_whole and numbers_fit and max(runs[::2], default=0) <= _LAST_CLASS:
                 return cls._make([*numbers, dict(zip(runs[::2], runs[1::2], strict=True))])
         except (ValueError, TypeError, RecursionError):
             pass

@@ -58,7 +58,7 @@ class Headers:
     _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, text: str) -> bytes:
-        """Return the header that an attribute `Header` contains or points to; an empty attribute means no header.
+        """Return the header that an attribute `Header` contains or points to; empty if the attribute is.
 
         Raises MessageError if the attribute is neither base64 nor the key of a header, or the object does not exist.
         """
@@ -68,9 +68,8 @@ class Headers:
             except ValueError:
                 raise MessageError(f"Header is {text[:60]!r}, but must be base64 or the key of a header") from None
         if self.store is None or not text.startswith(HEADERS):
-            raise MessageError(
-                f"Header is {text[:200]!r}, but must be base64, because no store for headers is configured"
-            )
+            wanted = f"or a key under {HEADERS}" if self.store else "because no store for headers is configured"
+            raise MessageError(f"Header is {text[:200]!r}, but must be base64, {wanted}")
         if text not in self._read:
             try:
                 header = self.store.read(text)

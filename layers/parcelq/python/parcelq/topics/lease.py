@@ -20,17 +20,10 @@ _SHORTEST_SECONDS: Final = 2
 class Lease:
     """A context manager that renews the acknowledgement deadline of messages until the context ends.
 
-    The deadline is set to `timeout` seconds at the beginning. A thread sets it again whenever half of this time has
-    passed, and stops when the context ends. A failed renewal is logged and retried at the next interval. At worst a
-    message is delivered twice.
-
-    Args:
-        timeout: the deadline of each renewal, from 2 seconds to 12 hours, in seconds.
-        at_once: whether to renew the deadlines at once; False saves a request if the messages were just pulled with
-            this timeout.
-
-    Raises:
-        InvalidValueError: if the timeout is too short to be renewed in time, or longer than SQS allows.
+    A thread sets the deadline to `timeout` seconds whenever half of this time has passed. A failed renewal is logged
+    and retried at the next interval; at worst a message is delivered twice. Unless `at_once`, the messages were just
+    pulled with this deadline, which saves a request. Raises InvalidValueError if the timeout is not from 2 seconds to
+    12 hours.
     """
 
     def __init__(

@@ -56,6 +56,7 @@ class MemoryTopic:
         deadline_seconds: the acknowledgement deadline, in seconds, of messages that are pulled without a deadline.
         max_bytes: how many bytes of memory the messages take at most before `when_there_is_room` waits.
         max_receive_count: how often a message is delivered before it goes to the dead-letter topic; 0 for no limit.
+        on_change: a function that is called with each message, and 1 before it can be pulled or -1 when it is deleted.
         clock: a function that returns the time in seconds; by default a monotonic clock.
         wait: a function that waits for a condition, but at most for a number of seconds; a test can pass a function
             that advances an artificial clock.
@@ -72,6 +73,7 @@ class MemoryTopic:
         max_bytes: int = 64 * MIB,
         max_receive_count: int = 0,
         dead_letter_topic: MemoryTopic | None = None,
+        on_change: Callable[[Message, int], None] = lambda _message, _change: None,
         clock: Callable[[], float] | None = None,
         wait: Callable[[Condition, float], object] = Condition.wait,
     ) -> None:
@@ -81,6 +83,7 @@ class MemoryTopic:
         self._max_bytes = max_bytes
         self._max_receive_count = max_receive_count if dead_letter_topic else 0
         self._dead_letters = dead_letter_topic
+        self._on_change = on_change
         self._clock = clock or time.monotonic
         self._epoch = 0.0 if clock else time.time() - time.monotonic()
         self._wait = wait
@@ -199,6 +202,7 @@ class MemoryTopic:
         item = _Item(message, f"{self._ids}{next(self._numbers)}", sent, size)
         self._items[item.message_id] = item
         self.size += size
+        self._on_change(message, 1)
         if delay > 0:
             self._move(item, _DELAYED)
             self._set_timer(item, now + delay)
@@ -254,6 +258,7 @@ class MemoryTopic:
         del self._items[item.message_id]
         self.size -= item.size
         self._move(item, _GONE)
+        self._on_change(item.message, -1)
         item.message = _NO_MESSAGE  # a timer may still refer to the item
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from parcelq.aws.replies import incomplete
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError
 from parcelq.limits import MAX_ATTRIBUTES
@@ -133,8 +134,11 @@ class Pulled(NamedTuple):
             for name, value in raw.get("MessageAttributes", {}).items()
         }
         system = raw.get("Attributes", {})
-        count, sent = int(system.get("ApproximateReceiveCount", 1)), int(system.get("SentTimestamp", 0)) / 1000
-        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent)
+        count = parse_count(system.get("ApproximateReceiveCount", "1"))
+        sent = parse_count(system.get("SentTimestamp", "0"))
+        if count is None or sent is None:
+            raise incomplete("ReceiveMessage", f"the attributes of a message are not numbers: {system!r}")
+        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent / 1000)
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:

@@ -64,17 +64,12 @@ class Overflow(NamedTuple):
         return Wire(_pointer(self.bucket, key), {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
 
     def renew(self, wire: Wire) -> Wire:
-        """Copy the message's body in S3, and return a new message that points to the copy. The copy outlasts the new
+        """Copy the message's body in S3, and return a new message that points to the copy, which outlasts the new
         message.
 
         A message that is published again needs a copy, because the first object is deleted some time after it was put,
-        or by the consumer of the first message.
-
-        If no bucket was given, the copy is put beside the body. If the body does not exist or may not be read, the
-        pointer is returned unchanged.
-
-        Raises:
-            AwsError: if S3 did not answer or had a fault; a retry may help.
+        or by the consumer of the first message. If no bucket was given, the copy is put beside the body. If the body
+        does not exist or may not be read, the pointer is returned unchanged. Raises AwsError if a retry may help.
         """
         try:
             bucket, key = self._allowed_target(wire)
@@ -94,10 +89,8 @@ class Overflow(NamedTuple):
     def load(self, pulled: Pulled) -> Pulled:
         """Return a message with its body, read from S3 if necessary.
 
-        Raises:
-            MessageError: if the pointer cannot be read, points to a forbidden place, or points to an object that is
-                missing or not text.
-            AwsError: if S3 did not answer.
+        Raises MessageError if the pointer cannot be read, points to a forbidden place, or points to an object that is
+        missing or not text.
         """
         if not pulled.wire.is_pointer:
             return pulled
@@ -146,6 +139,7 @@ def _target(text: str) -> tuple[str, str]:
     try:
         kind, pointer = json.loads(text)
         bucket, key = str(pointer["s3BucketName"]), str(pointer["s3Key"])
+        key.encode()  # raises ValueError if the text cannot be a key
     except (ValueError, TypeError, KeyError, RecursionError):
         raise MessageError(f"the body should be a pointer to S3, but is {text[:200]!r}") from None
     if kind not in (_POINTER_CLASS, _OLD_POINTER_CLASS):

@@ -69,17 +69,16 @@ def pieces_of(message: Message) -> Iterator[Piece]:
 
 
 def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int) -> Iterator[Message]:
-    """Pack pieces of one source into as few messages as possible, in their order.
-
-    Args:
-        max_bytes: the most bytes of a message's encoded body. Only a single larger piece gives a larger message.
+    """Pack pieces of one source into as few messages as possible, in their order. Only a single piece may give a
+    message whose encoded body has more than `max_bytes`.
     """
     held: list[Piece] = []
     size, is_text = 0, True
     for piece in pieces:
         row_size = len(_table([piece])) + len(piece.body)
         piece_is_text = is_legal(piece.body)
-        if held and _travels(size + row_size, is_text=is_text and piece_is_text) > max_bytes:
+        sent = size + row_size if is_text and piece_is_text else -(-(size + row_size) // 3) * 4  # base64
+        if held and sent > max_bytes:
             yield _packed(attributes, held)
             held, size, is_text = [], 0, True
         held.append(piece)
@@ -103,10 +102,6 @@ def _table(pieces: Iterable[Piece]) -> bytes:
         rows.append(row)
     # ASCII, so that a reason cannot make SQS refuse the body.
     return json.dumps(rows, separators=(",", ":")).encode() + b"\n"
-
-
-def _travels(size: int, *, is_text: bool) -> int:
-    return size if is_text else -(-size // 3) * 4
 
 
 def _unpacked(body: bytes, size_text: str) -> list[Piece]:

@@ -14,7 +14,7 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import needed, reconcile
 from parcelq.aws.text import is_legal
-from parcelq.errors import AwsError, MessageError
+from parcelq.errors import AwsError, InvalidValueError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import topic_of_url
@@ -65,17 +65,21 @@ class SqsPublisher:
     fair: bool = True
     sleep: Callable[[float], None] = time.sleep
 
+    def __post_init__(self) -> None:
+        if self.url.endswith(".fifo"):
+            wanted = "a standard queue; a FIFO queue confirms messages with equal bodies, but delivers only one of them"
+            raise InvalidValueError("topic", self.url, wanted)
+
     @property
     def name(self) -> str:
         """The queue's name."""
         return topic_of_url(self.url)
 
     def publish_one(self, message: Message) -> str:
-        """Publish one message and return the id that SQS gave the message.
+        """Publish one message and return the id that SQS gave it.
 
-        Raises:
-            MessageError: if the message is too large, or has too many or illegal attributes.
-            AwsError, TopicNotFoundError: if SQS did not accept the message.
+        Raises MessageError if the message is too large, or has too many or illegal attributes; and AwsError or
+        TopicNotFoundError if SQS did not accept it.
         """
         ready = self._prepare(message)
         with translated(self.url):
@@ -87,11 +91,8 @@ class SqsPublisher:
 
         If SQS says that SQS is at fault, a failed message is sent again after growing pauses. If the sender is at
         fault, the failed message is returned, and all remaining messages are still sent. Only the messages of a few
-        requests are in memory at a time.
-
-        Raises:
-            AwsError, TopicNotFoundError: if SQS does not answer, or refuses all requests (no such topic, no
-                permission).
+        requests are in memory at a time. Raises AwsError or TopicNotFoundError if SQS does not answer, or refuses all
+        requests.
         """
         failed: list[FailedMessage] = []
         ready = self._prepare_all(messages, failed)
@@ -108,6 +109,8 @@ class SqsPublisher:
             # guard[pass]: a body in S3 is copied when its pointer is published again
             wire = overflow.renew(wire)
         for name, value in wire.attributes.items():
+            if not is_legal(name.encode("utf-8", "surrogatepass")):
+                raise MessageError(f"the name of an attribute is {name!r}, but must be a text that SQS accepts")
             if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
                 raise MessageError(f"attribute {name!r} is {value!r}, but must be a text that is not empty")
         size = wire.size

@@ -167,6 +167,6 @@ class SqsTopic(SqsPublisher):
                     break
             return [*given_up, *rest]
 
-        lying = (one for one in messages if isinstance(one.content, Wire))  # the others never left this process
-        batched = batches(lying, MAX_REQUEST_MESSAGES)
+        sent = (one for one in messages if isinstance(one.content, Wire))  # the others never left this process
+        batched = batches(sent, MAX_REQUEST_MESSAGES)
         return [one for lost in in_flight(send, batched, _REQUESTS) for one in lost]

@@ -11,11 +11,7 @@ from parcelq.topics.message import Message, Pulled
 
 
 class FailedMessage(NamedTuple):
-    """A message that was not published.
-
-    Attributes:
-        sender_fault: whether the message would fail again if it were sent again.
-    """
+    """A message that was not published. If `sender_fault`, it would fail again if it were sent again."""
 
     message: Message
     code: str
@@ -51,8 +47,7 @@ class Publisher(Protocol):
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish messages from an iterable of any length, one after another.
 
-        Args:
-            delay_seconds: how many seconds pass before the messages can be pulled, at most 15 minutes.
+        The messages can be pulled after `delay_seconds`, at most 15 minutes.
         """
 
 
@@ -80,10 +75,8 @@ class Topic(Publisher, Protocol):
         """
 
     def read(self, pulled: Pulled) -> Message:
-        """Decode a pulled message and return it. If the body is in S3, it is read from S3.
-
-        Raises:
-            MessageError: if the message cannot be read.
+        """Decode a pulled message and return it, with its body from S3 if necessary. Raises MessageError if this is not
+        possible.
         """
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
@@ -92,11 +85,8 @@ class Topic(Publisher, Protocol):
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
         """Set the acknowledgement deadline to `timeout` seconds from now; 0 makes the messages visible at once.
 
-        Returns:
-            The messages whose deadlines could not be set. Other receivers may get these messages.
-
-        Raises:
-            InvalidValueError: if the timeout is not from 0 to 12 hours.
+        Returns the messages whose deadlines could not be set; other receivers may get them. Raises InvalidValueError if
+        the timeout is not from 0 to 12 hours.
         """
 
     def counts(self) -> Counts:

@@ -9,7 +9,7 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from parcelq.errors import PublishError, SourceError
+from parcelq.errors import AwsError, PublishError, SourceError
 from parcelq.lineage.source import Source
 from parcelq.readable import Readable
 from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, by_name, flips, parse, split_header
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GONE: Final = "it was deleted or replaced after it was put"
+_NEVER_READ: Final = ("InvalidObjectState", "InvalidRequest", "KMS.")
+"""The error codes of S3 for an object in an archive, with a key of the customer (SSE-C), or with a disabled KMS key."""
+_PUT_ANEW: Final = "put it in a storage class and with a key that the stack can read"
 _TOO_LONG: Final = (
     "decompressing its first {:,} bytes takes longer than a function may run; put it uncompressed, or as several files"
 )
@@ -246,6 +249,11 @@ class ObjectUploader(NamedTuple):
         except SourceError as error:
             note(error.reason)
             raise
+        except AwsError as error:
+            if error.operation != "GetObject" or not error.code.startswith(_NEVER_READ):
+                raise
+            note(reason := f"S3 does not give out its bytes ({error}); {_PUT_ANEW}")
+            raise SourceError(source.key, reason) from None
 
 
 def _skip(stream: Readable, size: int, may_go_on: Callable[[], bool] = lambda: True) -> bool:

@@ -35,8 +35,8 @@ class Object(NamedTuple):
 
     def topic(self, default: str) -> str:
         """Return the topic for the object's records, which the key `inbox/<topic>/<name>` names, or the default."""
-        first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
-        return first if slash and rest else default
+        first, _, rest = self.source.key.removeprefix(INBOX).partition("/")
+        return first if first and rest else default
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def task_of(text: str) -> RangeTask | StreamTask:
 def _check_types(task: Any) -> None:
     for name, kind in get_type_hints(type(task)).items():
         value = getattr(task, name)
+        str(value).encode()  # raises ValueError if a text cannot be part of a message
         if kind in _KINDS and (
             type(value) is not kind or (kind is str and name != "source" and len(value) > MAX_HEADER)
         ):

@@ -13,10 +13,9 @@ _MARKS = 4
 
 
 def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], top: str, label: str) -> str:
-    """Draw a bar chart; every bar begins at 0.
+    """Draw a bar chart; every bar begins at 0 and has one of the `labels` as tooltip.
 
     Args:
-        labels: the tooltip of each bar.
         edges: a text for the left edge of each bar, and for the right edge of the last bar. Only a few are shown.
         top: the text at the height of the highest bar.
         label: a description of the chart for screen readers.

@@ -16,10 +16,9 @@ def text(value: object) -> str:
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
-    """Return an element. Its content is HTML; the values of its attributes are escaped.
+    """Return an element. Its content is HTML; the values of its attributes are escaped. `class_` becomes `class`.
 
     Attributes are left out if the value is None or False; if the value is True, only the attribute's name is written.
-    `class_` becomes `class`, and underscores in other names become hyphens.
     """
     parts = [name]
     for key, value in attributes.items():

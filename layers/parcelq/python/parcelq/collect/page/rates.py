@@ -34,8 +34,7 @@ def begin_of(collected: Collected) -> datetime | None:
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
     """Calculate how many entries were collected over time; None if the job was too short or has too few segments.
 
-    `collected` has pairs of a time and how many entries were stored then. These entries are assumed to have arrived
-    evenly since the previous entries were stored.
+    Entries that were stored at one time are assumed to have arrived evenly since the previous entries were stored.
     """
     stored = sorted((time, entries) for time, entries in collected if time is not None)
     if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:

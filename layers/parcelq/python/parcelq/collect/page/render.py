@@ -18,9 +18,7 @@ from parcelq.collect.report import Report
 MOST_BYTES: Final = 300_000
 """How many bytes a page may have."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
-"""Each pair says how many entries are listed per part of the map, and how many characters each text may have. The first
-pair that makes the page fit into `MOST_BYTES` is used.
-"""
+"""Entries that are listed per part of the map, and characters of each text; the first pair that fits is used."""
 _HOLES: Final = 50
 _WARNINGS: Final = 20
 

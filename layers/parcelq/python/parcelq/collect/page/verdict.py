@@ -14,8 +14,6 @@ class Verdict(NamedTuple):
     Attributes:
         kind: `whole`; `dead` if records failed; `missing` if records have no result; `doubtful` if all records were
             processed but counts show that the result may be wrong.
-        word: the outcome in a word or two.
-        sentence: the outcome with numbers.
     """
 
     kind: str
