@@ -25,7 +25,7 @@ from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.records import Format, cut, parse, split_header
-from parcelq.steps.data import Held
+from parcelq.steps.data import HeldOutput
 from parcelq.steps.find import Step
 from parcelq.steps.rejects import Reject
 from parcelq.steps.run import Given, Ran, write_bodies
@@ -81,7 +81,7 @@ class FastRunner:
                 rejects.append(Reject(number, len(written), "ValueError: bad"))
             elif not is_left_out(entry):
                 written.append(entry)
-        return [Ran(Held(one.header + b"".join(written)), tuple(rejects))]
+        return [Ran(HeldOutput(one.header + b"".join(written)), tuple(rejects))]
 
     def close(self) -> None:
         pass

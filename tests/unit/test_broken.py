@@ -10,7 +10,7 @@ from parcelq.lineage.lineage import Lineage, Span
 from parcelq.process.broken import BrokenStep, FirstFailures
 from parcelq.process.plan import Work
 from parcelq.process.runs import Run
-from parcelq.steps.data import Held
+from parcelq.steps.data import HeldOutput
 from parcelq.steps.ran import Ran
 from parcelq.steps.rejects import Reject
 from parcelq.topics.attributes import ENTRIES, FAILURES, LINEAGE, SOURCE
@@ -50,7 +50,7 @@ def failed(*group: Work) -> Run:
 
 def succeeded(*group: Work, rejects: int = 0) -> Run:
     bad = tuple(Reject(number, None, "bad") for number in range(rejects))
-    return Run(group, group[0].lineage, ran=Ran(Held(b""), bad))
+    return Run(group, group[0].lineage, ran=Ran(HeldOutput(b""), bad))
 
 
 def test_a_step_is_broken_if_the_first_middle_and_last_entries_of_three_messages_fail_alone_too() -> None:

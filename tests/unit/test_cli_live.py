@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from parcelq.local.progress import Meter, Progress
+from parcelq.local.progress import Progress, WorkMeter
 from parcelq_cli.live import shown, summary_of, text_of
 from parcelq_cli.output import Output
 from rich.console import Console
@@ -84,7 +84,7 @@ def test_the_summary_says_how_long_it_took(seconds: float, said: str) -> None:
 
 def test_the_number_of_entries_that_are_done_never_goes_down() -> None:
     clock = Clock()
-    meter = Meter({"source": 100}, clock=clock)
+    meter = WorkMeter({"source": 100}, clock=clock)
     shares = []
     for done in (10, 50, -30, 20, 200, -5):
         clock.now += 1

@@ -32,7 +32,7 @@ def test_names_are_read_from_urls_and_arns():
     assert not is_url("https-topic")
 
 
-@given(KEYS, st.text("0123456789ABCDEF", min_size=1), st.text("abc-0?&=% ", max_size=20), st.text("ä+ %&", max_size=5))
+@given(KEYS, st.text("0123456789ABCDEF", min_size=1), st.text("abc-0?&=% ", max_size=20), st.text("v+ %&", max_size=5))
 def test_the_source_of_any_object_reads_back(key, put, etag, version):
     source = Source.of_object("bucket", key, etag=etag, put=put, version=version)
     text = str(source)

@@ -15,8 +15,8 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 """
 _VARIABLES: Final = {
     "AWS_ACCESS_KEY_ID": "AccessKeyId",
-    "AWS_SECRET_ACCESS_KEY": "SecretAccessKey",
-    "AWS_SESSION_TOKEN": "SessionToken",
+    "AWS_SECRET_ACCESS_KEY": "SecretAccessKey",  # nosec B105 # a name
+    "AWS_SESSION_TOKEN": "SessionToken",  # nosec B105 # a name
 }
 _PARAMETER: Final = ":parameter/"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
+from parcelq.collect.bodies import all_entries, all_extents
 from parcelq.collect.drain import Drainer
-from parcelq.collect.resolution import Collected, all_entries, all_extents
+from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of, tidy
 from parcelq.collect.segments import segment_keys
 from parcelq.errors import ParcelqError

@@ -15,11 +15,12 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
+from parcelq.collect.bodies import all_extents
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted, digest_of
 from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
-from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
+from parcelq.collect.resolution import WHOLE, Collected, Resolution
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
 from parcelq.collect.segments import JobKey, folder, segment_keys, segments_among

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
-from parcelq.collect.plans import ASKED, PartTask, Plan, Wanted, freeze, plans_among, read_plan
+from parcelq.collect.plans import ASKED, PartTask, ResultPlan, Wanted, freeze, plans_among, read_plan
 from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
@@ -100,7 +100,7 @@ class LargeResults(NamedTuple):
             if plan := read_plan(self.store, key):
                 self._drop(plan)
 
-    def _all_parts(self, plan: Plan) -> list[str] | None:
+    def _all_parts(self, plan: ResultPlan) -> list[str] | None:
         """Return the etags of all parts. If parts are missing, call `_ask` and return None. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
@@ -108,13 +108,13 @@ class LargeResults(NamedTuple):
             self._ask(plan, missing)
         return None if missing else [etag for _, etag in sorted(there.items())]
 
-    def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
+    def _there(self, plan: ResultPlan, first: int = 1, last: int | None = None) -> dict[int, str]:
         """Return a dict from number to etag of existing parts. Raises NotFoundError if the upload does not exist."""
         found = self.results.parts(plan.key, plan.upload, first, last or plan.count)
         # guard[True]: a part counts only if it has as many bytes as the plan says
         return {number: one.etag for number, one in found.items() if one.size == plan.bytes_of(number)}
 
-    def _write_part(self, plan: Plan, number: int) -> None:
+    def _write_part(self, plan: ResultPlan, number: int) -> None:
         extents = plan.extents_of(self.store, number)
         reader = SegmentReader(self.store, plan.segments, len({extent.segment for extent in extents}), plan.part)
         body = part_file(reader, extents)
@@ -122,7 +122,7 @@ class LargeResults(NamedTuple):
             raise ParcelqError(f"part {number} of {plan.key!r} does not have the size that its plan says")
         self.results.put_part(plan.key, plan.upload, number, body)
 
-    def _ask(self, plan: Plan, missing: Sequence[int]) -> None:
+    def _ask(self, plan: ResultPlan, missing: Sequence[int]) -> None:
         """Publish tasks for missing parts, unless parts are being written. Store how many parts are missing."""
         now = self.now()
         try:
@@ -136,7 +136,7 @@ class LargeResults(NamedTuple):
         if is_stalled or len(missing) < asked["missing"]:
             self.store.put(plan.place + ASKED, json.dumps({"at": now, "missing": len(missing)}).encode())
 
-    def _complete(self, plan: Plan, etags: Sequence[str]) -> bool:
+    def _complete(self, plan: ResultPlan, etags: Sequence[str]) -> bool:
         try:
             self.results.complete_upload(plan.key, plan.upload, etags, plan.seen)
         except (ConflictError, NotFoundError) as error:
@@ -147,11 +147,11 @@ class LargeResults(NamedTuple):
         self._delete(plan)
         return True
 
-    def _drop(self, plan: Plan) -> None:
+    def _drop(self, plan: ResultPlan) -> None:
         self.results.abort_upload(plan.key, plan.upload)
         self._delete(plan)
 
-    def _delete(self, plan: Plan) -> None:
+    def _delete(self, plan: ResultPlan) -> None:
         self.store.delete([plan.extents])
         now = read_plan(self.store, plan.place)
         if now and now.upload == plan.upload:  # if the upload differs, another process began the result anew
@@ -159,7 +159,7 @@ class LargeResults(NamedTuple):
             self.store.delete([plan.place])
 
 
-def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
+def _tasks(plan: ResultPlan, missing: Sequence[int]) -> Iterator[PartTask]:
     """Yield tasks to write missing parts. Existing parts in the range of a task are not written again."""
     most = max(1, TASK_BYTES // plan.part)
     for at in range(0, len(missing), most):

@@ -85,7 +85,7 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ResultPlan:
     """The stored plan of a result. Attributes that are not listed here mean the same as in `Wanted`.
 
     Attributes:
@@ -122,18 +122,18 @@ class Plan:
         return [Extent(*one) for one in _EXTENT.iter_unpack(store.read(self.extents, before * _EXTENT.size, size))]
 
 
-def read_plan(store: Store, key: str) -> Plan | None:
+def read_plan(store: Store, key: str) -> ResultPlan | None:
     """Return a plan; None if the plan does not exist. Raises ParcelqError if the object is not a plan."""
     try:
         document: Any = json.loads(store.read(key))
-        return Plan(**{**document, "segments": tuple(document["segments"]), "ends": tuple(document["ends"])})
+        return ResultPlan(**{**document, "segments": tuple(document["segments"]), "ends": tuple(document["ends"])})
     except NotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise ParcelqError(f"{key!r} is not a plan: {error}") from None
 
 
-def freeze(store: Store, results: BucketStore, wanted: Wanted, key: str) -> Plan:
+def freeze(store: Store, results: BucketStore, wanted: Wanted, key: str) -> ResultPlan:
     """Write the plan of a result, or return the plan that another process wrote first. Raises NotFoundError if that
     plan was deleted before it was read.
     """
@@ -143,7 +143,7 @@ def freeze(store: Store, results: BucketStore, wanted: Wanted, key: str) -> Plan
     store.write(extents, joined(_packed(wanted, size, ends), part_bytes(0)), {}, None)
     upload = results.begin_upload(wanted.key, wanted.metadata)
     about = wanted.key, dict(wanted.metadata), wanted.seen, wanted.size, size, upload, tuple(wanted.segments)
-    plan = Plan(key, *about, extents, tuple(ends))
+    plan = ResultPlan(key, *about, extents, tuple(ends))
     try:
         # guard[store.put(key, json.dumps(asdict(plan)).encode())]: of several plans for one result, one counts
         store.put(key, json.dumps(asdict(plan)).encode(), if_absent=True)

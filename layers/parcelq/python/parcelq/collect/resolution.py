@@ -24,11 +24,9 @@ from parcelq.collect.rows import (
     FLAG,
     NUMBER,
     OF_STEP,
-    PAYLOAD,
     READ,
     SIZE,
     WHERE,
-    WORD,
     Columns,
     words_of,
 )
@@ -276,31 +274,6 @@ class _Counter:
             self._yields.doubts(),
             state,
         )
-
-
-def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield the place of each body once, sorted by lineage. Bodies without lineage come in the order of arrival."""
-    bodies = bodies_of(_first_of_each(collected))
-    return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
-
-
-def all_entries(collected: Collected) -> int:
-    """Return how many entries the bodies have whose places `all_extents` yields."""
-    chosen = (_chosen(one.columns[ENTRIES], one.rows) for one in _first_of_each(collected))
-    return sum(count for counts in chosen for count in counts if count < FLAG)
-
-
-def _first_of_each(collected: Collected) -> Iterator[Choice]:
-    """Choose, among all messages with the same lineage, the message that was collected first."""
-    key = (collected.words - PAYLOAD) * WORD
-    last = b""
-    for rows in collected.rows():
-        chosen = []
-        for number, row in enumerate(rows):
-            if row[:key] != last:
-                last = row[:key]
-                chosen.append(number)
-        yield Choice(Columns.of(rows, collected.words), chosen)
 
 
 def _chosen(column: array[int], rows: Sequence[int]) -> array[int]:

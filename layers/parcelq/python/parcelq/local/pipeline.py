@@ -14,7 +14,7 @@ from parcelq.collect.drain import Drainer
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
-from parcelq.local.progress import Ledger, Meter, source_bytes
+from parcelq.local.progress import Ledger, WorkMeter, source_bytes
 from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstFailures
@@ -77,7 +77,7 @@ class Pipeline:
         steps: Sequence[Step],
         store: Store,
         rules: Sequence[Rules],
-        meter: Meter,
+        meter: WorkMeter,
         *,
         keep_going: bool = False,
         workers: int = 0,

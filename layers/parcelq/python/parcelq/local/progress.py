@@ -40,7 +40,7 @@ class Progress(NamedTuple):
     map: str = ""
 
 
-class Meter:
+class WorkMeter:
     """Adds up the finished work of a job. Any thread may call its methods.
 
     Args:

@@ -10,7 +10,7 @@ from parcelq.errors import ParcelqError, PublishError
 from parcelq.local.jobs import LocalJob
 from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
-from parcelq.local.progress import Meter
+from parcelq.local.progress import WorkMeter
 from parcelq.local.reading import Reading
 from parcelq.local.recipe import Options
 from parcelq.names import OUTPUT
@@ -29,7 +29,7 @@ class PipelineStopped(Exception):  # noqa: N818 - it is no error
     """The pipeline was stopped and accepts no more messages."""
 
 
-def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
+def publish(job: LocalJob, options: Options, kept: Kept, meter: WorkMeter, pipeline: Pipeline) -> None:
     """Publish the missing ranges of a job's source. All other ranges are read too, but only to count their records.
 
     Raises:

@@ -18,7 +18,7 @@ from parcelq.local.jobs import LocalJob, release, take_up
 from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
 from parcelq.local.printed import PrintLogs
-from parcelq.local.progress import Meter, Progress
+from parcelq.local.progress import Progress, WorkMeter
 from parcelq.local.publish import PipelineStopped, publish
 from parcelq.local.recipe import Options
 from parcelq.process.broken import BrokenStep
@@ -91,7 +91,7 @@ def run_jobs(
 ) -> list[FileResult]:
     """Run the missing parts of jobs that this command has claimed, and write the jobs' results; see `run_files`."""
     try:
-        meter = Meter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
+        meter = WorkMeter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
         return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
     except BaseException:
         _note_old_results(jobs, kept, note)
@@ -104,7 +104,7 @@ def _run(
     jobs: Sequence[LocalJob],
     options: Options,
     kept: Kept,
-    meter: Meter,
+    meter: WorkMeter,
     on_progress: OnProgress,
     cancelled: threading.Event,
 ) -> list[FileResult]:
@@ -168,7 +168,7 @@ def _finished(
     yield from ((job, finish(job, kept)) for job in large)
 
 
-def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
+def _upload(job: LocalJob, options: Options, kept: Kept, meter: WorkMeter, pipeline: Pipeline) -> None:
     """Publish the missing records of a job. If a file cannot be uploaded, the jobs of all other files continue."""
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
@@ -197,7 +197,7 @@ def _note_old_results(jobs: Sequence[LocalJob], kept: Kept, note: Callable[[str]
         note(f"{kept.state.results / old[0]}{more} of an earlier run")
 
 
-def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:
+def _check(options: Options, meter: WorkMeter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:
     """Raise JobError if the run was cancelled, or ParcelqError if too many entries are dead."""
     if cancelled.is_set():
         raise JobError(jobs[0].record.id, "it was cancelled; finished work is kept, and the same call continues it")

@@ -69,7 +69,7 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
             ended = body.endswith(b"\n")
 
 
-class Held(NamedTuple):
+class HeldOutput(NamedTuple):
     """An output that is kept in memory. The class has the methods of `Path` that Parcelq uses to read outputs."""
 
     data: bytes
@@ -83,7 +83,7 @@ class Held(NamedTuple):
         return self.data
 
 
-Output: TypeAlias = Path | Held
+Output: TypeAlias = Path | HeldOutput
 """The output of a run: a file, or bytes in memory if the output is small."""
 
 

@@ -123,9 +123,9 @@ class StepFunction(Generic[Given, More, Made]):
                     at = named = 0
                 _begin(request["folder"] + "/work", {**environment, "TMPDIR": request["tmpdir"]})
                 data = _read(home + "/input", request["start"], request["end"])
-                with contextlib.closing(Part(home + "/output", at)) as out:
+                with contextlib.closing(FileWriter(home + "/output", at)) as out:
                     rejects = self._run(data, request["about"] or {}, out.write, more())
-                with contextlib.closing(Part(home + "/rejects", named)) as bad:
+                with contextlib.closing(FileWriter(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
                     os._exit(0)  # a fork that the function did not end must not answer too
@@ -182,7 +182,7 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
     return StepFunction(function) if function else lambda marked: StepFunction(marked, raw=raw, each=each)
 
 
-class Part:
+class FileWriter:
     """Writes into a file from the offset `start`; `end` is the offset after the written bytes. Later bytes stay
     unchanged.
 

@@ -14,7 +14,7 @@ from typing import Final
 from parcelq.errors import StepError
 from parcelq.limits import MIB
 from parcelq.steps.containment import Ended, Supervised
-from parcelq.steps.data import MOST_HELD, Given, Held, Output, copied, part_of_file
+from parcelq.steps.data import MOST_HELD, Given, HeldOutput, Output, copied, part_of_file
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolder, RunFolders
 from parcelq.steps.ran import Came, or_step_error
@@ -156,7 +156,7 @@ class WarmSlot(Slot):
         """Return the outcomes of runs with copies of their outputs, because the next runs write at the same place."""
         good = [end for end in ended if end.kind == "done"]
         held = good if sum(end.output[1] - end.output[0] for end in good) <= MOST_HELD else good[:-1]
-        outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]
+        outputs: list[Output] = [HeldOutput(part_of_file(self._output, *end.output)) for end in held]
         named = [part_of_file(self._rejects, *end.rejects) for end in good]
         with ExitStack() as large:
             if len(held) < len(good):  # together, the outputs are too large for memory
@@ -164,7 +164,7 @@ class WarmSlot(Slot):
                 outputs.append(copied(self._output, *good[-1].output, target))
             stacks = [ExitStack() for _ in held] + [large.pop_all()]
         came = [Came(*one) for one in zip(good, outputs, named, stacks, strict=False)]
-        return came + [Came(end, Held(b""), b"", ExitStack()) for end in ended[len(good) :]]
+        return came + [Came(end, HeldOutput(b""), b"", ExitStack()) for end in ended[len(good) :]]
 
     def _drop_folder(self) -> None:
         if self._folder:

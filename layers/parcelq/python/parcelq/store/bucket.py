@@ -282,10 +282,7 @@ class BucketStore:
 
     @contextmanager
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Translate errors of S3: NotFoundError if an object is missing, ConflictError if it was changed meanwhile.
-
-        If a conditional write finds no object, the object was deleted after its etag was read.
-        """
+        """Translate errors of S3: NotFoundError if an object is missing, ConflictError if it was changed meanwhile."""
         with translated():
             try:
                 yield
@@ -295,6 +292,6 @@ class BucketStore:
                     raise NotFoundError(key, "its unfinished upload no longer exists") from error
                 if code in _ABSENT and not writing:
                     raise NotFoundError(key) from error
-                if code in _REFUSED | _ABSENT:
+                if code in _REFUSED | _ABSENT:  # if a conditional write finds no object, it was deleted meanwhile
                     raise ConflictError(key) from error
                 raise
