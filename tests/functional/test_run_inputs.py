@@ -85,6 +85,11 @@ class TestPatterns:
             find_inputs([f"{world.results}/*"], world.results)
         assert len(find_inputs([f"{world.results}/*"], world.folder / "other")) == 1
 
+    def test_a_pattern_may_begin_with_a_folder_below_the_folder_of_results(self, world: World) -> None:
+        world.write("data/a.txt", "x\n", 0o644)
+        found = find_inputs([f"{world.folder}/data/*.txt"], world.folder)
+        assert [one.path for one in found] == [world.folder / "data/a.txt"]
+
     def test_an_object_in_s3_and_the_folder_of_an_unknown_user_are_refused_by_name(self, world: World) -> None:
         with pytest.raises(ParcelqError, match="only parcelq run --stack NAME reads objects in S3"):
             find_inputs(["s3://bucket/key"], world.results)

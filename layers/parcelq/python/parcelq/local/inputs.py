@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -43,7 +44,8 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 
     A folder means all files in the folder and in its subfolders, sorted by name, except files and folders whose names
     begin with a dot, and the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an
-    existing path means all files outside the folder of results that match the pattern.
+    existing path means all files that match the pattern. Files in the folder of results do not match, unless the
+    pattern begins with a folder below it.
 
     Raises:
         ParcelqError: if an input does not exist, cannot be read, or has no files.
@@ -124,8 +126,9 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
         yield from _below(path, text, results)
     elif not os.path.lexists(path) and glob.has_magic(text):
         apart = results.resolve()
-        found = (Path(one) for one in sorted(glob.glob(os.fspath(path), recursive=True)))
-        matches = [one for one in found if one.is_file() and not one.resolve().is_relative_to(apart)]
+        begin = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)).resolve()
+        found = [Path(one) for one in sorted(glob.glob(os.fspath(path), recursive=True)) if os.path.isfile(one)]
+        matches = [one for one in found if apart in begin.parents or not one.resolve().is_relative_to(apart)]
         if not matches:
             raise ParcelqError(f"{text!r} matches no file outside the folder of results")
         for match in matches:

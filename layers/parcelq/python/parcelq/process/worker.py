@@ -58,6 +58,7 @@ def process(
         receive_message_timeout: how many seconds without a message pass until the topic counts as empty.
         deadline: how many seconds messages are locked. The lock is renewed as long as this process works on the
             messages. So after a crash of this process, other processes get the messages after about this time.
+        on_progress: a function that is called after every round with the progress of the round and of all rounds.
 
     Returns:
         The numbers of messages processed and published.

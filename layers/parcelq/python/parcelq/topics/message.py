@@ -49,7 +49,7 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """The number of entries of the body, from the attribute `Entries` or counted."""
+        """The number of entries, by `Entries` or counted. Raises MessageError if the attribute `Format` is invalid."""
         count = parse_count(self.attributes.get(ENTRIES, ""))
         return format_of(self.attributes).count(self.body) if count is None else count
 
