@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -387,3 +388,24 @@ def test_the_bodies_of_a_run_are_written_one_after_another(tmp_path):
         write_bodies(file, iter([b"", b"a\n", b"b", b"", b"c", b"\n"]))
     assert (tmp_path / "file").read_bytes() == b"a\nb\nc\n\n"
     assert subprocess.run(["wc", "-l", str(tmp_path / "file")], capture_output=True, check=True).stdout[:1] == b"4"
+
+
+def test_threads_that_begin_at_the_same_time_run_one_copy_of_a_step(shell, monkeypatch):
+    step, both, copied = shell(COPY)._replace(copied=True), threading.Barrier(2), []
+
+    def copy(source: Path, target: Path) -> Path:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # a second thread that copied too would come here
+        copied.append(source)
+        target.write_bytes(source.read_bytes())
+        target.chmod(0o755)
+        return target
+
+    monkeypatch.setattr(shutil, "copy", copy)
+    with contextlib.closing(Runner(step)) as runner:
+        threads = [threading.Thread(target=runner.prepare) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert copied == [step.path]

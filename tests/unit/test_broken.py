@@ -114,3 +114,10 @@ def test_small_files_show_together_that_a_step_is_broken(entries: int) -> None:
 def test_a_step_is_not_called_broken_if_no_entry_could_be_run_alone() -> None:
     first = FirstFailures()
     assert [first.stops(failed(work(20 * number, 10)), lambda *_: []) for number in range(9)] == [""] * 9
+
+
+def test_a_message_whose_attribute_names_entries_that_its_body_lacks_has_no_samples() -> None:
+    message = Message(b"", {SOURCE: "s", LINEAGE: str(Lineage(Span(0, 2, None))), ENTRIES: "1"})
+    step = Step()
+    assert step.stops(failed(Work.of(Pulled("id", "receipt", 1, message), message))) == ""
+    assert step.alone == []

@@ -81,8 +81,10 @@ class TestReason:
         assert reason.endswith('File "x.py", line 1')
         assert len(reason.encode()) <= KIB
 
-    def test_the_middle_is_cut_where_the_line_that_says_what_went_wrong_is_too_long(self) -> None:
-        reason = reason_of(StepError("s", "exited with 1", stderr_tail=f"ValueError: {'x' * 5000} the end"))
+    @pytest.mark.parametrize("frames", ["", 'Traceback (most recent call last):\n  File "x.py", line 1\n'])
+    def test_the_middle_is_cut_where_the_line_that_says_what_went_wrong_is_too_long(self, frames: str) -> None:
+        tail = f"{frames}ValueError: {'x' * 5000} the end\n"
+        reason = reason_of(StepError("s", "exited with 1", stderr_tail=reason_first(tail)))
         assert reason.startswith("ValueError: xxx")
         assert reason.endswith("the end (step 's' exited with 1)")
         assert " … " in reason

@@ -157,16 +157,23 @@ def test_a_file_that_grows_while_it_is_read_is_noticed(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("line", [b"line\n", b"a line that is longer than the first bytes of compressed files\n"])
 @pytest.mark.parametrize(
     ("lines", "size", "sizes"),
     [(10, 1000, [3, 3, 3, 1]), (10, 2, [2] * 5), (3, 1000, [1, 1, 1]), (2, 1000, [2]), (0, 1000, [])],
 )
 def test_a_short_source_has_a_parcel_for_each_of_four_cpus(
-    tmp_path: Path, pack: Callable[[bytes], bytes], lines: int, size: int, sizes: list[int]
+    tmp_path: Path, pack: Callable[[bytes], bytes], line: bytes, lines: int, size: int, sizes: list[int]
 ) -> None:
-    source = source_of(tmp_path, [pack(b"line\n" * lines)], ".txt")
+    source = source_of(tmp_path, [pack(line * lines)], ".txt")
     reading = Reading.of(source, None, EVERYTHING, size, parcels=4)
     assert [one.entries for one in reading.parcels()] == sizes
+
+
+def test_a_long_source_that_begins_with_a_short_compressed_member_keeps_the_size_of_parcels(tmp_path: Path) -> None:
+    source = source_of(tmp_path, [gzip.compress(b"line\n" * 3) + gzip.compress(b"line\n" * 99_997)], ".txt")
+    reading = Reading.of(source, None, EVERYTHING, 1000, parcels=4)
+    assert {one.entries for one in reading.parcels()} == {1000}
 
 
 def test_a_long_source_keeps_the_size_of_parcels(tmp_path: Path) -> None:

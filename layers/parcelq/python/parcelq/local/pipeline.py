@@ -51,7 +51,6 @@ class _Stage:
 
     Attributes:
         share: the fraction of the job's work that this stage does, from 0 to 1.
-        header: the header of the entries that the first runs read.
     """
 
     step: Step
@@ -209,8 +208,8 @@ class Pipeline:
             done = sum(source_bytes(Lineage.parse(text)) for text in texts if text) * stage.share
             self._meter.add(done, outcome.entries if stage is self._stages[-1] else 0)
 
-    def _count_dead(self, letter: Message) -> None:
-        self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
+    def _count_dead(self, dead: Message) -> None:
+        self._meter.add_dead(dead.entries, dead.attributes.get(REASON, ""))
 
     def _collect(self) -> None:
         """Store outputs at regular intervals, and once more when no more output can follow."""

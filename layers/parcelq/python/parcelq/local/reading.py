@@ -20,7 +20,7 @@ from parcelq.local.files import LocalFile, LocalSource
 from parcelq.process.broken import LEAST_MESSAGES
 from parcelq.readable import Readable
 from parcelq.records import BOM, FirstBytes, Format, Parcel, by_name, cut, split_header
-from parcelq.records.compression import open_source
+from parcelq.records.compression import open_source, read_at_least
 from parcelq.records.naming import naming_source
 from parcelq.upload.notes import Beginning
 from parcelq.upload.parcels import MAX_BODY_BYTES
@@ -96,11 +96,12 @@ class Reading:
             with file.opened() as raw, naming_source(file.name):
                 opened = open_source(raw, file.name)
                 header, entries = split_header(opened.stream, fmt)
-                sample, coding = entries.read(_SAMPLE_BYTES), opened.coding
+                sample, coding = read_at_least(entries, b"", _SAMPLE_BYTES), opened.coding
                 if header or sample:
                     break
         if sample and not (coding and len(sample) == _SAMPLE_BYTES):
-            expected = fmt.count(sample) * (len(source.files) if coding else max(1, source.size / len(sample)))
+            # A sample that is shorter is the whole content of its compressed file.
+            expected = fmt.count(sample) * source.size / (file.state.size if coding else len(sample))
             if expected >= LEAST_MESSAGES:  # fewer messages could not show that the step is broken
                 parcel_size = min(parcel_size, math.ceil(expected / parcels))
         return cls(source, fmt, header, missing, parcel_size, marks, is_text=is_text)

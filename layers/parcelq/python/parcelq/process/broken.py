@@ -111,7 +111,7 @@ def sampled(work: Work, run: Run, run_alone: RunAlone, reason_of: Callable[[Step
     assert work.lineage is not None
     before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
     parcels = list(cut_bytes(work.message.body, work.format, 1, 1))
-    numbers = sorted({0, len(parcels) // 2, len(parcels) - 1})
+    numbers = sorted({0, len(parcels) // 2, len(parcels) - 1}) if parcels else []  # `Entries` may be wrong
     places = {number: f"{before[0]} {before[1] + parcels[number].start}" for number in numbers}
     if run.ran:
         reasons = {one.entry: one.reason for one in run.ran.rejects}

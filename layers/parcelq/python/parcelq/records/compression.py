@@ -99,7 +99,7 @@ def open_source(stream: Readable, name: str, *, compressed: bool = False, is_tex
         CompressionError: the source is not compressed, but should be, according to its name or to `compressed`. Also
             raised while the stream is read, if the data is damaged or ends too early.
     """
-    head = _read_at_least(stream, b"", _MAGIC_BYTES)
+    head = read_at_least(stream, b"", _MAGIC_BYTES)
     opened = Opened(AfterHeader(head, stream), "", [])
     for coding in _CODINGS:
         if coding.magic.match(head):
@@ -115,7 +115,7 @@ def open_source(stream: Readable, name: str, *, compressed: bool = False, is_tex
                 name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
             )
     if is_text:
-        head = _read_at_least(opened.stream, b"", _TEXT_BYTES)
+        head = read_at_least(opened.stream, b"", _TEXT_BYTES)
         opened = opened._replace(stream=AfterHeader(head, opened.stream))
         if b"\0" in head:
             opened.warnings.append(_BINARY.format(name))
@@ -164,7 +164,7 @@ class _Decompressed:
                 self._ended = True
                 return
             pending = block.lstrip(b"\0")
-        self._pending = _read_at_least(self._stream, pending, _MAGIC_BYTES)
+        self._pending = read_at_least(self._stream, pending, _MAGIC_BYTES)
         if self._coding.magic.match(self._pending):
             self._decoder, self._errors = _decoder(self._coding)
         elif len(self._pending) < _MAGIC_BYTES and self._coding.begin.startswith(
@@ -233,7 +233,7 @@ def _decoder(coding: _Coding) -> tuple[Any, tuple[type[Exception], ...]]:
     return zstd.ZstdDecompressor(options=options), (zstd.ZstdError,)
 
 
-def _read_at_least(stream: Readable, data: bytes, size: int) -> bytes:
+def read_at_least(stream: Readable, data: bytes, size: int) -> bytes:
     """Read `size` bytes, or fewer if the stream ends before."""
     while len(data) < size and (block := stream.read(size - len(data))):
         data += block

@@ -40,13 +40,16 @@ def escaped(text: str) -> str:
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """Shorten a text to `most_bytes` of UTF-8: the first line is kept as far as possible, and the middle is cut out."""
+    """Shorten a text to `most_bytes` of UTF-8: the middle is cut out of the lines after the first line, or out of the
+    first line if it is too long.
+    """
     data = text.encode("utf-8", "replace")
+    first, room = data.partition(b"\n")[0], most_bytes - len(CUT.encode())
+    if len(data) > most_bytes and len(first) > room:
+        data = first
     if len(data) <= most_bytes:
         return data.decode()
-    room = most_bytes - len(CUT.encode())
-    first = len(data.partition(b"\n")[0])
-    head = max(room // 2, first) if first <= room else room // 2
+    head = max(room // 2, len(first)) if len(first) <= room else room // 2
     start = data[:head].decode("utf-8", "ignore")
     end = data[len(data) - (room - head) :].decode("utf-8", "ignore") if room > head else ""
     return f"{start}{CUT}{end}".rstrip()

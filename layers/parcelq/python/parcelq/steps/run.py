@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ class Runner:
         self._aborted = False
         self._folders = RunFolders()
         self._ready: Step | None = None
+        self._preparing = threading.Lock()
         self._hidden: Sequence[str] = ()
         self._warm = step.warm
         self._seconds = HOP_SECONDS
@@ -192,13 +194,14 @@ class Runner:
 
     def _prepared(self) -> Step:
         """Return the step to run. A user's file is copied, so that it cannot change and is alone in its folder."""
-        if self._ready is None:
-            step = self.step
-            if step.copied:
-                home = self._opened.enter_context(locked_folder())
-                step = step._replace(path=Path(shutil.copy(step.path, home / step.path.name)))
-            self._ready = step
-        return self._ready
+        with self._preparing:  # so that all threads run the same copy
+            if self._ready is None:
+                step = self.step
+                if step.copied:
+                    home = self._opened.enter_context(locked_folder())
+                    step = step._replace(path=Path(shutil.copy(step.path, home / step.path.name)))
+                self._ready = step
+            return self._ready
 
     def _text(self, tail: bytes) -> str:
         """Return the text that the step printed, without secrets, and with the path of the step instead of the copy."""
