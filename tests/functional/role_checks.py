@@ -169,6 +169,12 @@ def asked_for(operation: str, params: Mapping[str, Any]) -> list[Asked]:
             return [Asked("s3:ListBucket", bucket, params.get("Prefix", ""))]
         if operation == "DeleteObjects":
             return [Asked("s3:DeleteObject", f"{bucket}/{one['Key']}") for one in params["Delete"]["Objects"]]
+        if operation == "CopyObject":
+            source = params["CopySource"]
+            return [
+                Asked("s3:GetObject", f"arn:aws:s3:::{source['Bucket']}/{source['Key']}"),
+                Asked("s3:PutObject", f"{bucket}/{params['Key']}"),
+            ]
         action = _OBJECTS[operation] + ("Version" if "VersionId" in params else "")
         return [Asked(action, f"{bucket}/{params['Key']}")]
     name = params.get("QueueName") or params["QueueUrl"].rpartition("/")[2]

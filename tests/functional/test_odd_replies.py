@@ -16,6 +16,7 @@ from parcelq.stack import lookup
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Message, Pulled, Wire
+from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
 from sqs_calls import acknowledge, publish_many, pull
 
@@ -171,6 +172,16 @@ def test_a_list_of_s3_that_is_cut_off_or_lacks_members_is_an_error(s3, bucket, b
     answer(s3, XML + body)
     with pytest.raises(AwsError, match=r"failed: the (reply|list)"):
         ask(BucketStore(s3, bucket))
+
+
+def test_a_body_in_s3_whose_size_the_reply_lacks_is_not_read(s3, bucket) -> None:
+    s3.put_object(Bucket=bucket, Key="overflow/a", Body=b"x")
+    s3.meta.events.register("after-call.s3.GetObject", lambda parsed, **_: parsed.pop("ContentLength") and None)
+    pointer = (
+        f'["software.amazon.payloadoffloading.PayloadS3Pointer",{{"s3BucketName":"{bucket}","s3Key":"overflow/a"}}]'
+    )
+    with pytest.raises(AwsError, match="does not contain ContentLength"):
+        Overflow(s3, bucket).load(Pulled("m", "r", 1, Wire(pointer, {"ExtendedPayloadSize": "1"})))
 
 
 @pytest.mark.parametrize("stacks", [b"", b"<Stacks></Stacks>"])

@@ -52,6 +52,11 @@ def test_a_range_task_for_a_part_reads_what_was_noted(stack: Stack) -> None:
             [Asked("s3:GetObjectVersion", "arn:aws:s3:::b/a")],
         ),
         (
+            "CopyObject",
+            {"Bucket": "b", "Key": "x", "CopySource": {"Bucket": "c", "Key": "y"}},
+            [Asked("s3:GetObject", "arn:aws:s3:::c/y"), Asked("s3:PutObject", "arn:aws:s3:::b/x")],
+        ),
+        (
             "DeleteObjects",
             {"Bucket": "b", "Delete": {"Objects": [{"Key": "x"}, {"Key": "y"}]}},
             [Asked("s3:DeleteObject", "arn:aws:s3:::b/x"), Asked("s3:DeleteObject", "arn:aws:s3:::b/y")],

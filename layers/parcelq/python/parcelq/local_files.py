@@ -185,7 +185,9 @@ def reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file") from None
+        is_object = str(path).startswith("s3:/")
+        why = "only parcelq run --stack NAME reads objects in S3" if is_object else "there is no such file"
+        raise ParcelqError(f"file {str(path)!r} cannot be read: {why}") from None
     except (OSError, ValueError, RuntimeError) as error:  # before Python 3.13, a loop of links is a RuntimeError
         if isinstance(error, ParcelqError):
             raise

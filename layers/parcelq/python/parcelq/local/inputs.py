@@ -119,8 +119,6 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
     if text == _STDIN:
         yield FoundFile(Path("/dev/stdin"), _STDIN, STDIN, is_pipe=True)
         return
-    if text.startswith("s3://"):
-        raise ParcelqError(f"file {text!r} is an object in S3, which only a stack can read; --stack names the stack")
     path = Path(os.path.expanduser(text))
     if path.is_dir():
         yield from _below(path, text, results)

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _log = logging.getLogger(__name__)
-_TOGETHER: Final = 1000
-"""How many keys one DeleteObjects request may have, and how many parts one ListParts reply has at most."""
+_TOGETHER: Final = 1000  # the most keys of one DeleteObjects request, and the most parts of one ListParts reply
 _PARTS_IN_FLIGHT: Final = 3
 _HTML: Final = "text/html; charset=utf-8"
 """The content type that makes a browser show an HTML page of the bucket instead of saving the page."""

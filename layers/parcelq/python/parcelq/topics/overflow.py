@@ -100,7 +100,7 @@ class Overflow(NamedTuple):
                 reply = self.s3.get_object(Bucket=bucket, Key=key)
                 needed(reply, "GetObject", "ETag")
                 # guard[pass]: a body that is larger than any entry may be is not read into memory
-                _check_size(reply["ContentLength"], bucket, key)
+                _check_size(needed(reply, "GetObject", "ContentLength"), bucket, key)
                 body = reply["Body"].read()
             except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket, ParamValidationError):
                 raise MessageError(
