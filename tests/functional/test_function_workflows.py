@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from function_world import BUCKET, UPPER, Stack, result_of
+from parcelq.errors import SettingsError
 from parcelq.jobs.version import version_of
 from parcelq.jobs.versions import bundle_key
-from parcelq.errors import SettingsError
 from parcelq.lineage.source import Source
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.bucket import BucketStore
