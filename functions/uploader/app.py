@@ -117,6 +117,7 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
     def may_go_on() -> bool:
         return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000
 
+    built_in()  # a wrong setting of the stack fails the invocation; it must not end the jobs of these sources
     if records and records[0].get("eventSource") == "aws:sqs":
         return {"batchItemFailures": [failure for record in records for failure in upload_task(record, may_go_on)]}
     for record in records:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from function_world import BUCKET, UPPER, Stack, result_of
+from parcelq.errors import SettingsError
 from parcelq.jobs.version import version_of
 from parcelq.jobs.versions import bundle_key
 from parcelq.lineage.source import Source
@@ -155,6 +156,15 @@ def test_a_workflow_that_does_not_exist_is_refused_and_nothing_is_published(stac
     ((source, reason),) = noted_problems(BucketStore(stack.s3, BUCKET)).items()
     assert Source.parse(source).name == f"{name}/lines.txt"
     assert reason.startswith(f"workflow '{name}")
+
+
+def test_a_wrong_format_of_the_stack_fails_the_invocation_and_ends_no_job(stack, put, upload, settings):
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    settings(FORMAT="nothing")
+    with pytest.raises(SettingsError, match="PARCELQ_FORMAT"):
+        upload("shout/lines.txt")
+    assert noted_problems(BucketStore(stack.s3, BUCKET)) == {}
+    assert list(BucketStore(stack.s3, BUCKET).keys("jobs/")) == []
 
 
 def test_large_sources_carry_the_workflow_through_ranges(stack, put, settings):

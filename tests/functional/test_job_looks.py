@@ -257,6 +257,14 @@ class TestRecords:
         with pytest.raises(ParcelqError, match=r"version 2 of a job's record; this version reads 1"):
             cloud.record()
 
+    @pytest.mark.parametrize("member", ["cost", "limits", "holes", "versions", "state"])
+    def test_a_record_with_a_member_of_another_type_is_named(self, cloud: Cloud, member: str) -> None:
+        cloud.begin()
+        key = f"jobs/{cloud.record().id}.json"
+        cloud.store.put(key, json.dumps({**cloud.record().document(), member: None}).encode())
+        with pytest.raises(ParcelqError, match="is not a record of a job"):
+            cloud.record()
+
     @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"schema": 1}', b'{"schema": "1"}'])
     def test_an_object_that_is_no_record_of_a_job_is_named(self, cloud: Cloud, data: bytes) -> None:
         cloud.begin()

@@ -129,6 +129,17 @@ def test_a_conditional_write_counts_if_only_its_reply_was_lost(s3, bucket, seen:
         store.put("a", b"newer", if_match=etag, if_absent=etag is None)
 
 
+@pytest.mark.parametrize("seen", [b"", b"old"])
+def test_an_equal_object_of_another_upload_is_a_conflict(s3, bucket, seen: bytes) -> None:
+    store = BucketStore(s3, bucket)
+    if seen:
+        store.put("result", seen)
+    present = store.stat("result")
+    assert store.write("result", [b"same"], {"parcelq-source": "newer"}, present)
+    assert not store.write("result", [b"same"], {"parcelq-source": "older"}, present)
+    assert store.write("result", [b"same"], {"parcelq-source": "newer"}, present)
+
+
 def test_index_runs_stay_if_the_reply_to_the_write_that_names_them_was_lost(s3, bucket) -> None:
     store, now, job = BucketStore(s3, bucket), datetime.now(UTC), JobKey("s3://bucket/inbox/a?put=1")
     for _ in range(runs.FEWEST):

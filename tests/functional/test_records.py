@@ -223,7 +223,10 @@ REFUSED = {
         b'id,name\n1,5" disk\n2,6" disk\n',
         r"csv: record 1 \(line 2; byte 8\) has a quote in the middle.* if no field has a line end in it",
     ),
-    "three.fastq": (b"@r1\nAC\n+\nII\n@r2\nAC\n+\n", r"fastq: record 2 \(line 5; byte 12\) has 3 lines"),
+    "three.fastq": (
+        b"@r1\nAC\n+\nII\n@r2\nAC\n+\n",
+        r"fastq: record 2 \(line 5; byte 12\) has only 3 of the four lines",
+    ),
     "no-end.sdf": (b"m1\n\n$$$$\nm2\n\n", r"sdf: record 2 \(line 4; byte 9\) has no end line '\$\$\$\$'"),
     "no-start.fasta": (b"MKV\n>p1\nMKV\n", r"fasta: record 1 \(line 1; byte 0\) does not begin with '>'"),
     "cut.csv.gz": (gzip.compress(b"a,b\n" * 999)[:-9], "ends too early"),

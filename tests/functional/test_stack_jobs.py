@@ -12,8 +12,9 @@ from function_world import BUCKET, UPPER, Stack
 from parcelq.collect import runs
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import SEGMENT_SUFFIX
-from parcelq.errors import JobError, NotFoundError, StoreError
+from parcelq.errors import JobError, NotFoundError, ParcelqError, StoreError
 from parcelq.jobs.record import JobRecord, State
+from parcelq.stack.follow import Followed, put_of_job, result_of
 from parcelq.stack.jobs import StackJobs
 from parcelq.stack.kept import all_jobs
 from parcelq.store.bucket import BucketStore
@@ -21,6 +22,8 @@ from parcelq.topics.sqs import SqsTopic
 from parcelq_cli.console.pages import job_page
 from parcelq_cli.console.remote import StackConsole
 from parcelq_cli.console.view import act, selected
+from parcelq_cli.output import Output
+from parcelq_cli.running import report_of
 
 LINES = b"".join(b"line %d\n" % number for number in range(60))
 MENDED = '#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n'
@@ -134,6 +137,26 @@ def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_i
     while world.process():
         pass
     assert world.waiting() == 0
+
+
+def test_a_step_that_fails_on_a_header_alone_is_reported_as_on_one_machine(
+    world: World, put, tmp_path, capsys, monkeypatch
+) -> None:
+    events: list[Any] = []
+    monkeypatch.setattr(
+        world.stack.functions.downloader, "put_event", lambda _, kind, detail, __: events.append(detail)
+    )
+    put("fails", "steps: [{run: step}]", step=FAILS)
+    ended = world.run(world.upload("fails/people.csv", b"name,born\n"))
+    put_file = put_of_job(ended)
+    result = result_of(Followed(world.jobs, [put_file], {put_file: ended}), put_file, tmp_path)
+    with pytest.raises(ParcelqError, match="1 file of 1 without a complete result"):
+        report_of(Output(), [result], tmp_path, 1.0, " --stack parcelq")
+    shown = capsys.readouterr()
+    assert shown.out.endswith("is empty, because the step failed on the header, and there are no records\n")
+    assert "ValueError: nothing works" in shown.err
+    assert "redrive" not in shown.err
+    assert [one["complete"] for one in events] == [False]
 
 
 def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:

@@ -133,6 +133,10 @@ def test_a_folder_without_a_workflow_says_so(tmp_path):
     assert problems_of(tmp_path / "workflow.yaml") == ("it is a file; name the folder that has workflow.yaml",)
 
 
+def test_a_folder_that_cannot_be_looked_up_is_a_mistake_of_the_workflow(tmp_path):
+    assert len(problems_of(tmp_path / ("x" * 300))) == 1
+
+
 def test_a_stage_follows_from_the_step_before():
     workflow = Workflow((WorkflowStep("a"), WorkflowStep("b", stage="heavy"), WorkflowStep("c")))
     assert workflow.stages(["light", "heavy"]) == ("light", "heavy", "heavy")

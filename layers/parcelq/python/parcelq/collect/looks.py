@@ -230,5 +230,6 @@ class Looker(NamedTuple):
         summary = {name: value for name, value in (report or {}).items() if name not in {"dead", "holes"}}
         document = record.document()
         document["holes"] = document["holes"][:100]
-        complete = record.is_whole and bool(record.result)
+        is_own = record.state is State.FINISHED and summary.get("source") == record.source
+        complete = is_own and summary.get("complete") is True
         return {"bucket": self.bucket, "complete": complete, "job": document, "report": summary or None}

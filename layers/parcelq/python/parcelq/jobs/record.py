@@ -205,7 +205,7 @@ def parse_record(data: bytes, key: str) -> JobRecord:
                 "limits": Limits(**known.get("limits", {})),
             }
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ParcelqError(f"{key!r} is not a record of a job: {error}") from None
 
 

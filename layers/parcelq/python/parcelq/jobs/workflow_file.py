@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +30,11 @@ def read_workflow(folder: Path) -> Workflow:
     """
     path = folder / WORKFLOW_FILE
     where = f"workflow {path}"
-    if folder.is_file():
-        raise SettingsError(f"workflow {folder}", [f"it is a file; name the folder that has {WORKFLOW_FILE}"])
-    if not path.exists():
-        raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"])
+    with suppress(OSError):  # if the path cannot be looked up, `read_yaml` says why
+        if folder.is_file():
+            raise SettingsError(f"workflow {folder}", [f"it is a file; name the folder that has {WORKFLOW_FILE}"])
+        if not path.exists():
+            raise SettingsError(f"workflow {folder}", [f"the folder has no {WORKFLOW_FILE}"])
     content = read_yaml(path, where)
     workflow, problems = _workflow(content)
     problems += _missing(content, folder)

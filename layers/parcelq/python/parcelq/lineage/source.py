@@ -81,8 +81,8 @@ class Source(NamedTuple):
             fields = {name: values[0] for name, values in parse_qs(query).items()}
         except ValueError:
             scheme, fields = "", {}
-        told = "".join(fields.values())
-        if scheme not in {"s3", "file"} or "put" not in fields or not (told.isascii() and told.isprintable()):
+        identity = "".join(fields.values())
+        if scheme not in {"s3", "file"} or "put" not in fields or not (identity.isascii() and identity.isprintable()):
             raise InvalidValueError("Source", text[:200], "s3://bucket/key?put=… or file:///path?put=…")
         return cls(uri, fields["put"], fields.get("etag", ""), fields.get("version", ""))
 

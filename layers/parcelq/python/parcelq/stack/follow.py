@@ -197,8 +197,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     if not (has_result and report):
         later = "the result of a later put of the same file, or of another job, has replaced its result"
         return FileResult(put.file, record.id, local, state, record.healings, record.why_no_result or later)
-    dead = record.dead or int(not report["complete"] and not report["doubts"])
-    state = state._replace(dead=dead, result=record.result, report=report)
+    state = state._replace(result=record.result, report=report)
     return FileResult(put.file, record.id, local, state, record.healings)
 
 

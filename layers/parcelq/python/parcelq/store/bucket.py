@@ -66,7 +66,7 @@ class BucketStore:
                 reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
         except ConflictError:
             # guard[False]: a conditional write whose reply was lost, and that botocore sent again, is no conflict
-            if etag := etag_of_equal(self, key, parts):
+            if etag := etag_of_equal(self, key, parts, metadata):
                 return etag
             raise
         return str(needed(reply, "PutObject", "ETag"))

@@ -99,11 +99,14 @@ class Store(Protocol):
         """
 
 
-def etag_of_equal(store: Store, key: str, parts: Sequence[bytes]) -> str:
-    """Return the etag of a small object with exactly these bytes; empty if it is large, differs or cannot be read."""
+def etag_of_equal(store: Store, key: str, parts: Sequence[bytes], metadata: Mapping[str, str]) -> str:
+    """Return the etag of a small object with exactly these bytes and metadata; empty if it is large, differs or cannot
+    be read.
+    """
     with suppress(NotFoundError, AwsError):
-        there, etag = store.read_with_etag(key) if sum(map(len, parts)) <= MIB else (b"", "")
-        return etag if there == b"".join(parts) else ""
+        found = store.stat(key) if sum(map(len, parts)) <= MIB else None
+        if found and found.metadata == dict(metadata) and store.read_with_etag(key) == (b"".join(parts), found.etag):
+            return found.etag
     return ""
 
 
