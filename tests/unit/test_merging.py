@@ -16,7 +16,7 @@ from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record, tidy
-from parcelq.collect.segments import JobKey, segment_keys, write_segment
+from parcelq.collect.segments import JobKey, key_in, segment_keys, time_of, write_segment
 from parcelq.lineage.lineage import Lineage, Span, digest, joined
 from parcelq.records import LINES as PLAIN_LINES
 from parcelq.topics.pieces import Piece
@@ -563,3 +563,10 @@ class TestExtents:
         for start in (4, 0, 8):
             bodies.add(f"{start}-{start + 4}/12>0-2/2:{ONE}", b"x\n")
         assert [(one.segment, one.size) for one in bodies.collected().extents()] == [(0, 4), (1, 2)]
+
+
+@pytest.mark.parametrize("microsecond", [0, 7, 999_999])
+def test_the_key_of_a_segment_says_when_its_last_message_was_pulled(microsecond: int) -> None:
+    when = datetime(2026, 12, 31, 23, 59, 59, microsecond, tzinfo=UTC)
+    assert time_of(key_in("segments/output/job/", when, 12, ".seg")) == when
+    assert time_of("segments/output/job/other-name") is None
