@@ -9,17 +9,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from parcelq.steps.containment import MARK
+from parcelq.steps.processes import is_running
 
 from parcelq_emulator.surroundings import inherited, python
 
 _MODULE: Final = "parcelq_emulator.leftovers"
 _PROC: Final = Path("/proc")
+_END_SECONDS: Final = 5.0
+"""How long to wait for the end of killed processes."""
 
 
 @contextmanager
@@ -41,7 +45,8 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
 
 
 def end_processes_below(folder: Path) -> set[int]:
-    """Kill all processes of Lambda functions whose `TMPDIR` is in a folder, and the processes of their steps.
+    """Kill all processes of Lambda functions whose `TMPDIR` is in a folder, and the processes of their steps. Wait
+    until these processes have ended.
 
     Steps run in process groups of their own, and lose their parent when their function dies. Such a step is identified
     only by a variable in its environment. A function that runs a step hides its environment from other processes, so
@@ -57,6 +62,9 @@ def end_processes_below(folder: Path) -> set[int]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
         killed |= found
+    until = time.monotonic() + _END_SECONDS
+    while any(map(is_running, killed)) and time.monotonic() < until:
+        time.sleep(0.002)
     return killed
 
 
