@@ -107,13 +107,8 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "an upload fails if not all of it was published": (
         "tests/functional/test_transfer.py::test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published",
-        f"{_PIPELINE}[first entry refused",
     ),
     "ranges are published again if not all of them were published": (f"{_LARGE}[first entry refused",),
-    "only the put that the event names is read": (
-        "tests/functional/test_function_uploader.py::TestUploader::test_a_replaced_object_is_left_to_the_event_of_its_later_put",
-        "tests/functional/test_function_ranges.py::TestRanges::test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put",
-    ),
     "a range that failed is delivered again, alone": (
         "tests/functional/test_function_ranges.py::TestRanges::test_a_range_that_fails_is_delivered_again_alone",
     ),
@@ -137,7 +132,6 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a message that is not done is delivered again after seconds, not after its deadline": (
         "tests/functional/test_function_processor.py::TestProcessor::test_without_time_messages_are_delivered_again_and_no_step_is_run",
-        f"{_PIPELINE}[last entry fails to the end",
     ),
     "an output that cannot be read fails its message alone": (
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",

@@ -160,12 +160,21 @@ class TestProcessor:
         stack.run("processor", "parcelq-step")
         assert [one.message().body for one in stack.take("parcelq-output")] == [b"SECRET\n"]
 
-    def test_without_time_messages_are_delivered_again_and_no_step_is_run(self, stack: Stack, upper: None) -> None:
+    def test_without_time_messages_are_delivered_again_and_no_step_is_run(
+        self, stack: Stack, upper: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        delayed: list[tuple[list[str], float]] = []
+
+        def back_off(_topic: Any, failed: Iterable[Any], seconds: float) -> None:
+            delayed.append(([one.message_id for one in failed], seconds))
+
+        monkeypatch.setattr(stack.functions.processor, "back_off", back_off)
         stack.publish("parcelq-step", Message(b"one\n"))
         delivered = stack.deliver("parcelq-step")
         answer = stack.call("processor", delivered, milliseconds=(300_000, 300_000, 1))
         assert answer == {"batchItemFailures": [{"itemIdentifier": delivered["Records"][0]["messageId"]}]}
         assert stack.take("parcelq-output") == []
+        assert delayed == [([delivered["Records"][0]["messageId"]], 5)]
 
     def test_the_first_of_two_stages_publishes_to_the_second(
         self, stack: Stack, upper: None, settings: Callable[..., None]

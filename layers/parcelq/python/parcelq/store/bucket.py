@@ -150,7 +150,6 @@ class BucketStore:
         """Open the object that one upload stored under a key; yield None if this object was deleted or replaced.
         `version` is empty if the bucket keeps no versions. `etag` has no quotes, and is empty if it is unknown.
         """
-        # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
         wanted: dict[str, str] = {"VersionId": version} if version else {}
         if etag or not version:  # another put may have replaced the version `null`
             wanted["IfMatch"] = f'"{etag}"'
