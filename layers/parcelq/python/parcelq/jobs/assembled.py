@@ -39,7 +39,9 @@ class Assembled(NamedTuple):
         return [with_environment(step, one.packages, progress) for step, one in every]
 
     def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
-        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages."""
+        """Return the packages of each step, built for a Lambda function; None for a step that needs no packages. Raises
+        SettingsError if a package does not exist for the target.
+        """
         from parcelq.steps.packages import packages_for
 
         return [
@@ -83,6 +85,8 @@ def from_steps(
 
     A step that is a file consists of that file alone; a step that is a folder includes all its files. If a step names a
     program on the PATH, no file is included. `settings` has the path of each step's settings file, or an empty text.
+    Raises SettingsError if a step or settings file cannot be used, or InvalidValueError if the workflow's name is not
+    valid.
     """
     steps, made = [], []
     files: dict[str, Path] = {}

@@ -27,7 +27,7 @@ WAKING_SECONDS: Final = 1
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
     """Publish looks at jobs that may have ended, because more messages with these attributes `Source` and `Workflow`
-    will arrive. Pairs without a source are left out.
+    will arrive. Pairs without a source are left out. Raises PublishError or AwsError if the looks cannot be published.
     """
     jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
     waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
@@ -47,6 +47,7 @@ class Jobs(NamedTuple):
         If the job has already begun, its record stays unchanged. If the job's first look was not taken yet, the look is
         published again, because the invocation that began the job may have died before publishing the look. `source`
         and `version` are the attributes `Source` and `Workflow` of the job's messages, which are published on `topic`.
+        Raises PublishError or AwsError if the look cannot be published, or if the store fails.
         """
         begun = new_record(source, workflow_name(version), self.now())
         versions = (version,) if version else ()
@@ -73,12 +74,14 @@ class Jobs(NamedTuple):
             return found
 
     def publish(self, record: JobRecord) -> None:
-        """Publish the look that a job's record names, so that the look is delivered when it is due."""
+        """Publish the look that a job's record names, so that the look is delivered when it is due. Raises PublishError
+        or AwsError if the look cannot be published.
+        """
         delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
         self.send([Look(record.id, record.look)], delay)
 
     def send(self, looks: Iterable[Look], delay_seconds: int = 0) -> None:
-        """Publish looks."""
+        """Publish looks. Raises PublishError if a look cannot be published."""
         publish_all(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
@@ -96,7 +99,8 @@ class Jobs(NamedTuple):
 
     def notice(self, source: str, workflow: str) -> float | None:
         """Ensure that a job with new messages has a record and a published look. Return when the next look at the job
-        is due; None if the job is complete and does not need its new messages.
+        is due; None if the job is complete and does not need its new messages. Raises PublishError or AwsError if the
+        look cannot be published, or if the store fails.
         """
         found = read_job(self.store, job_id(source, workflow))
         try:

@@ -146,7 +146,9 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow and the bundles that no other workflow uses. Return the number of deleted versions."""
+        """Delete a workflow and the bundles that no other workflow uses. Return the number of deleted versions. Raises
+        WorkflowError if there is no such workflow.
+        """
         keys = list(self.store.keys(f"{WORKFLOWS}{check_workflow(name)}/"))
         if not keys:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")

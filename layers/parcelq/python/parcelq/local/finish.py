@@ -40,7 +40,9 @@ class FileResult(NamedTuple):
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
-    """Write the result of a job that has no messages in progress. Return None if missing records must run again."""
+    """Write the result of a job that has no messages in progress. Return None if missing records must run again. Raises
+    StoreError or OSError if the result cannot be written.
+    """
     if job.is_whole:
         state = SourceState(job.record.source, 0, job.total, 0, 0, job.record.result, report=job.report)
         return _closed(job, kept, state)

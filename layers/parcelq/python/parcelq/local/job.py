@@ -78,12 +78,12 @@ class Job:
     def results(self) -> list[Path]:
         """Wait as `wait` does, and return the paths of the results, in the order of the files.
 
-        A file has a result if all its entries are done or dead; see `dead`.
+        A file has a result if all its entries are done or dead; see `dead`. Raises the errors of `wait`.
         """
         return [self._folder / one.names.result for one in self.wait() if one.state.result]
 
     def dead(self) -> Iterator[DeadEntry]:
-        """Wait as `wait` does, and yield the entries that failed for good, in the order of the files."""
+        """Wait as `wait` does, and yield the dead entries in the order of the files. Raises the errors of `wait`."""
         for one in self.wait():
             listed = self._folder / one.names.dead
             if one.state.dead and listed.is_file():

@@ -94,7 +94,8 @@ def run_jobs(
         meter = WorkMeter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
         return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
     except BaseException:
-        _note_old_results(jobs, kept, note)
+        with suppress(ParcelqError, OSError):  # the first error is the one to show
+            _note_old_results(jobs, kept, note)
         raise
     finally:
         release(jobs, kept)

@@ -50,7 +50,9 @@ class Marks:
         self._read: dict[str, frozenset[str]] = {}
 
     def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
-        """Write a mark about messages that are about to run, and return its key. After an error, they must not run."""
+        """Write a mark about messages that are about to run, and return its key. Raises ParcelqError if
+        the store fails; the messages must not run in this case.
+        """
         names = [name_of(work) for work in works]
         key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
         try:
@@ -79,6 +81,7 @@ class Marks:
 
         A Lambda function may die for other reasons while a mark exists, and a mark may remain because deleting the mark
         failed. So only two marks in a row make a message dead. If there is one mark, the message runs alone again.
+        Raises ParcelqError if the store fails.
         """
         names = {name_of(work): work for work in works if work.receive_count > 1}
         if not names:

@@ -38,6 +38,7 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
     """Read messages without removing them: the messages are pulled, and unlocked at once.
 
     SQS counts each such read as a receive, but messages of a dead-letter topic may be received any number of times.
+    Raises AwsError or TopicNotFoundError if SQS refuses a request.
     """
     with _Hold(topic) as hold:
         return [one for batch in _all(hold, most) for one in batch]

@@ -52,6 +52,9 @@ class RangeReader:
 
     Attributes:
         start: the offset of the range's first entry; None if no entry belongs to the range.
+
+    Raises:
+        InvalidValueError: if the format does not support ranges.
     """
 
     def __init__(

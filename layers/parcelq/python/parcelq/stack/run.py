@@ -40,7 +40,9 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Upload a workflow and files to a stack, which then begins a job for each file; see `check_files` on `names`."""
+    """Upload a workflow and files to a stack, which then begins a job for each file; see `check_files` on `names`.
+    Raises ParcelqError if the workflow cannot be put, or if a file cannot be uploaded.
+    """
     version = publish(stack, assembled, note, uploading)
     return [
         _put(stack, file, f"{version.attribute}/{name}", uploading) for file, name in zip(files, names, strict=True)

@@ -59,7 +59,9 @@ class Bundle(NamedTuple):
 
 
 def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
-    """Write the ZIP archive of a bundle, and return the facts about the bundle."""
+    """Write the ZIP archive of a bundle, and return the facts about the bundle. Raises BundleError if there are too
+    many files for an archive, or OSError if a file cannot be read or written.
+    """
     if len(files) > MAX_FILES:
         raise BundleError(target.name, f"it would have {len(files)} files, more than {MAX_FILES}")
     unpacked = code = 0

@@ -39,6 +39,7 @@ no environment.
 def shield() -> None:
     """Hide the environment and memory of this process, which contain AWS credentials, from the processes that it
     starts. Otherwise they could read `/proc/<pid>/environ` and `/proc/<pid>/mem`. Only the first call has an effect.
+    Raises OSError if the kernel refuses the request.
     """
     if error := prctl(PR_SET_DUMPABLE, 0):
         raise OSError(error, "prctl(PR_SET_DUMPABLE, 0) failed")
@@ -81,7 +82,7 @@ class Supervised:
 
     `kept` gets the descriptor of a warm process's socket, and returns the command line of the warm process, which
     starts in the folder `home`; None if each run has a process of its own. If `filters`, a command gets its input on
-    stdin and writes its output to stdout.
+    stdin and writes its output to stdout. Raises OSError if the system cannot start another process.
     """
 
     def __init__(

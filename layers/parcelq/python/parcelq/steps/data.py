@@ -49,7 +49,9 @@ class Given(NamedTuple):
         return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
-        """Write the input into the folder of a run, and if the records are not lines, their description too."""
+        """Write the input into the folder of a run, and if the records are not lines, their description too. Raises
+        OSError if the input cannot be written.
+        """
         with open(folder / "input", "wb") as file:
             self.write(file)
         if about := self.about(settings):

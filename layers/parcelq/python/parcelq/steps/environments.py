@@ -118,7 +118,8 @@ def cache_folder() -> Path:
 
 def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Path, tool: Uv) -> str:
     """Return the exact packages that satisfy dependencies, after a line with `target`: the Python version, and perhaps
-    the platform. Later calls with the same arguments return the same packages.
+    the platform. Later calls with the same arguments return the same packages. Raises SettingsError if packages do not
+    exist for the target, or if there is no network.
     """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
     path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"

@@ -121,7 +121,9 @@ def local_step(
 
 
 def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step like `local_step`, but without the step's dependencies."""
+    """Find a step like `local_step`, but without the step's dependencies. Raises SettingsError if the step or settings
+    file does not exist or cannot be used.
+    """
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(os.path.expanduser(path))
@@ -133,7 +135,9 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
 
 
 def with_environment(step: Step, packages: Sequence[str] = (), progress: Progress | None = None) -> Step:
-    """Return a step with an environment of its own if it has dependencies; see `local_step`."""
+    """Return a step with an environment of its own if it has dependencies; see `local_step`. Raises SettingsError if
+    the dependencies cannot be installed, or if the step is not a Python file and cannot have any.
+    """
     if step.path.suffix != ".py":
         if packages:
             raise SettingsError(

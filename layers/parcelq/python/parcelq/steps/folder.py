@@ -28,7 +28,9 @@ _KEPT: Final = ("tmp", "work")
 
 @contextmanager
 def locked_folder() -> Iterator[Path]:
-    """Yield a temporary folder that is removed at the end. The first call removes folders of killed processes too."""
+    """Yield a temporary folder that is removed at the end. The first call removes folders of killed processes too.
+    Raises OSError if there is not enough space on the disk.
+    """
     remove_abandoned(tempfile.gettempdir())
     folder, lock = _locked()
     try:
@@ -122,7 +124,9 @@ def remove(folder: Path) -> None:
 
 
 class RunFolder:
-    """A folder for runs, which contains two empty folders, `work` and `tmp`."""
+    """A folder for runs, which contains two empty folders, `work` and `tmp`. Raises OSError if there is not enough
+    space on the disk.
+    """
 
     def __init__(self) -> None:
         with ExitStack() as opened:
@@ -156,7 +160,9 @@ class RunFolders:
 
     @contextmanager
     def one(self) -> Iterator[Path]:
-        """Yield a folder that contains only the empty folders `work` and `tmp`."""
+        """Yield a folder that contains only the empty folders `work` and `tmp`. Raises OSError if there is not enough
+        space on the disk.
+        """
         folder = self._taken() or RunFolder()
         try:
             yield folder.path

@@ -55,7 +55,9 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
 
 
 class Grants:
-    """Gets credentials of `role`, if there is one, and secrets when a step first needs them, and renews old values."""
+    """Gets credentials of `role`, if there is one, and secrets when a step first needs them, and renews old values.
+    Raises SettingsError if a secret has a wrong name; see `read_secrets`.
+    """
 
     def __init__(self, role: str, secrets: Sequence[str], session: str, now: Callable[[], float] = time.time) -> None:
         self._role = role

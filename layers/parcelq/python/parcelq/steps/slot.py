@@ -26,7 +26,7 @@ _LARGE_INPUT: Final = 4 * MIB
 
 class Slot:
     """A supervisor process. Each run in this slot has a process and a folder of its own. After a run, `usable` says
-    whether the slot can do another one.
+    whether the slot can do another one. Raises OSError if the system cannot start another process.
     """
 
     warm = False
@@ -45,7 +45,9 @@ class Slot:
         return Supervised(None, self.variables, filters=self.step.settings.filter)
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
-        """Run the step over one input after another, and return the outcomes of the runs that began."""
+        """Run the step over one input after another, and return the outcomes of the runs that began. Raises StepError
+        if there is not enough space on the disk for a run.
+        """
         with ExitStack() as opened:
             stacks, folders = [], []
             runs: list[list[str | bytes]] = []

@@ -148,7 +148,8 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
     """Return the tasks that upload the ranges, if this scan has to publish the tasks; otherwise an empty list.
 
     The first scan that finds all ranges scanned has to publish the tasks. If this scan's function dies before it has
-    published the tasks, the scan's own task is delivered again and publishes them.
+    published the tasks, the scan's own task is delivered again and publishes them. Raises AwsError, StoreError or
+    OSError if the store fails.
     """
     folder = _folder(task)
     found: dict[int, bool] = {}
