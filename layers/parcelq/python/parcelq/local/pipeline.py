@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -45,8 +44,7 @@ _OUTPUT_BYTES: Final = 16 * MIB
 """How many bytes of output may wait in memory. If there are more, the output is stored at once."""
 
 
-@dataclass(slots=True)
-class _Stage:
+class _Stage(NamedTuple):
     """A running step, which reads messages from one topic and publishes its output on another topic.
 
     Attributes:
