@@ -61,6 +61,8 @@ def take_machine(place: Path, page: Any) -> None:
         lines[number - 1] = f"{smiles} broken-{number}"
     (place / "molecules.smi").write_text("\n".join(lines) + "\n")
     shutil.copy(EXAMPLES / "rdkit" / "score.py", place)
+    # Installs the step's packages, so that the terminal shows no path of this machine.
+    subprocess.run([_COMMAND, "try", "--step", "score.py", "molecules.smi"], cwd=place, check=True, capture_output=True)
     with begun(place, "console") as printed:
         run = started(place, "run", "molecules.smi", "--step", "score.py")
         wait_for_middle(page, printed["url"], "molecules.smi")
