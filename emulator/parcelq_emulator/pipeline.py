@@ -51,7 +51,6 @@ ROOT: Final = _PACKAGED if _PACKAGED.exists() else Path(__file__).resolve().pare
 _LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
 """The library that functions import from the layer."""
 _PROCESSOR: Final = "functions/processor"
-_OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
 """After how many seconds without a message of a job its missing records are published again. The time is short, because
 the counts of topics are exact here.
@@ -201,9 +200,6 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         plain["Outputs"]["Platform"]["Value"] = f"{os.uname().machine}-manylinux_2_34"
         stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
-        # On AWS the deadline of the output topic is longer, because the next downloader starts minutes later anyway.
-        output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
-        sqs.set_queue_attributes(QueueUrl=output, Attributes={"VisibilityTimeout": str(_OUTPUT_DEADLINE)})
         notified, events = notify(stack, topics, s3)
 
         def instance(function: Function, number: int = 1) -> Instance:

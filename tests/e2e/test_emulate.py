@@ -164,7 +164,7 @@ MAKE_SEVERAL = "{ print $1; print $2 }"
 
 
 def test_a_hostile_stack_gives_the_same_result(tmp_path: Path) -> None:
-    file, out = tmp_path / "lines.txt", tmp_path / "out"
+    file = tmp_path / "lines.txt"
     file.write_text("".join(f"molecule {number} {'ab ' * (number % 7)}\n" for number in range(10_000)))
     steps: list[str | Path] = []
     for number, program in enumerate((KEEP_EVEN, MAKE_SEVERAL)):
@@ -172,17 +172,22 @@ def test_a_hostile_stack_gives_the_same_result(tmp_path: Path) -> None:
         settings.write_text(json.dumps({"filter": True, "arguments": [program]}))
         steps += ["--step", "awk", "--settings", settings]
     sizes = ["--parcel-size", "200", "--batch-size", "200", "--range-bytes", "50000"]
-    done = emulate(file, *steps, *sizes, "--output", out, "--chaos", "12")
-    assert (out / "lines.txt").read_text() == "".join(f"molecule\n{number}\n" for number in range(0, 10_000, 2))
-    assert report_of(out / "lines.txt")["complete"]
-    told = re.search(
-        r"chaos: (\d+) of (\d+) invocations killed, ([\d,]+) messages and (\d+) S3 events delivered twice", done.stderr
-    )
-    assert told, done.stderr
-    killed, invocations, messages, events = (int(text.replace(",", "")) for text in told.groups())
+    for seed in ("12", "13", "14", "15"):  # About one run in twenty has so few invocations that none is killed.
+        out = tmp_path / f"out{seed}"
+        done = emulate(file, *steps, *sizes, "--output", out, "--chaos", seed)
+        assert (out / "lines.txt").read_text() == "".join(f"molecule\n{number}\n" for number in range(0, 10_000, 2))
+        assert report_of(out / "lines.txt")["complete"]
+        told = re.search(
+            r"chaos: (\d+) of (\d+) invocations killed, ([\d,]+) messages and (\d+) S3 events delivered twice",
+            done.stderr,
+        )
+        assert told, done.stderr
+        killed, invocations, messages, events = (int(text.replace(",", "")) for text in told.groups())
+        assert messages > 0
+        assert events == 1
+        if killed:
+            break
     assert 0 < killed < invocations
-    assert messages > 0
-    assert events == 1
 
 
 def test_a_warm_step_serves_many_messages_and_ends_with_them(tmp_path: Path) -> None:

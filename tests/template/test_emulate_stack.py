@@ -79,7 +79,7 @@ def test_the_stack_knows_the_deadline_of_every_topic(two_stages: Deployed) -> No
     assert own == {
         "parcelq-clean": 660,
         "parcelq-score": 660,
-        "parcelq-output": 300,
+        "parcelq-output": 60,
         "parcelq-ranges": 5700,
         "parcelq-looks": 1800,
     }

@@ -39,7 +39,8 @@ SEGMENT_BYTES: Final = 16 * MIB
 """A receiver stores its messages in memory as soon as it has this many messages, or this many bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies in S3 are fetched in parallel, together at most this many bytes. A larger body is fetched alone."""
-DEADLINE_SECONDS: Final = 300
+DEADLINE_SECONDS: Final = 60
+"""If a receiver dies, its messages are delivered again after this time. A living receiver renews the time halfway."""
 _SEGMENT_SECONDS: Final = 60.0
 _WRITES_IN_FLIGHT: Final = 8
 """How many segments of different jobs are written in parallel."""
