@@ -77,6 +77,19 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
+def interrupts_first() -> Iterator[None]:
+    """Raise KeyboardInterrupt instead of an error that is only a consequence of Ctrl-C, such as a failed cleanup."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause := cause.__context__:
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
+        raise
+
+
+@contextmanager
 def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
     """Let signals interrupt as Ctrl-C does, unless the process ignores them, for example SIGHUP under `nohup`."""
     before = {one: signal.getsignal(one) for one in signals}

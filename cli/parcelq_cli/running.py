@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.errors import ParcelqError
 from parcelq.escaping import one_line
 
-from parcelq_cli.interrupts import interrupted_by
+from parcelq_cli.interrupts import interrupted_by, interrupts_first
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output, amount
@@ -34,7 +34,8 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does. After an interruption, print how to continue."""
     with interrupted_by(signal.SIGTERM, signal.SIGHUP):
         try:
-            yield
+            with interrupts_first():
+                yield
         except KeyboardInterrupt:
             out.note(f"stopped; {goes_on}")
             raise

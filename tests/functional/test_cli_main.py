@@ -119,7 +119,7 @@ def test_ctrl_c_at_any_moment_prints_one_sentence_at_most(cli: Cli, tmp_path: Pa
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)
     assert "Traceback" not in err
-    assert running.returncode in {130, -signal.SIGINT} or (command == "process" and running.returncode == 0)
+    assert running.returncode in {130, -signal.SIGINT} or (command == "process" and running.returncode == 0), err
     assert len([line for line in err.splitlines() if "interrupted" in line]) <= 1
 
 
@@ -234,6 +234,17 @@ def _breaks(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_a_fault_of_the_program_is_an_error_of_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _breaks(monkeypatch, ZeroDivisionError("by zero"))
     assert cli.fails("topics", "list") == "parcelq: bug in parcelq, ZeroDivisionError: by zero; --verbose shows where\n"
+
+
+def test_an_error_that_follows_from_ctrl_c_is_no_fault_of_the_program(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = RuntimeError("cannot join thread before it is started")
+    error.__context__ = ValueError()
+    error.__context__.__context__ = KeyboardInterrupt()
+    _breaks(monkeypatch, error)
+    done = cli("topics", "list")
+    assert (done.code, done.err) == (130, "parcelq: interrupted\n")
 
 
 def test_verbose_shows_where_a_fault_of_the_program_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,24 @@ main()
 """
 """Kills itself before it renames or deletes a file of the folder of results, at a chosen one."""
 
+INTERRUPTED = """
+import sys, threading
+left, start = int(sys.argv.pop(1)), threading.Thread.start
+
+def interrupted(thread):
+    global left
+    left -= threading.current_thread() is threading.main_thread()
+    if not left:
+        left = -1
+        raise KeyboardInterrupt
+    start(thread)
+
+threading.Thread.start = interrupted
+from parcelq_cli.main import main
+main()
+"""
+"""A command that is interrupted when its main thread starts another thread, at a chosen one."""
+
 
 def wait_for(what: object, seconds: float = 60) -> None:
     """Wait until a function returns something true."""
@@ -89,6 +107,20 @@ def test_a_job_that_is_stopped_again_and_again_is_exact_and_runs_nothing_twice_t
     assert not stored & set(log.read_bytes().splitlines(keepends=True))
     assert world.read("lines.txt") == lines_of(300).upper()
     assert not world.state.exists()
+
+
+def test_a_command_may_be_interrupted_while_it_starts_any_thread(world: World) -> None:
+    world.write("lines.txt", "one\n", 0o644)
+    options = ["lines.txt", "--step", "cat"]
+    for count in range(1, 100):
+        command = [sys.executable, "-P", "-c", INTERRUPTED, str(count), "run", *options]
+        done = subprocess.run(command, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
+        if not done.returncode:
+            break
+        assert done.returncode == 130, done.stderr
+        assert done.stderr == "stopped; the same command continues after the last finished batch of records\n"
+    assert count > 3
+    assert world.read("lines.txt") == "one\n"
 
 
 def test_a_command_may_be_killed_before_any_change_to_a_file(tmp_path: Path) -> None:

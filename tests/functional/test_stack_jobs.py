@@ -159,6 +159,17 @@ def test_a_step_that_fails_on_a_header_alone_is_reported_as_on_one_machine(
     assert [one["complete"] for one in events] == [False]
 
 
+def test_a_header_that_failed_is_run_again_by_a_redrive(world: World, put) -> None:
+    put("shout", "steps: [{run: step}]", step=FAILS)
+    ended = world.run(world.upload("shout/people.csv", b"name,born\n"))
+    assert (ended.state, ended.dead, ended.is_whole) == (State.FINISHED, 0, False)
+    version = put("shout", "steps: [{run: step}]", step=UPPER).attribute
+    world.jobs.redrive(ended.id, version=version)
+    assert world.run(ended).is_whole
+    assert world.stack.get("results/shout/people.csv") == b"NAME,BORN\n"
+    assert world.report("shout/people.csv")["complete"]
+
+
 def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:
     put("shout", "steps: [{run: step}]\nbatch_size: 4", step=UPPER)
     data = b"".join(b"bad %d\n" % number if number < 15 else b"good %d\n" % number for number in range(20))

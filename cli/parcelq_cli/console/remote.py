@@ -82,7 +82,7 @@ class StackConsole:
 def view_of(record: JobRecord) -> JobView:
     """Return the progress of a job from its job record."""
     state, rate, left = "whole" if record.is_whole else str(record.state), None, None
-    actions = ("redrive",) * bool(record.dead)
+    actions = ("redrive",) * record.has_dead
     if not record.state.is_ended:
         state, actions, left = "running", ("cancel",) * (record.state is not State.FINISHING), record.time_left
         rate = record.rate * record.entries / record.covered if record.covered else None

@@ -128,7 +128,12 @@ class JobRecord(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether the job is finished and nothing can be added to its result."""
-        return self.state is State.FINISHED and not self.dead
+        return self.state is State.FINISHED and not self.has_dead
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether a message failed for good. A header that failed has bytes, but no entries."""
+        return bool(self.dead or self.dead_bytes)
 
     @property
     def is_looked_at(self) -> bool:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -145,7 +146,8 @@ class Pipeline:
         try:
             for thread in self._threads:
                 if thread is not self._collector:
-                    thread.join()
+                    with suppress(RuntimeError):  # Ctrl-C interrupted the start of the thread
+                        thread.join()
         finally:  # also if Ctrl-C interrupts the wait
             self._ended.set()
             self.ledger.wake()

@@ -122,7 +122,7 @@ class StackJobs(NamedTuple):
         record = self.find(job)
         if record.state is State.FINISHED:
             raise JobError(
-                record.id, "no part of it is missing" + "; parcelq redrive runs dead entries" * bool(record.dead)
+                record.id, "no part of it is missing" + "; parcelq redrive runs dead entries" * record.has_dead
             )
         if not record.state.is_ended:
             raise JobError(record.id, f"it is {record.state}, so it continues without being resumed")

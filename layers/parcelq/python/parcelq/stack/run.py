@@ -69,7 +69,7 @@ def redrive(
         raise JobError(
             record.id, "it runs the step that the stack was deployed with; deploy the corrected step, then redrive"
         )
-    if not record.dead:
+    if not record.has_dead:
         raise JobError(record.id, "it has no dead entries")
     if not is_folder:
         changed = _like(changed, stack.versions.read(record.versions[-1]).workflow, record)
