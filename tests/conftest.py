@@ -28,7 +28,7 @@ from parcelq.topics.overflow import Overflow
 BUCKET = "bucket"
 
 # The time that an example takes depends on the load of the machine, so there is no limit. `make test` always takes the
-# same examples, so it gives the same answer for the same code. `make thorough` takes more examples, and others each time.
+# same examples, so it gives the same answer for the same code. `make thorough` takes more examples, and new ones.
 _THOROUGH = "PARCELQ_THOROUGH" in os.environ
 settings.register_profile(
     "parcelq", deadline=None, max_examples=100 if _THOROUGH else 40, derandomize=not _THOROUGH, database=None

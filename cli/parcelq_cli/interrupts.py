@@ -82,10 +82,11 @@ def interrupts_first() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause := cause.__context__:
+        cause = error.__context__
+        while cause:
             if isinstance(cause, KeyboardInterrupt):
                 raise cause from None
+            cause = cause.__context__
         raise
 
 
