@@ -120,7 +120,7 @@ def workflows() -> Workflows:
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Process a batch of messages. If the settings are wrong, SQS delivers all messages again after a long delay."""
-    if not event.get("Records"):
+    if not isinstance(event, dict) or not event.get("Records"):
         return {"batchItemFailures": []}
     messages = by_workflow(event)
     try:

@@ -404,6 +404,21 @@ def test_a_record_that_a_crash_left_empty_begins_the_job_anew(world: World) -> N
     assert len(world.jobs.all()) == 1
 
 
+def test_a_job_whose_record_has_members_of_wrong_types_begins_anew(world: World) -> None:
+    source = world.write("lines.txt", "good\nbad\n", 0o644)
+    options = [source, "--step", world.write("step", FAILS_ON_BAD)]
+    assert world.run(*options).returncode == 1
+    (path,) = (world.state / "jobs").glob("*.json")
+    record = json.loads(path.read_text())
+    for name, value in {"id": 3, "result": None, "versions": [1], "recipe": [], "files": [3], "command": {}}.items():
+        path.write_text(json.dumps({**record, name: value}))
+        done = world.run(*options)
+        assert done.returncode == 1
+        assert "is not a record of a job, so the job begins anew" in done.stderr
+        assert "bug" not in done.stderr
+        assert world.read("lines.txt") == "good\n"
+
+
 def test_a_note_that_a_crash_damaged_does_not_hide_the_dead_entries(world: World) -> None:
     source = world.write("lines.txt", "good\nbad\n", 0o644)
     assert world.run(source, "--step", world.write("step", FAILS_ON_BAD)).returncode == 1

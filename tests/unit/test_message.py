@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from parcelq.aws.text import legal_text
-from parcelq.errors import MessageError
+from parcelq.errors import InvalidValueError, MessageError
 from parcelq.records import LINES
 from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FORMAT, LINEAGE, SIZE_ELSEWHERE, SOURCE, TypedValue
 from parcelq.topics.message import Message, Pulled, Wire, with_attributes
@@ -215,6 +216,22 @@ def test_an_attribute_keeps_its_type_and_value_when_it_is_published_again(name, 
         assert isinstance(message.attributes[name], str)
     data = given.get("BinaryValue", given.get("StringValue", "").encode())
     assert one.wire.size == 1 + sum(len(one) + len(given["DataType"]) + len(data) for one in (name, "Other"))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"messageId": "a"},
+        "text",
+        None,
+        {"messageId": "a", "receiptHandle": "h", "body": "b", "messageAttributes": []},
+    ],
+)
+def test_a_record_of_an_event_that_is_no_message_is_an_error_that_shows_it(record: Any) -> None:
+    with pytest.raises(InvalidValueError, match="but must be a message as SQS sends it") as error:
+        Pulled.from_lambda(record)
+    assert str(record)[:20] in str(error.value)
 
 
 def test_a_message_without_a_receive_count_counts_as_received_once():

@@ -18,6 +18,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -68,7 +69,11 @@ class LocalRecord(NamedTuple):
         """Parse a job record. Raises ValueError, TypeError or KeyError if the record is invalid."""
         fields = json.loads(data)
         files = tuple(LocalFile.parse(one) for one in fields["files"])
-        return cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
+        record = cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
+        texts = (record[:4], record.versions, (record.command, record.before, record.name))
+        if not all(isinstance(text, str) for text in chain(*texts)) or not isinstance(record.recipe, dict):
+            raise TypeError("a member has the wrong type")
+        return record
 
     def to_json(self) -> str:
         """Return the job record as the content of its file."""

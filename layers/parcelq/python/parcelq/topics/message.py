@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from parcelq.aws.replies import incomplete
 from parcelq.aws.text import legal_text
-from parcelq.errors import MessageError
+from parcelq.errors import InvalidValueError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES
 from parcelq.topics.attributes import (
     DEAD,
@@ -142,9 +142,15 @@ class Pulled(NamedTuple):
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
-        """Create a pulled message from an item of an SQS event, in which all names of members begin in lower case."""
-        attributes = {name: _capitalised(value) for name, value in record.get("messageAttributes", {}).items()}
-        return cls.from_sqs({**_capitalised(record), "MessageAttributes": attributes})
+        """Create a pulled message from an item of an SQS event, in which all names of members begin in lower case.
+        Raises InvalidValueError if the item is not a message.
+        """
+        try:
+            attributes = {name: _capitalised(value) for name, value in record.get("messageAttributes", {}).items()}
+            return cls.from_sqs({**_capitalised(record), "MessageAttributes": attributes})
+        except (AttributeError, KeyError, TypeError) as error:
+            wanted = f"a message as SQS sends it to a function ({type(error).__name__}: {error})"
+            raise InvalidValueError("record of the event", str(record)[:300], wanted) from None
 
     @property
     def attributes(self) -> Mapping[str, str]:
