@@ -17,16 +17,17 @@ from memory_store import Objects
 from one_object import SOURCE, OneObject
 from parcelq.collect.download import download
 from parcelq.errors import SourceError
+from parcelq.lineage.source import Source
 from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.worker import process
-from parcelq.records import by_name, parse
+from parcelq.records import Format, by_name, parse
 from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.files import upload_files
-from parcelq.upload.notes import noted_problems
+from parcelq.upload.notes import noted_problems, notes_of
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask, task_of
 from record_world import COPY, LENGTHS, MOLECULES, ORDERS, PICKY_SDF, PROTEINS, READS, UPPER_CSV, World
@@ -279,6 +280,25 @@ class TestSourcesThatDoNotFitTheirFormat:
             all_ranges()
         (problem,) = noted_problems(store).values()
         assert name.rpartition(".")[2] in problem
+
+
+@pytest.mark.parametrize(("fmt", "count"), [(None, 1), (by_name("a.txt"), 0)])
+@pytest.mark.parametrize(("name", "header"), [("a.txt", b""), ("a.csv", b"b,c\n")])
+def test_nul_bytes_in_a_source_that_is_read_in_ranges_are_warned_of_unless_its_format_was_given(
+    fmt: Format | None, count: int, name: str, header: bytes
+) -> None:
+    data = header + b"\0one\ntwo\n" * 100
+    source = Source.of_object("bucket", f"inbox/{name}", etag="e", put="0055")
+    store, topic, ranges = Objects(), MemoryTopic("topic"), MemoryTopic("ranges")
+    uploader = ObjectUploader(OneObject(data), store, 2, format=fmt)
+    assert uploader.publish_ranges(ranges, source, topic, len(data), 300)
+    for one in ranges.pull(1, 10, 0):
+        task = task_of(one.wire.text)
+        assert isinstance(task, RangeTask)
+        uploader.upload_range(task, topic, ranges)
+    warnings = {warning for note in notes_of(store, str(source)) for warning in note.warnings}
+    assert len(warnings) == count
+    assert all("has NUL bytes" in warning for warning in warnings)
 
 
 class TestOtherFormats:

@@ -139,7 +139,7 @@ class ObjectUploader(NamedTuple):
         layout = Layout.of_source(fmt, header, attribute, self.workflow)
         if header:
             uploaded = upload_stream(topic, BytesIO(), source, self.parcel_size, total=total, layout=layout)
-            self._note(source, 0, uploaded, total, topic)
+            self._note(source, 0, uploaded._replace(warnings=tuple(opened.warnings)), total, topic)
         about = str(fmt), attribute, len(header), layout.line or 1
         whole = RangeTask(str(source), topic.name, 0, total, total, *about, workflow=self.workflow)
         return self._publish(ranges, tasks_for(whole, range_bytes))
@@ -161,8 +161,9 @@ class ObjectUploader(NamedTuple):
         with self._opened(source, topic, before) as found:
             if found is None:
                 return None
+            opened = Opened(found.body, "", []) if task.start else self._decompressed(found, source)[0]
             entries = RangeReader(
-                found.body, task.records, task.start, task.end, origin=task.origin, inside=task.inside
+                opened.stream, task.records, task.start, task.end, origin=task.origin, inside=task.inside
             )
             start = entries.start
             if start is None:
@@ -172,6 +173,7 @@ class ObjectUploader(NamedTuple):
             uploaded = upload_stream(
                 topic, entries, source, self.parcel_size, total=task.total, layout=layout, start=start
             )
+        uploaded = uploaded._replace(warnings=tuple(opened.warnings))
         self._note(source, start, uploaded, task.total, topic)
         return uploaded
 
@@ -202,7 +204,8 @@ class ObjectUploader(NamedTuple):
 
     def _decompressed(self, found: OpenedPut, source: Source) -> tuple[Opened, Format]:
         """Return the decompressed bytes of an object, and its record format."""
-        opened = open_source(found.body, source.key, compressed=is_coded(found.encoding))
+        is_text = self.format is None
+        opened = open_source(found.body, source.key, compressed=is_coded(found.encoding), is_text=is_text)
         return opened, self.format or by_name(source.key)
 
     def _publish(self, ranges: Topic, tasks: Iterable[RangeTask | StreamTask]) -> int:
