@@ -114,6 +114,12 @@ class TestInputAndOutput:
             "exited with 0 but wrote no output file; step.py defines functions, but calls none of them"
         )
 
+    def test_a_python_file_that_never_calls_its_step_is_told_how_to_end(self, make_step):
+        text = "from parcelq.step import step\n@step(each=True)\ndef shout(entry):\n    return entry.upper()\n"
+        with pytest.raises(StepError) as error, run_step(Step(make_step(text, "step.py")), [b"a\n"]):
+            pass
+        assert error.value.reason.endswith("but calls none of them; end it with shout.main()")
+
     def test_a_folder_in_the_place_of_the_output_file_fails_the_run(self, shell):
         assert "no output file" in str(failure_of(shell('mkdir "$4"')))
 

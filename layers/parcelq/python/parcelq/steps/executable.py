@@ -159,26 +159,28 @@ def uses_step(path: Path) -> bool:
         return False
 
 
-def calls_none(path: Path) -> bool:
-    """Return whether a Python file defines functions, and no statement outside of these functions uses one of them or
-    calls anything, apart from assignments.
+def lacking_call(path: Path) -> str:
+    """Return what is wrong with a Python file that defines functions, if no statement outside of these functions uses
+    one of them or calls anything, apart from assignments. Return an empty text for other files.
     """
     import ast
 
     if path.suffix != ".py":
-        return False
+        return ""
     try:
         body = ast.parse(path.read_bytes()).body
     except (OSError, *_UNPARSABLE):
-        return False
-    defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        return ""
+    defined = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inner = list(ast.walk(node))
             calls = not isinstance(node, ast.Assign) and any(isinstance(one, ast.Call) for one in inner)
             if calls or any(isinstance(one, ast.Name) and one.id in defined for one in inner):
-                return False
-    return bool(defined)
+                return ""
+    steps = [name for name, node in defined.items() if any("step" in ast.unparse(one) for one in node.decorator_list)]
+    call = f"; end it with {steps[-1]}.main()" if steps else ""
+    return f"{path.name} defines functions, but calls none of them{call}" if defined else ""
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from parcelq.errors import StepError
 from parcelq.steps.containment import Ended
 from parcelq.steps.data import Output
-from parcelq.steps.executable import calls_none
+from parcelq.steps.executable import lacking_call
 from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import reason_first
@@ -139,9 +139,9 @@ def _size_of(step: Step, output: Path) -> int:
     try:
         descriptor = open_regular(output)
     except FileNotFoundError:
-        hint = "a program that reads stdin and writes stdout needs filter: true in its settings"
-        if calls_none(step.path):
-            hint = f"{step.name} defines functions, but calls none of them"
+        hint = lacking_call(step.path) or (
+            "a program that reads stdin and writes stdout needs filter: true in its settings"
+        )
         raise StepError(step.name, f"exited with 0 but wrote no output file; {hint}", exit_code=0) from None
     except OSError as error:
         why = "it is a link" if error.errno == errno.ELOOP else error.strerror
