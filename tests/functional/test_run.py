@@ -114,7 +114,7 @@ class TestInputAndOutput:
             "exited with 0 but wrote no output file; step.py defines functions, but calls none of them"
         )
 
-    def test_a_python_file_that_never_calls_its_step_is_told_how_to_end(self, make_step):
+    def test_the_error_of_a_python_file_that_never_calls_its_step_says_how_to_end_the_file(self, make_step):
         text = "from parcelq.step import step\n@step(each=True)\ndef shout(entry):\n    return entry.upper()\n"
         with pytest.raises(StepError) as error, run_step(Step(make_step(text, "step.py")), [b"a\n"]):
             pass

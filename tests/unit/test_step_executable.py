@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from parcelq.steps.executable import calls_none, why_not_executable
+from parcelq.steps.executable import lacking_call, why_not_executable
 
 
 @pytest.fixture
@@ -141,17 +141,17 @@ MAIN = "import re, sys\nWORD = re.compile('w')\n\ndef main():\n    helper()\n\nd
 
 @pytest.mark.parametrize("more", ["", "if __name__ == '__main__':\n    pass\n", "class Tool:\n    main()\n"])
 def test_a_python_file_that_only_defines_functions_is_recognised(program, more):
-    assert calls_none(program(MAIN + more, "tool.py"))
+    assert lacking_call(program(MAIN + more, "tool.py"))
 
 
 @pytest.mark.parametrize(
     "more", ["main()\n", "if __name__ == '__main__':\n    sys.exit(main())\n", "done = main()\n", "print('x')\n", "(\n"]
 )
 def test_a_python_file_that_calls_something_or_is_no_python_is_not_blamed(program, more):
-    assert not calls_none(program(MAIN + more, "tool.py"))
+    assert not lacking_call(program(MAIN + more, "tool.py"))
 
 
 def test_only_python_files_with_functions_can_lack_a_call(program):
-    assert not calls_none(program("x = 1\n", "tool.py"))
-    assert not calls_none(program(MAIN, "tool"))
-    assert not calls_none(Path("/nowhere/tool.py"))
+    assert not lacking_call(program("x = 1\n", "tool.py"))
+    assert not lacking_call(program(MAIN, "tool"))
+    assert not lacking_call(Path("/nowhere/tool.py"))
