@@ -18,8 +18,7 @@ from parcelq_cli.estimate.bill import IDLE_LISTINGS, IDLE_REQUESTS, s3, sqs, uni
 from parcelq_cli.estimate.measure import Measured, measure
 from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.sample import read_sample
-from parcelq_cli.estimate.stack import Setup
-from parcelq_cli.estimate.stack import Stack as Reckoned
+from parcelq_cli.estimate.stack import Setup, StackFacts
 
 if TYPE_CHECKING:
     from function_world import Stack
@@ -109,7 +108,7 @@ def upload(stack: Stack, data: bytes) -> None:
 
 
 def job(known: Measured, batch_size: int = PARCEL) -> Estimate:
-    stack = replace(Reckoned(), range_bytes=RANGE_BYTES)
+    stack = replace(StackFacts(), range_bytes=RANGE_BYTES)
     return Estimate(known, Setup(PARCEL, batch_size), load_prices(), stack)
 
 

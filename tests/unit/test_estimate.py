@@ -20,7 +20,7 @@ from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Estimate, ramp_seconds, run_seconds
 from parcelq_cli.estimate.setups import cheapest, neighbours, warnings
-from parcelq_cli.estimate.stack import Setup, Stack
+from parcelq_cli.estimate.stack import Setup, StackFacts
 from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
@@ -267,17 +267,17 @@ def test_the_bill_of_a_job_is_the_one_that_was_calculated_by_hand() -> None:
 
 
 def test_the_bill_of_an_idle_stack_is_the_one_that_was_calculated_by_hand() -> None:
-    rows = {(one.service, one.what, one.unit): one.quantity for one in idle(Stack(), PRICES)}
+    rows = {(one.service, one.what, one.unit): one.quantity for one in idle(StackFacts(), PRICES)}
     # Three mappings with five pollers, three times a minute; the downloader once an hour, for 2 s.
     assert rows["SQS", "Lambda polling the topics", "requests"] == 3 * 5 * 3 * 60 * 24 * 30
     assert rows["Lambda", "downloader, on its schedule", "requests"] == 720
     assert rows["Lambda", "downloader, on its schedule", "gb seconds"] == pytest.approx(720 * 2 * 1769 / 1024)
-    off = idle(replace(Stack(), collect_seconds=float("inf")), PRICES)
+    off = idle(replace(StackFacts(), collect_seconds=float("inf")), PRICES)
     assert {one.service for one in off if one.usd} == {"SQS", "CloudWatch"}
 
 
 def test_an_idle_stack_costs_at_most_two_and_a_half_dollars_a_month_beside_alarms_and_dashboard() -> None:
-    rows = [one for one in idle(Stack(), PRICES) if one.what not in {"alarms", "dashboard"}]
+    rows = [one for one in idle(StackFacts(), PRICES) if one.what not in {"alarms", "dashboard"}]
     assert {one.service for one in rows} >= {"SQS", "Lambda", "S3", "CloudWatch"}
     assert 0.5 < total(rows) <= 2.50
     daily = job(known=grown(100_000))
@@ -289,7 +289,7 @@ def test_the_estimate_assumes_what_the_template_of_this_version_has() -> None:
     properties = {name: one["Properties"] for name, one in template["Resources"].items()}
     kinds = [one["Type"] for one in template["Resources"].values()]
     defaults = {name: one.get("Default") for name, one in yaml_parse(TEMPLATE.read_text())["Parameters"].items()}
-    assert Stack() == Stack(
+    assert StackFacts() == StackFacts(
         alarms=kinds.count("AWS::CloudWatch::Alarm"),
         dashboards=kinds.count("AWS::CloudWatch::Dashboard"),
         mappings=kinds.count("AWS::Lambda::EventSourceMapping"),

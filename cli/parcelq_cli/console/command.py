@@ -13,7 +13,7 @@ from parcelq_cli.options import RESULTS, AnyStack, ResultsFolder
 from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
-    from parcelq_cli.console.view import Jobs
+    from parcelq_cli.console.view import ShownJobs
 
 
 @with_output
@@ -34,7 +34,7 @@ def console(
         raise ParcelqError(
             f"console needs more packages ({error.name}); install them with: pip install 'parcelq[console]'"
         ) from None
-    jobs: Jobs
+    jobs: ShownJobs
     if stack:
         from parcelq.stack.lookup import look_up
 

@@ -11,7 +11,7 @@ from parcelq.collect.page.render import content
 from parcelq.collect.page.verdict import verdict
 from parcelq.errors import JobError, NotFoundError
 
-from parcelq_cli.console.view import Jobs, JobView
+from parcelq_cli.console.view import JobView, ShownJobs
 
 _ASKS: Final = {
     "redrive": ("Run failed records again", "Run the failed records again ({dead})?"),
@@ -31,7 +31,7 @@ def listing(views: Sequence[JobView], place: str) -> str:
     return element("main", title, soft, shown if views else nothing)
 
 
-def job_page(jobs: Jobs, job: str) -> str:
+def job_page(jobs: ShownJobs, job: str) -> str:
     """Return the main element of a job's page. Raises ParcelqError if there is no such job or it cannot be read."""
     for _ in range(_TRIES):
         view = jobs.view(job)

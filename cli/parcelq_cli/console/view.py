@@ -50,7 +50,7 @@ class JobView:
     problem: str = ""
 
 
-class Jobs(Protocol):
+class ShownJobs(Protocol):
     """The jobs that a console shows. All methods may be called from several threads, and raise ParcelqError."""
 
     def views(self) -> Sequence[JobView]:
@@ -78,7 +78,7 @@ class Jobs(Protocol):
         """End all work that must end with the console."""
 
 
-def act(jobs: Jobs, job: str, action: str, only: Selected = None) -> str:
+def act(jobs: ShownJobs, job: str, action: str, only: Selected = None) -> str:
     """Begin an action on a job, and return a sentence that confirms it. Raises ParcelqError if it is not possible."""
     view = jobs.view(job)
     if action not in view.actions:

@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from parcelq_cli.console.pages import job_page, listing
-from parcelq_cli.console.view import ACTIONS, Jobs, Selected, act, selected, sentence_of
+from parcelq_cli.console.view import ACTIONS, Selected, ShownJobs, act, selected, sentence_of
 
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
@@ -44,7 +44,7 @@ _HEADERS: Final = {
 class Console:
     """The web application that shows jobs on a port (0: any free port). Raises OSError if the port is taken."""
 
-    def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
+    def __init__(self, jobs: ShownJobs, place: str, port: int = 0) -> None:
         self._jobs = jobs
         self._place = place
         self._secret = secrets.token_urlsafe(32)

@@ -13,7 +13,7 @@ from parcelq.prices import Prices
 from parcelq_cli.estimate.collecting import segments_of
 from parcelq_cli.estimate.facts import COLD_SECONDS, LOG_BYTES, LOOK_SECONDS, POLLERS, TASKS_TOGETHER
 from parcelq_cli.estimate.model import Estimate
-from parcelq_cli.estimate.stack import Stack
+from parcelq_cli.estimate.stack import StackFacts
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
 """How many requests to SQS a look (a check of a job) makes: to receive until the topic is empty, to lock, to publish
@@ -173,7 +173,7 @@ def keeping(job: Estimate) -> list[Row]:
     return [Row.of(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
 
 
-def idle(stack: Stack, prices: Prices) -> list[Row]:
+def idle(stack: StackFacts, prices: Prices) -> list[Row]:
     """Return the monthly cost of a stack that processes nothing."""
     starts = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS

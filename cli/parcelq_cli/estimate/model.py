@@ -16,7 +16,7 @@ from parcelq.upload.parcels import MAX_BODY_BYTES
 from parcelq_cli.estimate import facts
 from parcelq_cli.estimate.collecting import Result, drained_seconds
 from parcelq_cli.estimate.measure import Measured
-from parcelq_cli.estimate.stack import Setup, Stack
+from parcelq_cli.estimate.stack import Setup, StackFacts
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
 """How many seconds pass from the last output message until a look (a check of the job) has drained this message."""
@@ -25,7 +25,7 @@ _ENVELOPE_BYTES: Final = KIB
 _BEGUN: Final = facts.EVENT_SECONDS + facts.COLD_SECONDS + 2 * facts.S3_SECONDS
 """How many seconds pass from the put until the uploader begins to publish."""
 _RULES: Final = Rules()
-_STACK: Final = Stack()
+_STACK: Final = StackFacts()
 
 
 class Estimate:
@@ -62,7 +62,7 @@ class Estimate:
     """
 
     def __init__(
-        self, known: Measured, setup: Setup, prices: Prices, stack: Stack = _STACK, slowdown: float = 1.0
+        self, known: Measured, setup: Setup, prices: Prices, stack: StackFacts = _STACK, slowdown: float = 1.0
     ) -> None:
         self.known, self.setup, self.prices, self.stack, self.slowdown = known, setup, prices, stack, slowdown
         megabytes = stack.uploader_mb, setup.memory, stack.downloader_mb

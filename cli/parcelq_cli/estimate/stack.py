@@ -26,7 +26,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class StackFacts:
     """The properties of a stack that estimates do not vary.
 
     Attributes:
