@@ -86,10 +86,26 @@ def test_a_lease_sets_no_deadline_at_once_for_messages_that_were_pulled_just_now
 
 def test_a_lease_sets_the_deadline_again_each_time_half_of_it_has_passed(sqs, topic, pulled, refreshed, ticks):
     with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
+        for count in (0, 1, 1, 2):
+            ticks.pass_time()
+            assert refreshed() == [handles(pulled)] * count
+    assert set(ticks.waits) == {15}
+
+
+def test_a_message_that_is_held_for_less_than_a_quarter_of_its_deadline_costs_no_request(
+    sqs, topic, pulled, refreshed, ticks
+):
+    first, second, third = pulled
+    with Lease(SqsTopic(sqs, topic), [first], 60, at_once=False) as lease:
         ticks.pass_time()
+        lease.drop([first])
+        lease.add([second])
         ticks.pass_time()
-        assert refreshed() == [handles(pulled)] * 2
-    assert set(ticks.waits) == {30}
+        lease.add([third])
+        ticks.pass_time()
+        assert refreshed() == [[second.receipt_handle]]
+        ticks.pass_time()
+        assert refreshed() == [[second.receipt_handle], [third.receipt_handle]]
 
 
 def test_messages_may_be_added_to_a_lease_and_released_from_it(sqs, topic, pulled, refreshed, ticks):
@@ -98,11 +114,13 @@ def test_messages_may_be_added_to_a_lease_and_released_from_it(sqs, topic, pulle
         lease.add([second, third])
         lease.drop([first, third, Pulled("x", "never held", 1, Wire("x", {}))])
         ticks.pass_time()
+        ticks.pass_time()
     assert refreshed() == [[second.receipt_handle]]
 
 
 def test_a_lease_without_messages_makes_no_requests(sqs, topic, refreshed, ticks):
     with Lease(SqsTopic(sqs, topic), timeout=60):
+        ticks.pass_time()
         ticks.pass_time()
     assert refreshed() == []
 
@@ -125,6 +143,7 @@ def test_a_refresh_that_fails_is_logged_and_tried_again_next_time(
 ):
     requests.refuse("ChangeMessageVisibilityBatch", code, status, times=3 if status >= 500 else 1)
     with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
+        ticks.pass_time()
         ticks.pass_time()
         assert code in caplog.text
         failed = len(refreshed())

@@ -183,7 +183,7 @@ def test_a_failed_message_is_delivered_again_after_seconds_although_the_lease_wa
     refreshed = threading.Event()
 
     def late(self: Lease, *error: Any) -> None:
-        self._refresh()  # as its thread does when half of the deadline has passed just now
+        self._refresh(list(self._held.values()))  # as its thread does when half of the deadline has passed just now
         refreshed.set()
         exit_(self, *error)
 

@@ -40,8 +40,11 @@ SEGMENT_BYTES: Final = 16 * MIB
 ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies in S3 are fetched in parallel, together at most this many bytes. A larger body is fetched alone."""
 DEADLINE_SECONDS: Final = 60
-"""If a receiver dies, its messages are delivered again after this time. A living receiver renews the time halfway."""
-_SEGMENT_SECONDS: Final = 60.0
+"""If a receiver dies, its messages are delivered again after this time. Living receivers renew it at its half."""
+_SEGMENT_SECONDS: Final = 15.0
+"""Messages are in memory for at most this long before they are stored, so most are stored before their deadline must be
+renewed.
+"""
 _WRITES_IN_FLIGHT: Final = 8
 """How many segments of different jobs are written in parallel."""
 _FOREVER: Final = float("inf")
