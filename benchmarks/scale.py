@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from parcelq.collect.page.amounts import dollars
+from parcelq.amounts import dollars
 from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
 from parcelq_cli.estimate.bill import priced, total, usd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from parcelq.collect.page.amounts import dollars
+from parcelq.amounts import dollars
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.report import seconds
 

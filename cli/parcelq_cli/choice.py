@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from parcelq.amounts import amount
 from parcelq.errors import InvalidValueError
 
 from parcelq_cli.options import WrongUsageError
-from parcelq_cli.output import amount
 
 if TYPE_CHECKING:
     from parcelq.local.recipe import Recipe

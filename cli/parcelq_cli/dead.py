@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.escaping import one_line
 from rich.text import Text
@@ -15,7 +16,7 @@ from rich.text import Text
 from parcelq_cli import clients
 from parcelq_cli.jobs import SHOWN, jobs_in, list_dead
 from parcelq_cli.options import RESULTS, AnyStack, ResultsFolder, Topic, WrongUsageError
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

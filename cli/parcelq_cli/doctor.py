@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
+from parcelq.amounts import amount
 from parcelq.aws.replies import needed
 from parcelq.errors import AwsError, ParcelqError, WorkflowError
 from parcelq.names import dead_letter
 from parcelq.stack.lookup import Stack, look_up
 
 from parcelq_cli.options import StackName
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 
 _LEAST, _MOST = 2, 1000
 """The smallest and the largest concurrency of an event source:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.escaping import one_line
 from parcelq.lineage.source import Source
@@ -25,7 +26,7 @@ from parcelq_cli.options import (
     WorkflowFolder,
     WrongUsageError,
 )
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 from parcelq_cli.running import dead_place, first_line, run_and_report
 from parcelq_cli.source_map import map_line
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from parcelq.collect.page.amounts import duration
+from parcelq.amounts import amount, duration
 from parcelq.escaping import one_line
 
-from parcelq_cli.output import amount
 from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from parcelq.amounts import amount
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
@@ -19,7 +20,7 @@ from parcelq.topics.message import Message, Pulled
 
 from parcelq_cli import clients
 from parcelq_cli.options import Attributes, Bucket, Topic, WrongUsageError, attributes_of
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
     from parcelq.topics.sqs import SqsTopic

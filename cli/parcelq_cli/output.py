@@ -229,13 +229,6 @@ def with_output(command: Callable[Concatenate[Output, Arguments], None]) -> Call
     return run
 
 
-def amount(count: int, noun: str) -> str:
-    """Return a count and a noun, such as `1 message` or `2,000 messages`."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count:,} " + (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
-
-
 def fields(values: Mapping[str, object]) -> Text:
     """Return names and values as lines of two columns."""
     shown = {one_line(name): one_line(value) for name, value in values.items()}

@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from parcelq.amounts import amount
 from parcelq.limits import MAX_DELAY_SECONDS
 
 from parcelq_cli import clients
 from parcelq_cli.options import Bucket, OneStep, ParcelSize, StepSettings, WorkflowId, WrongUsageError
-from parcelq_cli.output import Output, amount, fields, with_output
+from parcelq_cli.output import Output, fields, with_output
 
 if TYPE_CHECKING:
     from parcelq.process.processor import Processor

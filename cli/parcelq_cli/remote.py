@@ -89,7 +89,7 @@ def follow_and_report(out: Output, stack: Stack, puts: Sequence[Put], folder: Pa
 
 def uploading(out: Output) -> Uploading:
     """Return a context manager that shows the progress of uploads."""
-    from parcelq.collect.page.amounts import size as bytes_text
+    from parcelq.amounts import size as bytes_text
 
     @contextmanager
     def uploading_(what: str, size: int | None) -> Iterator[Callable[[int], None]]:

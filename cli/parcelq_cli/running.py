@@ -13,13 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.escaping import one_line
 
 from parcelq_cli.interrupts import interrupted_by, interrupts_first
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS
-from parcelq_cli.output import Output, amount
+from parcelq_cli.output import Output
 
 if TYPE_CHECKING:
     from parcelq.local.finish import FileResult

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.escaping import one_line
 from rich.text import Text
 
 from parcelq_cli import clients
 from parcelq_cli.options import ParcelSize, WrongUsageError, bucket_name
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:

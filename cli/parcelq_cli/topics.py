@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import TopicNotFoundError
 from parcelq.limits import COUNT_SETTLES_SECONDS
 from parcelq.names import check_topic, dead_letter, is_url, topic_of_url
@@ -14,7 +15,7 @@ from parcelq.names import check_topic, dead_letter, is_url, topic_of_url
 from parcelq_cli import clients
 from parcelq_cli.dead import redrive
 from parcelq_cli.options import Attributes, Topic, WrongUsageError, Yes, attributes_of
-from parcelq_cli.output import Output, amount, fields, with_output
+from parcelq_cli.output import Output, fields, with_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

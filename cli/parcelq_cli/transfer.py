@@ -8,12 +8,13 @@ from threading import Lock
 from typing import Annotated
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_FILE_NAME_BYTES, MAX_LONG_POLL_SECONDS
 
 from parcelq_cli import clients
 from parcelq_cli.options import Bucket, ParcelSize, RecordFormat, Topic
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 
 
 @with_output

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.escaping import one_line
 from rich.text import Text
@@ -24,7 +25,7 @@ from parcelq_cli.options import (
     WorkflowId,
     WrongUsageError,
 )
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
     from parcelq.local.trial import StepTrial, Trial

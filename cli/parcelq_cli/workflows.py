@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.stack.lookup import look_up
 
 from parcelq_cli.options import StackName, Yes
-from parcelq_cli.output import Output, amount, fields, with_output
+from parcelq_cli.output import Output, fields, with_output
 
 if TYPE_CHECKING:
     from parcelq.jobs.versions import ListedWorkflow, Versions

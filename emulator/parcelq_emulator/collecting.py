@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from parcelq.amounts import amount
 from parcelq.result_names import result_names
-from parcelq_cli.output import StatusLine, amount
+from parcelq_cli.output import StatusLine
 
 if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from parcelq.amounts import amount
 from parcelq.errors import ParcelqError, SettingsError
 from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, with_output
 from parcelq_cli.running import counts_of
 
 from parcelq_emulator.collecting import collect

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 from page_world import dead_at, figures_from, report_of
+from parcelq.amounts import duration, percent, size
 from parcelq.collect.deaths import kind_of
-from parcelq.collect.page.amounts import duration, percent, size
 from parcelq.collect.page.rates import rate_of
 from parcelq.collect.page.render import MOST_BYTES, report_page
 from parcelq.collect.page.verdict import verdict

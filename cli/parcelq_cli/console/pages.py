@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from parcelq.collect.page.amounts import amount, duration
+from parcelq.amounts import amount, duration
 from parcelq.collect.page.html import element, table, text
 from parcelq.collect.page.render import content
 from parcelq.collect.page.verdict import verdict

@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import ceil, floor, log10
 from typing import Final
 
-from parcelq.collect.page.amounts import dollars, size
+from parcelq.amounts import dollars, size
 from parcelq.collect.page.charts import chart_text
 from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text

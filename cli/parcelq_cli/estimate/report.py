@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from parcelq.collect.page.amounts import amount, dollars, size
+from parcelq.amounts import amount, dollars, size
 
 from parcelq_cli.estimate.bill import Row, bill, idle, keeping, total, usd
 from parcelq_cli.estimate.model import Estimate

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parcelq.collect.page.amounts import size
+from parcelq.amounts import size
 from parcelq.errors import ParcelqError
 from parcelq.limits import MIB
 

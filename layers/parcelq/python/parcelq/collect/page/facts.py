@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from parcelq.collect.page.amounts import amount, dollars, duration
+from parcelq.amounts import amount, dollars, duration
 from parcelq.collect.page.charts import bars
 from parcelq.collect.page.figures import cut
 from parcelq.collect.page.html import element, section, table, text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from parcelq.collect.page.amounts import amount, size
+from parcelq.amounts import amount, size
 from parcelq.collect.page.figures import Figures
 from parcelq.collect.page.html import element, section, text
 from parcelq.collect.report import Report

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from parcelq.collect.page.amounts import amount, percent, size
+from parcelq.amounts import amount, percent, size
 from parcelq.collect.page.document import document
 from parcelq.collect.page.facts import LONG, costs, facts, rate_chart, run_durations
 from parcelq.collect.page.figures import Figures, Group, Listed, cut

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from parcelq.collect.page.amounts import amount, listed, size
+from parcelq.amounts import amount, listed, size
 from parcelq.collect.report import Report
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 
 def amount(count: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 record` or `2,000 records`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    """Return a count and a noun, such as `1 record` or `2,000 entries`."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} " + (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
 
 
 def size(count: float) -> str:
