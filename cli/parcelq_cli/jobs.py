@@ -160,7 +160,8 @@ def _redrive_on_stack(out: Output, stack: Stack, job: str, steps: Sequence[str],
     with naming_options():
         changed = recipe_of(folder, steps).assembled() if steps or folder else None
     record, count = redrive(stack, job, changed, out.note, uploading(out), is_folder=folder is not None)
-    out.result({"job": record.id, "redriven": count}, f"{record.id} runs {amount(count, 'dead entry')} again")
+    what = amount(count, "dead entry") if count else "the header"
+    out.result({"job": record.id, "redriven": count}, f"{record.id} runs {what} again")
     _say_how_to_wait(out, stack.name, record)
 
 
@@ -180,7 +181,8 @@ def list_stack_jobs(out: Output, stack: str, *, every: bool, name: str = "") -> 
     found = [one for one in listed if name in Source.parse(one.source).name]
     for one in found:
         file = Source.parse(one.source).name
-        out.result(_stack_document(one), line_of(one.id, one, file, one.problem, mapped=not one.is_whole))
+        problem = one.problem or one.reason * (one.has_dead and not one.dead)  # the step failed on the header
+        out.result(_stack_document(one), line_of(one.id, one, file, problem, mapped=not one.is_whole))
     if not found and name:
         raise ParcelqError(f"there is no job of a file whose name contains {name!r}")
     if not found:

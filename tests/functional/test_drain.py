@@ -210,3 +210,38 @@ def test_two_drainers_at_once_store_the_same_as_one(tmp_path: Path) -> None:
     resolution = collected.resolve()
     assert (resolution.whole, resolution.duplicates) == (True, 600)
     assert result_of(collected).decode() == "".join(one["Body"] for one in given)
+
+
+class Timed:
+    """A topic whose messages arrive at given times. The time passes only while a receiver waits."""
+
+    def __init__(self, waiting: list[dict[str, Any]], arrivals: list[float]) -> None:
+        self.topic = SqsTopic(Topic(waiting), URL, None)  # type: ignore[arg-type]
+        self.now, self.arrivals = 0.0, arrivals
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.topic, name)
+
+    def pull(self, least: int, most: int, wait: float, **options: Any) -> list[Pulled]:
+        if not self.arrivals or self.arrivals[0] > self.now + wait:
+            self.now += max(wait, 0.01)
+            return []
+        self.now = max(self.now, self.arrivals.pop(0))
+        return self.topic.pull(1, 1, 0, **options)
+
+
+def test_no_message_is_in_memory_for_more_than_15_seconds() -> None:
+    stored: list[float] = []
+    topic = Timed(messages(10, 10, 10), [16.0, 17.0, 30.0])
+    store = Puts(on_put=lambda: stored.append(topic.now))
+    assert Drainer(topic, store, 1, clock=lambda: topic.now).drain(40).messages == 3  # type: ignore[arg-type]
+    assert stored == [31.0]
+
+
+def test_messages_that_cannot_be_read_do_not_keep_a_drain_from_ending() -> None:
+    unreadable = [{**one, "Body": "no base64!"} for one in messages(*[10] * 40)]
+    for one in unreadable:
+        one["MessageAttributes"]["Encoding"] = {"DataType": "String", "StringValue": "base64"}
+    topic = Timed(unreadable, [60.0 * number for number in range(40)])
+    assert Drainer(topic, Puts(), 1, clock=lambda: topic.now).drain(120).messages == 0  # type: ignore[arg-type]
+    assert topic.now < 200

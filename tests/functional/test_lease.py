@@ -151,6 +151,21 @@ def test_a_refresh_that_fails_is_logged_and_tried_again_next_time(
         assert len(refreshed()) == failed + 1
 
 
+def test_a_message_whose_deadline_was_not_set_is_tried_again_after_a_quarter(topic, sqs, pulled, ticks, monkeypatch):
+    asked = []
+
+    def refuses_once(_, messages, timeout):
+        asked.append(handles(messages))
+        return list(messages)[:1] if len(asked) == 2 else []
+
+    monkeypatch.setattr(SqsTopic, "refresh_deadline", refuses_once)
+    first, *others = handles(pulled)
+    with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
+        for _ in range(4):
+            ticks.pass_time()
+    assert asked[:4] == [[], [first, *others], [first], others]
+
+
 def test_messages_whose_deadline_could_not_be_set_are_counted(sqs, topic, pulled, caplog):
     stranger = Pulled("id", "no receipt handle", 1, Wire("x", {}))
     with caplog.at_level(logging.WARNING), Lease(SqsTopic(sqs, topic), [*pulled, stranger], 60):

@@ -284,7 +284,7 @@ class TestSourcesThatDoNotFitTheirFormat:
 
 @pytest.mark.parametrize(("fmt", "count"), [(None, 1), (by_name("a.txt"), 0)])
 @pytest.mark.parametrize(("name", "header"), [("a.txt", b""), ("a.csv", b"b,c\n")])
-def test_nul_bytes_in_a_source_that_is_read_in_ranges_are_warned_of_unless_its_format_was_given(
+def test_a_source_with_nul_bytes_gets_a_warning_when_it_is_read_in_ranges(
     fmt: Format | None, count: int, name: str, header: bytes
 ) -> None:
     data = header + b"\0one\ntwo\n" * 100
@@ -292,10 +292,12 @@ def test_nul_bytes_in_a_source_that_is_read_in_ranges_are_warned_of_unless_its_f
     store, topic, ranges = Objects(), MemoryTopic("topic"), MemoryTopic("ranges")
     uploader = ObjectUploader(OneObject(data), store, 2, format=fmt)
     assert uploader.publish_ranges(ranges, source, topic, len(data), 300)
-    for one in ranges.pull(1, 10, 0):
-        task = task_of(one.wire.text)
-        assert isinstance(task, RangeTask)
-        uploader.upload_range(task, topic, ranges)
+    while pulled := ranges.pull(1, 10, 0):
+        for one in pulled:
+            task = task_of(one.wire.text)
+            assert isinstance(task, RangeTask)
+            uploader.upload_range(task, topic, ranges)
+        ranges.acknowledge(pulled)
     warnings = {warning for note in notes_of(store, str(source)) for warning in note.warnings}
     assert len(warnings) == count
     assert all("has NUL bytes" in warning for warning in warnings)

@@ -170,6 +170,21 @@ def test_a_header_that_failed_is_run_again_by_a_redrive(world: World, put) -> No
     assert world.report("shout/people.csv")["complete"]
 
 
+@pytest.mark.parametrize("data", [b"name,born\n", b""])
+def test_a_job_without_records_does_not_end_before_its_redrive_has_run(world: World, put, data: bytes) -> None:
+    put("shout", "steps: [{run: step}]", step=FAILS)
+    ended = world.run(world.upload("shout/people.csv", data))
+    assert (ended.state, ended.dead, ended.is_whole) == (State.FINISHED, 0, False)
+    version = put("shout", "steps: [{run: step}]", step=UPPER).attribute
+    world.jobs.redrive(ended.id, version=version)
+    for _ in range(3):
+        world.deliver("downloader", "looks")
+    assert world.jobs.find(ended.id).state is State.RUNNING
+    assert world.run(ended).is_whole
+    assert world.stack.get("results/shout/people.csv") == data.upper()
+    assert world.report("shout/people.csv")["complete"]
+
+
 def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:
     put("shout", "steps: [{run: step}]\nbatch_size: 4", step=UPPER)
     data = b"".join(b"bad %d\n" % number if number < 15 else b"good %d\n" % number for number in range(20))

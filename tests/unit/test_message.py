@@ -228,7 +228,7 @@ def test_an_attribute_keeps_its_type_and_value_when_it_is_published_again(name, 
         {"messageId": "a", "receiptHandle": "h", "body": "b", "messageAttributes": []},
     ],
 )
-def test_a_record_of_an_event_that_is_no_message_is_an_error_that_shows_it(record: Any) -> None:
+def test_the_error_about_an_invalid_record_of_an_event_shows_the_record(record: Any) -> None:
     with pytest.raises(InvalidValueError, match="but must be a message as SQS sends it") as error:
         Pulled.from_lambda(record)
     assert str(record)[:20] in str(error.value)

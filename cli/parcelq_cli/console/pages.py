@@ -74,7 +74,7 @@ def _banner(view: JobView, sentence: str) -> str:
 
 def _button(action: str, view: JobView) -> str:
     label, ask = _ASKS[action]
-    question = ask.format(dead=amount(view.dead, "record"))
+    question = ask.format(dead=amount(view.dead, "record") if view.dead else "the header")
     return element("button", text(label), type="button", class_="act", data_action=action, data_ask=question)
 
 

@@ -40,7 +40,7 @@ SEGMENT_BYTES: Final = 16 * MIB
 ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies in S3 are fetched in parallel, together at most this many bytes. A larger body is fetched alone."""
 DEADLINE_SECONDS: Final = 60
-"""If a receiver dies, its messages are delivered again after this time. Living receivers renew it at its half."""
+"""If a receiver dies, its messages are delivered again after this time. A receiver that still works renews it."""
 _SEGMENT_SECONDS: Final = 15.0
 """Messages are in memory for at most this long before they are stored, so most are stored before their deadline must be
 renewed.
@@ -167,7 +167,9 @@ class _Receiver:
         with Lease(topic, timeout=deadline, at_once=False) as lease:
             while True:
                 quiet = clock() - quiet_since
-                wait = max(0.0, min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, self.time_left()))
+                segment_due = self.held.since + _SEGMENT_SECONDS - clock() if self.held.pulled else _FOREVER
+                longest = min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, segment_due)
+                wait = max(0.0, min(longest, self.time_left()))
                 pulled = topic.pull(1, self.pace.most, wait, deadline=deadline)
                 came = bool(pulled)
                 if came:
@@ -175,8 +177,8 @@ class _Receiver:
                     self.pace.saw(sum(one.size for one in pulled) / len(pulled))
                     pulled.reverse()
                     while pulled:
-                        self._take(pulled.pop(), lease)
-                    quiet_since = clock()
+                        if self._take(pulled.pop(), lease):
+                            quiet_since = clock()
                 out_of_time = self.time_left() <= 0
                 ended = out_of_time or (not came and clock() - quiet_since >= self.receive_message_timeout)
                 if ended or not came or self._is_full():
@@ -185,8 +187,12 @@ class _Receiver:
                     self.drained.exhausted = not out_of_time
                     return self.drained
 
-    def _take(self, one: Pulled, lease: Lease) -> None:
-        """Keep a message in memory. If the messages in memory are enough for a segment, store all of them."""
+    def _take(self, one: Pulled, lease: Lease) -> bool:
+        """Keep a message in memory. If the messages in memory are enough for a segment, store all of them. Return
+        whether the message can be read.
+        """
+        if not self.held.pulled:
+            self.held.since = self.drainer.clock()
         elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
         # A message that fills a segment is stored while its memory is still reserved. So the largest messages, which
         # reserve all memory, are in memory one at a time.
@@ -201,8 +207,10 @@ class _Receiver:
                 # guard[self.held.pulled.append(one)]: a message that nobody can read stays on the output topic
                 lease.drop([one])
                 _log.warning("message %s cannot be read: %s", one.message_id, error)
+                return False
             if self._is_full():
                 self._store(lease)
+        return True
 
     def _is_full(self) -> bool:
         return (

@@ -30,6 +30,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
         total=resolution.total,
         covered=resolution.covered,
         dead=resolution.dead,
+        dead_messages=resolution.dead_messages,
         dead_bytes=resolution.dead_bytes,
         missing=resolution.missing,
         holes=resolution.holes[:MOST_HOLES],

@@ -69,7 +69,7 @@ def after(found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord
         return kept._replace(reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
     # The report needs the uploader's notes, which are written after publishing. A redriven job may get more messages.
-    is_redriven = new.dead and new.redriven and not found.died_again
+    is_redriven = new.has_dead and new.redriven and not found.died_again
     may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(new._replace(started=found.now, resumed=0.0), found.now):
         return new._replace(state=State.FINISHING), Next.FINISH

@@ -66,7 +66,7 @@ class JobRecord(NamedTuple):
         left_dead: how many dead messages did not run again in the last redrive.
         total: how many bytes the source has; None if not known yet.
         covered: how many bytes of the source have collected results.
-        dead: how many entries failed for good.
+        dead: how many entries failed for good, in `dead_messages` messages.
         dead_bytes: how many bytes of the source are in messages with dead entries.
         missing: how many bytes of the source are known to be neither covered nor dead.
         holes: the first of all `hole_count` ranges of missing bytes.
@@ -106,6 +106,7 @@ class JobRecord(NamedTuple):
     total: int | None = None
     covered: int = 0
     dead: int = 0
+    dead_messages: int = 0
     dead_bytes: int = 0
     missing: int = 0
     holes: tuple[tuple[int, int], ...] = ()
@@ -132,8 +133,8 @@ class JobRecord(NamedTuple):
 
     @property
     def has_dead(self) -> bool:
-        """Whether a message failed for good. A header that failed has bytes, but no entries."""
-        return bool(self.dead or self.dead_bytes)
+        """Whether a message failed for good. If only the header failed, or the source is empty, no entry is dead."""
+        return bool(self.dead or self.dead_messages)
 
     @property
     def is_looked_at(self) -> bool:

@@ -12,7 +12,7 @@ import stat
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 
@@ -159,6 +159,14 @@ def uses_step(path: Path) -> bool:
         return False
 
 
+def _names_step(decorator: Any) -> bool:
+    """Return whether a decorator is `@step`, `@step(…)`, or `step` in a module."""
+    import ast
+
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(named, "attr", getattr(named, "id", "")) == "step"
+
+
 def lacking_call(path: Path) -> str:
     """Return what is wrong with a Python file that defines functions, if no statement outside of these functions uses
     one of them or calls anything, apart from assignments. Return an empty text for other files.
@@ -178,7 +186,7 @@ def lacking_call(path: Path) -> str:
             calls = not isinstance(node, ast.Assign) and any(isinstance(one, ast.Call) for one in inner)
             if calls or any(isinstance(one, ast.Name) and one.id in defined for one in inner):
                 return ""
-    steps = [name for name, node in defined.items() if any("step" in ast.unparse(one) for one in node.decorator_list)]
+    steps = [name for name, node in defined.items() if any(map(_names_step, node.decorator_list))]
     call = f"; end it with {steps[-1]}.main()" if steps else ""
     return f"{path.name} defines functions, but calls none of them{call}" if defined else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Final
@@ -20,8 +20,8 @@ _SHORTEST_SECONDS: Final = 2
 class Lease:
     """A context manager that renews the acknowledgement deadline of messages until the context ends.
 
-    A thread wakes after each quarter of `timeout` seconds. It sets the deadline of a message to `timeout` seconds when
-    at most half of this time has passed. Messages that are held for less than a quarter of the time cost no request. A
+    A thread wakes after each quarter of `timeout` seconds. It sets the deadline of a message to `timeout` seconds again
+    before more than half of this time has passed. A message that is held for less than a quarter costs no request. A
     failed renewal is logged and retried after another quarter; at worst a message is delivered twice. Unless `at_once`,
     the messages were just pulled with this deadline, which saves a request. Raises InvalidValueError if the timeout is
     not from 2 seconds to 12 hours.
@@ -37,13 +37,13 @@ class Lease:
         self._timeout = timeout
         self._at_once = at_once
         self._held = {message.receipt_handle: message for message in messages}
-        self._due: set[str] = set()  # the messages to renew when the thread wakes: they were held when it woke last
+        self._due: set[str] = set()  # the messages to renew when the thread wakes next
         self._lock = Lock()
         self._stop = Event()
         self._thread = Thread(target=self._keep, name="parcelq-lease", daemon=True)
 
     def add(self, messages: Iterable[Pulled]) -> None:
-        """Renew the deadlines of more messages, from the next renewal on."""
+        """Renew the deadlines of more messages, which were pulled just now."""
         with self._lock:
             self._held.update((message.receipt_handle, message) for message in messages)
 
@@ -70,18 +70,17 @@ class Lease:
             with self._lock:
                 due = [message for handle, message in self._held.items() if handle in self._due]
                 self._due = self._held.keys() - self._due
-            # guard[renewed = True]: the deadline of held messages is refreshed while work on them goes on
-            renewed = self._refresh(due)
-            if not renewed:
-                self._due.update(message.receipt_handle for message in due)
+            # guard[failed = ()]: the deadline of held messages is refreshed while work on them goes on
+            failed = self._refresh(due)
+            self._due.update(message.receipt_handle for message in failed)
 
-    def _refresh(self, messages: list[Pulled]) -> bool:
-        """Set the deadline of messages; return False if no answer says which deadlines were set."""
+    def _refresh(self, messages: list[Pulled]) -> Sequence[Pulled]:
+        """Set the deadline of messages, and return the messages whose deadline was not set."""
         try:
             failed = self._topic.refresh_deadline(messages, self._timeout)
         except ParcelqError as error:
             _log.warning("deadlines could not be renewed: %s", error)
-            return False
+            return messages
         if failed:
             _log.warning("%d of %d deadlines could not be renewed", len(failed), len(messages))
-        return True
+        return failed
