@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from parcelq.errors import RecordError, StepError
 from parcelq.process.headers import StageHeaders
+from parcelq.process.runs import output_of_header
 from parcelq.readable import Readable
 from parcelq.records import Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
@@ -121,7 +123,8 @@ class _TrialStage(NamedTuple):
             with self.runner.run([body], entries=fmt.count(body), fmt=fmt, header=header) as ran:
                 seconds = time.monotonic() - began
                 reason = "\n".join(one.reason for one in ran.rejects)
-                written = self.headers.of(ran.output, _SOURCE, fmt)
+                alone = partial(output_of_header, self.runner, fmt, header)
+                written = self.headers.of(ran.output, _SOURCE, fmt, header, alone)
                 data = ran.output.read_bytes()
                 trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, ran.printed, reason)
                 return trial, written.format, data[: written.start]

@@ -6,12 +6,13 @@ header, so that only the stage's header is ever removed from an output.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
-from parcelq.errors import ConflictError, NotFoundError
+from parcelq.errors import ConflictError, NotFoundError, RecordError
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.records import LINES, MAX_HEADER_BYTES, Format, after_header, stored_header
 from parcelq.steps.data import Output
@@ -21,6 +22,13 @@ from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
+Alone = Callable[[], bytes | None]
+"""A function that runs the step over the input's header without records, and returns the output; None if this fails."""
+_DOUBTFUL: Final = (
+    "begins its output with {!r}, but writes nothing for a header without records; if this line is a record, set "
+    "output_header: false in the step's settings; if it is a header, write it also if there are no records"
+)
+_SHOWN: Final = 60
 _MOST_JOBS: Final = 256
 """How many headers are kept in memory, at most; other headers are read again."""
 
@@ -72,12 +80,18 @@ class StageHeaders:
         self._store = store
         self._known: dict[str, bytes] = {}
 
-    def of(self, output: Output, source: str, fmt: Format) -> Written:
+    def of(self, output: Output, source: str, fmt: Format, given: bytes = b"", alone: Alone = lambda: None) -> Written:
         """Return the layout of a step's output. Without a source, which only an input with lineage has, no header is
         removed.
 
-        Raises RecordError if the output has no valid header, or its header differs from that of the stage's first
-        output.
+        Args:
+            given: the header of the step's input.
+            alone: called for the stage's first output if its first line differs from the header of the input. A step
+                that removes the header would lose the first record of each run if all of these records are equal.
+
+        Raises:
+            RecordError: if the output has no valid header, or its header differs from that of the stage's first output,
+                or the step writes no header.
         """
         fmt = self._settings.output or fmt
         if not fmt.header:
@@ -89,23 +103,31 @@ class StageHeaders:
         key = key_of_stage(job_id(source, workflow_name(self._workflow)), self._topic)
         if not head:
             return self._written(fmt)
-        header = self._agreed(key, head, fmt)
+        header = self._agreed(key, partial(self._first, head, fmt, given, alone))
         return self._written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
-    def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
-        """Return the header of the stage's first output, which may be this output."""
+    def _agreed(self, key: str, first: Callable[[], bytes]) -> bytes:
+        """Return the header of the stage's first output. If it is this output, `first` returns the header."""
         known = self._known.get(key)  # read once: another thread may remove the header
         if known is None:
-            header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
+            header = self._shared(self._store, key, first) if self._store else first()
             for old in list(self._known)[: 1 - _MOST_JOBS]:
                 self._known.pop(old, None)
             return self._known.setdefault(key, header)
         return known
 
-    def _shared(self, store: Store, key: str, head: bytes, fmt: Format) -> bytes:
+    def _first(self, head: bytes, fmt: Format, given: bytes, alone: Alone) -> bytes:
+        header = stored_header(head, fmt)
+        # guard[False]: a record is not taken for the header that a step has removed
+        if given and header.rstrip(b"\r\n") != given.rstrip(b"\r\n") and alone() == b"":
+            line = header.splitlines()[0].decode(errors="replace")[:_SHOWN]
+            raise RecordError(str(fmt), _DOUBTFUL.format(line), record=0, line=1, offset=0)
+        return header
+
+    def _shared(self, store: Store, key: str, first: Callable[[], bytes]) -> bytes:
         with suppress(NotFoundError):
             return store.read(key)
-        header = stored_header(head, fmt)
+        header = first()
         try:
             # guard[store.put(key, header)]: all runs of a stage agree on one header
             store.put(key, header, if_absent=True)

@@ -20,6 +20,7 @@ from parcelq.process.budget import Budget, Limit
 from parcelq.process.headers import NOTHING_SAID, StageHeaders, Written
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Plan, Work, lineage_of
+from parcelq.records import Format
 from parcelq.steps.data import Given
 from parcelq.steps.run import Ran, Runner
 from parcelq.topics.message import Pulled
@@ -204,7 +205,9 @@ class Runs:
             try:
                 if came.printed:
                     self.on_printed(self.runner.step.name, group, came.printed)
-                written = self.headers.of(came.output, group[0].source, group[0].format)
+                given = b"" if group[0].is_header else group[0].header
+                alone = partial(output_of_header, self.runner, group[0].format, given, limit.seconds)
+                written = self.headers.of(came.output, group[0].source, group[0].format, given, alone)
                 return run(ran=came, written=written, seconds=seconds)
             except RecordError as wrong:
                 error = StepError(self.runner.step.name, wrong.reason, exit_code=0)
@@ -222,6 +225,15 @@ class Runs:
     def _impossible(self, group: tuple[Work, ...], error: Exception) -> StepError:
         _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
         return StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}")
+
+
+def output_of_header(runner: Runner, fmt: Format, header: bytes, timeout: float | None = None) -> bytes | None:
+    """Run the step over a header without records, and return its output; None if the run fails."""
+    try:
+        with runner.run([], entries=0, fmt=fmt, header=header, timeout=timeout) as ran:
+            return ran.output.read_bytes()
+    except StepError:
+        return None
 
 
 def given_of(group: Sequence[Work]) -> Given:

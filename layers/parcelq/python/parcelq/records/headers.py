@@ -7,7 +7,7 @@ from parcelq.readable import Readable
 from parcelq.records.cutting import BLOCK_BYTES
 from parcelq.records.format import Format
 
-NO_HEADER = "writes no header, or a different one; set output_header: false"
+NO_HEADER = "writes no header, or a different one; set output_header: false in the step's settings"
 """The error for an output that does not begin with its stage's header."""
 
 
