@@ -91,6 +91,10 @@ def run(
 
     if "" in files:
         raise WrongUsageError("no FILE may be empty; . is this folder")
+    if name and combine:
+        raise WrongUsageError("give either --name or --combine; both name the result")
+    if fresh and go_on:
+        raise WrongUsageError("give either --fresh, which starts over, or --continue")
     recipe = recipe_of(
         workflow,
         step,

@@ -121,9 +121,7 @@ class TestCsv:
         dead = b"".join(one.body for one in world.dead)
         assert sorted((result.body + dead).splitlines()) == sorted(data.splitlines()[1:])
 
-    def test_a_filter_that_drops_the_header_loses_no_record_although_all_runs_begin_with_the_same_line(
-        self, world: World
-    ) -> None:
+    def test_a_filter_that_drops_the_header_loses_no_record_of_equal_ones(self, world: World) -> None:
         """The first lines of all runs are equal, so the first line of the first run could be taken for a header."""
         world.step("import sys\nopen(sys.argv[4], 'w').writelines(x for x in open(sys.argv[2]) if x[0] == 'A')\n")
         data = b"kind,n\n" + b"A,1\nB,2\n" * 8

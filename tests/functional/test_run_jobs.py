@@ -30,6 +30,34 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 
 class TestListing:
+    def test_a_redrive_with_another_number_of_steps_than_the_job_has_is_refused(self, world: World) -> None:
+        source = world.write("lines.txt", "good\nbad\n", 0o644)
+        fails = world.write("step", FAILS_ON_BAD)
+        assert world.run(source, "--step", fails, "--step", "sed s/$/!/").returncode == 1
+        (job,) = world.jobs.all()
+        done = world.call("redrive", job.record.id, "--step", "cat")
+        assert done.returncode == 1
+        assert "it has 2 steps, but 1 step was given; give one for each step of the job" in done.stderr
+        done = world.call("redrive", job.record.id, "--step", "cat", "--step", "sed s/$/!/")
+        assert done.returncode == 0
+        assert world.read("lines.txt") == "good!\nbad!\n"
+
+    def test_a_job_that_a_limit_stopped_is_resumed_without_the_limit(self, world: World) -> None:
+        source = world.write("lines.txt", "bad\n" * 40 + "good\n" * 40, 0o644)
+        options = ["--step", world.write("step", FAILS_ON_BAD), "--batch-size", "1", "--parcel-size", "1"]
+        done = world.run(source, *options, "--max-dead", "3", "--keep-going")
+        assert "records failed, more than 3" in done.stderr
+        (job,) = world.jobs.all()
+        done = world.call("resume", job.record.id)
+        assert "lacks 40 records that failed" in done.stdout
+        assert world.read("lines.txt") == "good\n" * 40
+
+    @pytest.mark.parametrize("options", [["--name", "a", "--combine", "b"], ["--fresh", "--continue"]])
+    def test_options_that_contradict_each_other_are_refused(self, world: World, options: list[str]) -> None:
+        done = world.run(world.write("lines.txt", "one\n", 0o644), "--step", "cat", *options)
+        assert done.returncode == 2
+        assert f"give either {options[0]}" in done.stderr
+
     def test_a_job_with_dead_entries_is_listed_until_it_is_whole(self, world: World, job: str) -> None:
         (told,) = documents(world.call("jobs", "--json").stdout)
         assert (told["job"], told["state"], told["dead"], told["percent"]) == (job, "finished", 3, 100.0)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from parcelq.errors import SettingsError
+from parcelq.amounts import amount
+from parcelq.errors import JobError, SettingsError
 from parcelq.jobs.limits import Limits
 from parcelq.jobs.workflow import Workflow, WorkflowStep, workflow_name
 from parcelq.jobs.workflow_file import read_workflow, steps_of
@@ -139,3 +140,10 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
         for step in assembled.steps
     )
     return assembled._replace(steps=tuple(steps)) if variables else assembled
+
+
+def check_number(job: str, steps: Sequence[object], before: Sequence[object]) -> None:
+    """Raise JobError if a job has another number of steps than the steps that should replace them."""
+    if len(steps) != len(before):
+        given = f"{amount(len(steps), 'step')} {'was' if len(steps) == 1 else 'were'} given"
+        raise JobError(job, f"it has {amount(len(before), 'step')}, but {given}; give one for each step of the job")

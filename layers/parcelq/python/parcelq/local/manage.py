@@ -12,6 +12,8 @@ from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
+from parcelq.jobs.assembled import check_number
+from parcelq.jobs.limits import NO_LIMITS
 from parcelq.lineage.source import is_job_id
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import take_up
@@ -139,21 +141,20 @@ class LocalJobs(NamedTuple):
         on_progress: OnProgress = lambda _progress: None,
         cancelled: threading.Event | None = None,
     ) -> FileResult:
-        """Run the missing part of a job with its stored options, and write its result.
+        """Run the missing part of a job with its stored options, but without limits, and write its result.
 
         Args:
             job: the job's id, or the beginning of the id.
             redrive: whether the steps run again over the job's dead entries too. An entry that dies again is listed
                 once.
             only: a function that says whether a dead entry runs again; None if all run again.
-            steps: the steps that replace the job's steps; empty to keep the steps. The settings stay if the number of
-                steps stays the same.
+            steps: the steps that replace the job's steps, as many as the job has; empty to keep the steps.
             go_on: whether to continue although the steps changed; a redrive always continues.
             note, on_progress, cancelled: as in `run_files`.
 
         Raises:
-            JobError: if there is no such job, if another command runs the job, if it has no dead entries, or if the
-                steps changed.
+            JobError: if there is no such job, if another command runs the job, if it has no dead entries, if the steps
+                changed, or if `steps` has another number of steps.
             ParcelqError: if the job's files changed, or if the run was stopped; see `run_files`.
         """
         record = self.find(job)
@@ -161,9 +162,10 @@ class LocalJobs(NamedTuple):
         if redrive:  # even if the step is not broken, all dead entries may die again
             recipe = recipe._replace(keep_going=True)
         if steps:
-            settings = recipe.settings if len(steps) == len(recipe.steps) else ()
-            recipe = recipe._replace(steps=tuple(steps), settings=settings)
+            check_number(record.id, steps, recipe.steps or steps)
+            recipe = recipe._replace(steps=tuple(steps))
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
+        options = options._replace(limits=NO_LIMITS)
         kept = Kept.beside(self.results)
         if redrive and next(self.dead(record.id), None) is None:
             raise JobError(record.id, "it has no dead entries; parcelq resume runs what is missing")

@@ -8,7 +8,7 @@ from typing import Final
 
 from parcelq.aws.clients import translated
 from parcelq.errors import InvalidValueError, JobError, ParcelqError
-from parcelq.jobs.assembled import Assembled, with_options
+from parcelq.jobs.assembled import Assembled, check_number, with_options
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.record import JobRecord
 from parcelq.jobs.workflow import Workflow
@@ -79,17 +79,17 @@ def redrive(
 
 
 def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
-    """Return the other steps with the format and sizes of the workflow `before`. If the number of steps is the same,
-    each step also gets the stage, batch size and output format of the step that it replaces.
+    """Return the other steps with the format and sizes of the workflow `before`. Each step also gets the stage, batch
+    size and output format of the step that it replaces. Raises JobError if the workflow has another number of steps.
     """
     steps = changed.workflow.steps
+    check_number(record.id, steps, before.steps)
     if any(one.settings for one in before.steps) and not any(one.settings for one in steps):
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
-    if len(steps) == len(before.steps):
-        steps = tuple(
-            one._replace(stage=old.stage, batch_size=old.batch_size, output=old.output)
-            for one, old in zip(steps, before.steps, strict=True)
-        )
+    steps = tuple(
+        one._replace(stage=old.stage, batch_size=old.batch_size, output=old.output)
+        for one, old in zip(steps, before.steps, strict=True)
+    )
     sizes = Workflow((), before.format, before.parcel_size, before.batch_size, NO_LIMITS)
     kept = with_options(changed, sizes)
     return kept._replace(workflow=kept.workflow._replace(steps=steps))
