@@ -83,3 +83,24 @@ def test_messages_of_one_run_count_together_and_those_with_dead_slices_do_not() 
     )
     assert together == apart
     assert sorted(together.sizes) == [3, 9, 10]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [(1000, 1000), (1000, 1000), (1, 0)],  # the filter drops the last record
+        [*[(1000, 1000)] * 3, (400, 0)],  # the filter drops the last 400 records
+        [*[(1000, 1000)] * 3, *[(1, 1)] * 50, *[(1, 0)] * 20],
+    ],
+)
+def test_a_filter_that_drops_all_records_of_a_run_causes_no_doubt(runs: list[tuple[int, int]]) -> None:
+    yields = Yields()
+    yields.add([read for read, _ in runs], [written for _, written in runs])
+    assert yields.doubts() == ()
+
+
+def test_a_step_that_loses_a_record_in_every_run_is_doubted_although_many_runs_are_empty() -> None:
+    yields = Yields()
+    yields.add([1000] * 3 + [1] * 5, [999] * 3 + [0] * 5)
+    (doubt,) = yields.doubts()
+    assert "5 runs over a single record wrote nothing" in doubt

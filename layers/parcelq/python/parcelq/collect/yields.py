@@ -30,12 +30,15 @@ got at least `_FEWEST_ENTRIES` times as many entries as they lost.
 
 @dataclass(slots=True)
 class Sized:
-    """Runs over inputs of similar size: how many entries they got (`read`) and wrote. `empty` runs wrote nothing."""
+    """Runs over inputs of similar size: how many entries they got (`read`) and wrote. `empty` runs wrote nothing for
+    `dropped` entries.
+    """
 
     runs: int = 0
     read: int = 0
     written: int = 0
     empty: int = 0
+    dropped: int = 0
 
     def add(self, other: Sized) -> None:
         """Add the counts of other runs."""
@@ -43,6 +46,11 @@ class Sized:
         self.read += other.read
         self.written += other.written
         self.empty += other.empty
+        self.dropped += other.dropped
+
+    def without_empty(self) -> Sized:
+        """Return the counts of the runs that wrote something."""
+        return Sized(self.runs - self.empty, self.read - self.dropped, self.written)
 
     @property
     def rate(self) -> float:
@@ -73,7 +81,7 @@ class Yields:
 
     def _add(self, read: int, written: int, count: int) -> None:
         sized = self.sizes.setdefault(read.bit_length(), Sized())
-        sized.add(Sized(count, count * read, count * written, 0 if written else count))
+        sized.add(Sized(count, count * read, count * written, *((0, 0) if written else (count, count * read))))
         lost = read - written
         self.most_lost = lost if self.most_lost is None else max(self.most_lost, lost)
         self.least_lost = lost if self.least_lost is None else min(self.least_lost, lost)
@@ -93,6 +101,8 @@ class Yields:
             if digits < usual_digits:
                 smaller.add(sized)
         single = self.sizes.get(1, Sized()) if usual_digits > 1 else Sized()
+        if self._filters:
+            smaller, single = smaller.without_empty(), Sized()
         doubt = ""
         if usual.written and single.runs and single.empty == single.runs and _is_unlikely(usual.rate, single.runs):
             doubt = (
@@ -108,6 +118,13 @@ class Yields:
             records = "record" if self.most_lost == 1 else "records"
             doubt = f"each of {self._runs:,} runs wrote {self.most_lost} {records} fewer than it got"
         return (f"{doubt}; a step that takes the first record for a header does that",) if doubt else ()
+
+    @property
+    def _filters(self) -> bool:
+        """Whether empty runs are the work of a filter: no run wrote more than it got, and a run wrote as many. A step
+        that takes the first record for a header writes less in every run.
+        """
+        return self.least_lost == 0
 
     @property
     def _all_lose_as_many(self) -> bool:
