@@ -151,7 +151,7 @@ class TestCsv:
     def test_an_unclosed_quote_is_an_error_that_names_the_place_and_nothing_is_published(self, tmp_path: Path) -> None:
         (tmp_path / "unclosed.csv").write_bytes(b'id,name\n1,"never closed\n' + b"2,x\n" * 100)
         topic = MemoryTopic("t")
-        with pytest.raises(SourceError, match=r"unclosed\.csv cannot be uploaded: csv: record 1 \(line 2; byte 8\)"):
+        with pytest.raises(SourceError, match=r"unclosed\.csv cannot be processed: csv: record 1 \(line 2; byte 8\)"):
             upload_files(topic, [tmp_path / "unclosed.csv"], 10)
         assert topic.counts().visible == 0
 

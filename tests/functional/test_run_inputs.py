@@ -291,7 +291,7 @@ class TestCombined:
         world.write("b.csv", "x,z\n1,2\n", 0o644)
         done = world.run("a.csv", "b.csv", "--combine", "all.csv", "--step", world.write("upper", UPPER))
         assert done.returncode == 1
-        assert "b.csv cannot be uploaded: its header differs from that of 'a.csv'" in done.stdout
+        assert "b.csv cannot be processed: its header differs from that of 'a.csv'" in done.stdout
         assert not world.state.exists()
 
 

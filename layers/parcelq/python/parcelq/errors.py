@@ -59,10 +59,10 @@ class CompressionError(ParcelqError, ValueError):
 
 
 class SourceError(ParcelqError):
-    """A source (a name, path or address) can never be uploaded: it does not match its record format or is damaged."""
+    """A source (a name, path or address) can never be processed: it does not match its record format or is damaged."""
 
     def __init__(self, source: str, reason: str) -> None:
-        super().__init__(f"{source} cannot be uploaded: {reason}")
+        super().__init__(f"{source} cannot be processed: {reason}")
         self.source = source
         self.reason = reason
 
