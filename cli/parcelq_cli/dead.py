@@ -63,7 +63,12 @@ def dead(
         kept = here.find(job)
         list_dead(output, kept.id, kept.paths, here.dead(kept.id))
     else:
-        _list_dead_letters(output, topic or job)
+        try:
+            _list_dead_letters(output, topic or job)
+        except ParcelqError:
+            if job:
+                output.note(f"{job!r} is no id of a job (6 to 24 hexadecimal digits), so it is taken for a topic")
+            raise
 
 
 def _list_dead_letters(output: Output, topic: str) -> None:
