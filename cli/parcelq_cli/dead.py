@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 from parcelq.amounts import amount
-from parcelq.errors import ParcelqError
+from parcelq.errors import AwsError, ParcelqError
 from parcelq.escaping import one_line
 from rich.text import Text
 
@@ -65,7 +65,7 @@ def dead(
     else:
         try:
             _list_dead_letters(output, topic or job)
-        except ParcelqError:
+        except AwsError:
             if job:
                 output.note(f"{job!r} is no id of a job (6 to 24 hexadecimal digits), so it is taken for a topic")
             raise
