@@ -133,7 +133,7 @@ class TestPipes:
         assert log.read_text() == ""  # nothing but dead entries was left, and those need redrive
         done = world.run("-", "--step", step, data=b"other\n")
         assert done.returncode == 0, done.stderr
-        assert "'stdin' was the result of 'stdin' before that changed" in done.stderr
+        assert "'stdin' is the result of job " in done.stderr
         assert world.read("stdin") == "OTHER\n"
         assert not world.state.exists()
 

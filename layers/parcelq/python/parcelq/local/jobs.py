@@ -134,8 +134,8 @@ def take_up(
         raise
     for other in others:
         note(
-            f"{other.result!r} was the result of {other.paths!r} before that changed, or of another job; "
-            f"the state of job {other.id} is deleted"
+            f"{other.result!r} is the result of job {other.id}, which read another file or another content, or ran "
+            "other steps; the new result replaces it, and the state of that job is deleted"
         )
         kept.drop(other)
     known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
