@@ -54,7 +54,8 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
             with _without_single_failures(out), shown(out) as show:
                 results = work(show)
         except BrokenStepError as error:
-            out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
+            if "\n" in error.verdict.reason:  # the error's sentence has only the first line
+                out.note(error.verdict.reason)
             raise ParcelqError(f"{error}; {_TRY}") from None
         report_of(out, results, folder, time.monotonic() - began)
 

@@ -342,6 +342,12 @@ def test_text_that_steps_print_is_logged_with_the_records_that_it_is_about(world
     assert not (world.results / "lines.txt.steps.log").exists()
 
 
+def test_a_reason_of_one_line_is_printed_once(world: World) -> None:
+    done = world.run(world.write("lines.txt", lines_of(5000), 0o644), "--step", "false")
+    assert done.returncode == 1
+    assert done.stderr.count("step 'false' exited with 1") == 1
+
+
 def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_records(world: World) -> None:
     source = world.write("lines.txt", lines_of(5000), 0o644)
     step = world.write("step.py", "import nothing_of_that_name\n")
