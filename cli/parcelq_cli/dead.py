@@ -67,7 +67,7 @@ def dead(
             _list_dead_letters(output, topic or job)
         except AwsError:
             if job:
-                output.note(f"{job!r} is no id of a job (6 to 24 hexadecimal digits), so it is taken for a topic")
+                output.note(f"{job!r} is not the id of a job (6 to 24 hexadecimal digits), so it is taken for a topic")
             raise
 
 

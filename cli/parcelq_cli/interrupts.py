@@ -77,7 +77,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_first() -> Iterator[None]:
+def preferring_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt instead of an error that is only a consequence of Ctrl-C, such as a failed cleanup."""
     try:
         yield

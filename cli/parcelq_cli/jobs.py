@@ -181,7 +181,8 @@ def list_stack_jobs(out: Output, stack: str, *, every: bool, name: str = "") -> 
     found = [one for one in listed if name in Source.parse(one.source).name]
     for one in found:
         file = Source.parse(one.source).name
-        problem = one.problem or one.reason * (one.has_dead and not one.dead)  # the step failed on the header
+        failed_on_header = one.has_dead and not one.dead
+        problem = one.problem or (one.reason if failed_on_header else "")
         out.result(_stack_document(one), line_of(one.id, one, file, problem, mapped=not one.is_whole))
     if not found and name:
         raise ParcelqError(f"there is no job of a file whose name contains {name!r}")

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Final, NoReturn
 
-from parcelq_cli.interrupts import interruptible, interrupts_first
+from parcelq_cli.interrupts import interruptible, preferring_interrupts
 
 _GARBAGE: Final = 50_000
 """How many allocations happen between two garbage collections. With Python's default, a short command spends a tenth of
@@ -36,7 +36,7 @@ def _run() -> NoReturn:
     from parcelq_cli.output import forget_stdout
 
     try:
-        with interrupts_first():
+        with preferring_interrupts():
             code = app(sys.argv[1:])(prog_name="parcelq", standalone_mode=False)
         if sys.stdout is not None:  # help is not printed through Output
             sys.stdout.flush()

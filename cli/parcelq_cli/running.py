@@ -17,7 +17,7 @@ from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
 from parcelq.escaping import one_line
 
-from parcelq_cli.interrupts import interrupted_by, interrupts_first
+from parcelq_cli.interrupts import interrupted_by, preferring_interrupts
 from parcelq_cli.live import Show, shown
 from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output
@@ -35,7 +35,7 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does. After an interruption, print how to continue."""
     with interrupted_by(signal.SIGTERM, signal.SIGHUP):
         try:
-            with interrupts_first():
+            with preferring_interrupts():
                 yield
         except KeyboardInterrupt:
             out.note(f"stopped; {goes_on}")

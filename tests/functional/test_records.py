@@ -270,22 +270,23 @@ class TestSourcesThatDoNotFitTheirFormat:
     @pytest.mark.parametrize("range_bytes", [1, 5, 11, 1000])
     def test_a_range_that_does_not_fit_its_format_is_refused_too(self, name: str, range_bytes: int) -> None:
         data, _ = REFUSED[name]
-        store, topic, ranges = Objects(), MemoryTopic("topic"), MemoryTopic("ranges")
+        store = Objects()
         uploader = ObjectUploader(OneObject(data), store, 2, format=by_name(name))
-
-        def all_ranges() -> None:
-            uploader.publish_ranges(ranges, SOURCE, topic, len(data), range_bytes)
-            while pulled := ranges.pull(1, 10, 0):
-                for one in pulled:
-                    task = task_of(one.wire.text)
-                    assert isinstance(task, RangeTask)
-                    uploader.upload_range(task, topic, ranges)
-                ranges.acknowledge(pulled)
-
         with pytest.raises(SourceError):
-            all_ranges()
+            upload_in_ranges(uploader, SOURCE, len(data), range_bytes)
         (problem,) = noted_problems(store).values()
         assert name.rpartition(".")[2] in problem
+
+
+def upload_in_ranges(uploader: ObjectUploader, source: Source, size: int, range_bytes: int) -> None:
+    topic, ranges = MemoryTopic("topic"), MemoryTopic("ranges")
+    assert uploader.publish_ranges(ranges, source, topic, size, range_bytes)
+    while pulled := ranges.pull(1, 10, 0):
+        for one in pulled:
+            task = task_of(one.wire.text)
+            assert isinstance(task, RangeTask)
+            uploader.upload_range(task, topic, ranges)
+        ranges.acknowledge(pulled)
 
 
 @pytest.mark.parametrize(("fmt", "count"), [(None, 1), (by_name("a.txt"), 0)])
@@ -295,15 +296,9 @@ def test_a_source_with_nul_bytes_gets_a_warning_when_it_is_read_in_ranges(
 ) -> None:
     data = header + b"\0one\ntwo\n" * 100
     source = Source.of_object("bucket", f"inbox/{name}", etag="e", put="0055")
-    store, topic, ranges = Objects(), MemoryTopic("topic"), MemoryTopic("ranges")
+    store = Objects()
     uploader = ObjectUploader(OneObject(data), store, 2, format=fmt)
-    assert uploader.publish_ranges(ranges, source, topic, len(data), 300)
-    while pulled := ranges.pull(1, 10, 0):
-        for one in pulled:
-            task = task_of(one.wire.text)
-            assert isinstance(task, RangeTask)
-            uploader.upload_range(task, topic, ranges)
-        ranges.acknowledge(pulled)
+    upload_in_ranges(uploader, source, len(data), 300)
     warnings = {warning for note in notes_of(store, str(source)) for warning in note.warnings}
     assert len(warnings) == count
     assert all("has NUL bytes" in warning for warning in warnings)

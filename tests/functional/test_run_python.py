@@ -69,6 +69,10 @@ def test_arguments_that_make_no_sense_are_refused_at_once(world: World) -> None:
         parcelq.run(upper, "a.txt", stack="parcelq", fresh=True)
     with pytest.raises(SettingsError, match="there is no such file"):
         parcelq.run("./nothing", "a.txt")
+    with pytest.raises(InvalidValueError, match="name is 'a', but must be omitted with combine"):
+        parcelq.run(upper, "a.txt", name="a", combine="b")
+    with pytest.raises(InvalidValueError, match="go_on is True, but must be omitted with fresh"):
+        parcelq.run(upper, "a.txt", fresh=True, go_on=True)
     with pytest.raises(InvalidValueError, match="max-dead is 'x'"):
         parcelq.run(upper, "a.txt", max_dead="x")
     with pytest.raises(InvalidValueError, match="decorated with @step"):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from parcelq.steps.executable import lacking_call, why_not_executable
+from parcelq.steps.executable import why_not_executable, why_nothing_is_called
 
 
 @pytest.fixture
@@ -141,17 +141,17 @@ MAIN = "import re, sys\nWORD = re.compile('w')\n\ndef main():\n    helper()\n\nd
 
 @pytest.mark.parametrize("more", ["", "if __name__ == '__main__':\n    pass\n", "class Tool:\n    main()\n"])
 def test_a_python_file_that_only_defines_functions_is_recognised(program, more):
-    assert lacking_call(program(MAIN + more, "tool.py"))
+    assert why_nothing_is_called(program(MAIN + more, "tool.py"))
 
 
 @pytest.mark.parametrize(
     "more", ["main()\n", "if __name__ == '__main__':\n    sys.exit(main())\n", "done = main()\n", "print('x')\n", "(\n"]
 )
 def test_a_python_file_that_calls_something_or_is_no_python_is_not_blamed(program, more):
-    assert not lacking_call(program(MAIN + more, "tool.py"))
+    assert not why_nothing_is_called(program(MAIN + more, "tool.py"))
 
 
 def test_only_python_files_with_functions_can_lack_a_call(program):
-    assert not lacking_call(program("x = 1\n", "tool.py"))
-    assert not lacking_call(program(MAIN, "tool"))
-    assert not lacking_call(Path("/nowhere/tool.py"))
+    assert not why_nothing_is_called(program("x = 1\n", "tool.py"))
+    assert not why_nothing_is_called(program(MAIN, "tool"))
+    assert not why_nothing_is_called(Path("/nowhere/tool.py"))

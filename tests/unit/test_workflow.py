@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parcelq.errors import InvalidValueError, SettingsError
-from parcelq.jobs.assembled import from_folder, from_steps, with_options
+from parcelq.errors import InvalidValueError, JobError, SettingsError
+from parcelq.jobs.assembled import check_number, from_folder, from_steps, with_options
 from parcelq.jobs.limits import Limits
 from parcelq.jobs.workflow import Workflow, WorkflowStep, workflow_name
 from parcelq.jobs.workflow_file import read_workflow, steps_of, workflow_of
@@ -218,3 +218,11 @@ class TestAssembling:
         workflow = with_options(assembled, options).workflow
         assert (workflow.format, workflow.batch_size_of(workflow.steps[0], 1)) == (parse("tsv"), 50)
         assert workflow.limits == Limits(max_dead_share=0.5, max_seconds=9)
+
+
+def test_steps_replace_the_steps_of_a_job_only_if_there_are_as_many() -> None:
+    check_number("job", ["a", "b"], ["c", "d"])
+    with pytest.raises(JobError, match="it has 2 steps, but 1 step was given; give one for each step of the job"):
+        check_number("job", ["a"], ["c", "d"])
+    with pytest.raises(JobError, match="it has 1 step, but 2 steps were given"):
+        check_number("job", ["a", "b"], ["c"])

@@ -89,6 +89,10 @@ def run(
             raise InvalidValueError("step", one, "a path, a name on the PATH, or a function decorated with @step")
         return str(one)
 
+    if name and combine:
+        raise InvalidValueError("name", name, "omitted with combine, because both name the result")
+    if fresh and go_on:
+        raise InvalidValueError("go_on", go_on, "omitted with fresh, which starts over")
     recipe = Recipe(
         tuple(map(path_of, _listed(step))),
         "",

@@ -81,7 +81,8 @@ class Yields:
 
     def _add(self, read: int, written: int, count: int) -> None:
         sized = self.sizes.setdefault(read.bit_length(), Sized())
-        sized.add(Sized(count, count * read, count * written, *((0, 0) if written else (count, count * read))))
+        empty = 0 if written else count
+        sized.add(Sized(count, count * read, count * written, empty, empty * read))
         lost = read - written
         self.most_lost = lost if self.most_lost is None else max(self.most_lost, lost)
         self.least_lost = lost if self.least_lost is None else min(self.least_lost, lost)

@@ -205,4 +205,4 @@ def _check(options: Options, meter: WorkMeter, cancelled: threading.Event, jobs:
     progress = meter.now()
     seen = progress.entries + progress.dead
     if problem := options.limits.exceeded(progress.dead, seen, progress.seconds, progress.reason):
-        raise ParcelqError(f"stopped: {problem}; the same command continues from here")
+        raise ParcelqError(f"stopped: {problem}; parcelq resume continues without the limit")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from parcelq.errors import RecordError, StepError
 from parcelq.process.headers import StageHeaders
-from parcelq.process.runs import output_of_header
+from parcelq.process.runs import drops_header
 from parcelq.readable import Readable
 from parcelq.records import Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
@@ -123,8 +123,8 @@ class _TrialStage(NamedTuple):
             with self.runner.run([body], entries=fmt.count(body), fmt=fmt, header=header) as ran:
                 seconds = time.monotonic() - began
                 reason = "\n".join(one.reason for one in ran.rejects)
-                alone = partial(output_of_header, self.runner, fmt, header)
-                written = self.headers.of(ran.output, _SOURCE, fmt, header, alone)
+                drops_it = partial(self._drops_header, fmt, header)
+                written = self.headers.of(ran.output, _SOURCE, fmt, header, drops_it)
                 data = ran.output.read_bytes()
                 trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, ran.printed, reason)
                 return trial, written.format, data[: written.start]
@@ -133,6 +133,12 @@ class _TrialStage(NamedTuple):
         except StepError as error:
             reason = f"{error.stderr_tail.strip()}\n(step {name!r} {error.reason})" if error.stderr_tail else str(error)
         return StepTrial(name, b"", time.monotonic() - began, reason=reason), fmt, b""
+
+    def _drops_header(self, fmt: Format, header: bytes) -> bool:
+        try:
+            return drops_header(self.runner, fmt, header)
+        except StepError:  # this run says nothing about the header
+            return False
 
 
 def _runs(stages: Sequence[_TrialStage], records: Records, body: bytes) -> Iterator[StepTrial]:

@@ -22,8 +22,6 @@ from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
-Alone = Callable[[], bytes | None]
-"""A function that runs the step over the input's header without records, and returns the output; None if this fails."""
 _DOUBTFUL: Final = (
     "begins its output with {!r}, but writes nothing for a header without records; if this line is a record, set "
     "output_header: false in the step's settings; if it is a header, write it also if there are no records"
@@ -80,14 +78,18 @@ class StageHeaders:
         self._store = store
         self._known: dict[str, bytes] = {}
 
-    def of(self, output: Output, source: str, fmt: Format, given: bytes = b"", alone: Alone = lambda: None) -> Written:
+    def of(
+        self, output: Output, source: str, fmt: Format, given: bytes = b"", drops_it: Callable[[], bool] = bool
+    ) -> Written:
         """Return the layout of a step's output. Without a source, which only an input with lineage has, no header is
         removed.
 
         Args:
             given: the header of the step's input.
-            alone: called for the stage's first output if its first line differs from the header of the input. A step
-                that removes the header would lose the first record of each run if all of these records are equal.
+            drops_it: a function that returns whether the step writes nothing for this header without records. It is
+                called only for the stage's first output, if the first line of this output is not the header `given`.
+                Without this check, a step that drops the header would lose the first record of each run if all of these
+                records are equal.
 
         Raises:
             RecordError: if the output has no valid header, or its header differs from that of the stage's first output,
@@ -103,7 +105,7 @@ class StageHeaders:
         key = key_of_stage(job_id(source, workflow_name(self._workflow)), self._topic)
         if not head:
             return self._written(fmt)
-        header = self._agreed(key, partial(self._first, head, fmt, given, alone))
+        header = self._agreed(key, partial(self._first, head, fmt, given, drops_it))
         return self._written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
     def _agreed(self, key: str, first: Callable[[], bytes]) -> bytes:
@@ -116,10 +118,10 @@ class StageHeaders:
             return self._known.setdefault(key, header)
         return known
 
-    def _first(self, head: bytes, fmt: Format, given: bytes, alone: Alone) -> bytes:
+    def _first(self, head: bytes, fmt: Format, given: bytes, drops_it: Callable[[], bool]) -> bytes:
         header = stored_header(head, fmt)
         # guard[False]: a record is not taken for the header that a step has removed
-        if given and header.rstrip(b"\r\n") != given.rstrip(b"\r\n") and alone() == b"":
+        if given and header.rstrip(b"\r\n") != given.rstrip(b"\r\n") and drops_it():
             line = header.splitlines()[0].decode(errors="replace")[:_SHOWN]
             raise RecordError(str(fmt), _DOUBTFUL.format(line), record=0, line=1, offset=0)
         return header

@@ -206,8 +206,8 @@ class Runs:
                 if came.printed:
                     self.on_printed(self.runner.step.name, group, came.printed)
                 given = b"" if group[0].is_header else group[0].header
-                alone = partial(output_of_header, self.runner, group[0].format, given, limit.seconds)
-                written = self.headers.of(came.output, group[0].source, group[0].format, given, alone)
+                drops_it = partial(self._drops_header, group[0].format, given)
+                written = self.headers.of(came.output, group[0].source, group[0].format, given, drops_it)
                 return run(ran=came, written=written, seconds=seconds)
             except RecordError as wrong:
                 error = StepError(self.runner.step.name, wrong.reason, exit_code=0)
@@ -222,18 +222,32 @@ class Runs:
         # guard[return run(error=error)]: a machine without room for a run says nothing about its messages
         return _hindered(group, str(error)) if error.no_room else run(error=error)
 
+    def _drops_header(self, fmt: Format, header: bytes) -> bool:
+        """Return whether the step writes nothing for a header without records. Raises StepError if there is no time or
+        no room to find out.
+        """
+        limit = self.budget.limit(self.runner.step.settings.timeout)
+        if limit is None:
+            raise StepError(self.runner.step.name, _NO_TIME)
+        try:
+            with self.budget.running():
+                return drops_header(self.runner, fmt, header, limit.seconds)
+        except StepError as error:
+            if error.no_room or (limit.short and error.timed_out):
+                raise
+            return False  # this run says nothing about the header
+
     def _impossible(self, group: tuple[Work, ...], error: Exception) -> StepError:
         _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
         return StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}")
 
 
-def output_of_header(runner: Runner, fmt: Format, header: bytes, timeout: float | None = None) -> bytes | None:
-    """Run the step over a header without records, and return its output; None if the run fails."""
-    try:
-        with runner.run([], entries=0, fmt=fmt, header=header, timeout=timeout) as ran:
-            return ran.output.read_bytes()
-    except StepError:
-        return None
+def drops_header(runner: Runner, fmt: Format, header: bytes, timeout: float | None = None) -> bool:
+    """Run the step over a header without records, and return whether it writes nothing. Raises StepError if the run
+    fails.
+    """
+    with runner.run([], entries=0, fmt=fmt, header=header, timeout=timeout) as ran, ran.output.open("rb") as output:
+        return not output.read(1)
 
 
 def given_of(group: Sequence[Work]) -> Given:

@@ -53,8 +53,8 @@ def redrive(
     stack: Stack, job: str, changed: Assembled | None, note: Note, uploading: Uploading, *, is_folder: bool = False
 ) -> tuple[JobRecord, int]:
     """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`. Return the job's
-    record before the redrive, and how many entries run again. Raises JobError if the job cannot be redriven, or has
-    settings that single steps do not contain.
+    record before the redrive, and how many entries run again. Raises JobError if the job cannot be redriven, if single
+    steps are given and the job has another number of steps, or if it has settings that single steps do not contain.
 
     Args:
         changed: the other steps; None if the same steps run again. They are stored as a version of the job's workflow,

@@ -167,8 +167,8 @@ def _names_step(decorator: Any) -> bool:
     return getattr(named, "attr", getattr(named, "id", "")) == "step"
 
 
-def lacking_call(path: Path) -> str:
-    """Return what is wrong with a Python file that defines functions, if no statement outside of these functions uses
+def why_nothing_is_called(path: Path) -> str:
+    """Return a sentence about a Python file that defines functions, if no statement outside of these functions uses
     one of them or calls anything, apart from assignments. Return an empty text for other files.
     """
     import ast

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from parcelq.errors import StepError
 from parcelq.steps.containment import Ended
 from parcelq.steps.data import Output
-from parcelq.steps.executable import lacking_call
+from parcelq.steps.executable import why_nothing_is_called
 from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import reason_first
@@ -139,7 +139,7 @@ def _size_of(step: Step, output: Path) -> int:
     try:
         descriptor = open_regular(output)
     except FileNotFoundError:
-        hint = lacking_call(step.path) or (
+        hint = why_nothing_is_called(step.path) or (
             "a program that reads stdin and writes stdout needs filter: true in its settings"
         )
         raise StepError(step.name, f"exited with 0 but wrote no output file; {hint}", exit_code=0) from None
