@@ -79,7 +79,7 @@ def jobs(
         }
         out.result(document, line_of(record.id, one, result))
     if not found:
-        out.note(f"no incomplete job in {output}")
+        out.note(f"no incomplete job in {output}" + ("" if output.exists() else ": there is no such folder"))
 
 
 @with_output

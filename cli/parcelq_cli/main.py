@@ -45,8 +45,7 @@ def _run() -> NoReturn:
         if sentence.startswith("Usage: "):  # no command was given, so this text is the help
             typer.echo(sentence)
             sys.exit(error.exit_code)
-        context = getattr(error, "ctx", None)
-        _fail(f"{sentence}; see {context.command_path} --help" if context else sentence, error.exit_code)
+        _fail(sentence + _advice(error), error.exit_code)
     except typer.Abort:
         _fail("interrupted", 130)
     except AwsError as error:
@@ -67,6 +66,15 @@ def _run() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last resort: a traceback helps no user
         _fail(f"bug in parcelq, {type(error).__name__}: {error}; --verbose shows where", 1)
     sys.exit(code)
+
+
+def _advice(error: Exception) -> str:
+    """Return what helps after a wrong use of a command: where its help is, or how to name a file that begins with -."""
+    words = (word for word in sys.argv[1:] if word.startswith("-") and hasattr(error, "option_name"))
+    if file := next(filter(os.path.lexists, words), ""):
+        return f"; for the file of this name, give ./{file}"
+    context = getattr(error, "ctx", None)
+    return f"; see {context.command_path} --help" if context else ""
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
 
 _UNSURE: Final = object()
 _KNOWN: Final = (str, int, float, bool, Path)
+_NUMBERS: Final = {int: "a whole number", float: "a number"}
 
 
 class PlainCommand(TyperCommand):
@@ -54,7 +56,11 @@ class _Plain:
             from typer._coercion import build_runtime_param
 
             self._typers = build_runtime_param(param.type_descriptor)
-        return self._typers.coerce(value, param=param, ctx=ctx)
+        try:
+            return self._typers.coerce(value, param=param, ctx=ctx)
+        except BadParameter as error:
+            error.message = _mistake(value, param) or error.message
+            raise
 
 
 def _converted(value: Any, param: Any) -> Any:
@@ -75,6 +81,22 @@ def _converted(value: Any, param: Any) -> Any:
         return _UNSURE
     made = [_one(one, annotation, info) for one in value]
     return _UNSURE if any(one is _UNSURE for one in made) else made
+
+
+def _mistake(value: Any, param: Any) -> str:
+    """Return what is wrong with a number, or an empty text: Typer's own texts about numbers do not show the value."""
+    info, annotation = param.type_descriptor.parameter_info, param.type_descriptor.annotation
+    if annotation not in _NUMBERS:
+        return ""
+    if info.min is None and info.max is None:
+        bounds = ""
+    elif info.max is None:
+        bounds = f" of at least {info.min:,}"
+    elif info.min is None:
+        bounds = f" of at most {info.max:,}"
+    else:
+        bounds = f" from {info.min:,} to {info.max:,}"
+    return f"{value} is not {_NUMBERS[annotation]}{bounds}"
 
 
 def _one(value: Any, kind: type, info: Any) -> Any:

@@ -163,8 +163,10 @@ def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
 
 def dead_place(dead: dict[str, Any], file: str) -> str:
     """Return a text that says where a dead entry is: its file, and its record or line."""
-    record = dead.get("record")
-    return one_line(dead.get("file", file)) + (f", record {record}" if record is not None else "")
+    number = f", record {dead['record']}" if "record" in dead else ""
+    if "records" in dead:
+        number = ", from records {} to {}".format(*dead["records"])
+    return one_line(dead.get("file", file)) + number
 
 
 def first_line(reason: str) -> str:

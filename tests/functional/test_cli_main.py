@@ -139,7 +139,9 @@ def test_parcelq_without_a_command_shows_its_help_and_ends_with_wrong_usage(
         (("pull",), "TOPIC"),
         (("pull", "t", "--nonsense"), "--nonsense"),
         (("pull", "t", "--max", "many"), "--max"),
-        (("pull", "t", "--min", "0"), "--min"),
+        (("pull", "t", "--min", "0"), "'--min': 0 is not a whole number of at least 1"),
+        (("estimate", "f", "--memory", "x"), "'--memory': x is not a whole number from 128 to 10,240"),
+        (("pull", "t", "--timeout", "1e"), "'--timeout': 1e is not a number of at least 0"),
         (("pull", "t", "--timeout", "-1"), "--timeout"),
         (("pull", "t", "--timeout", "nan"), "--timeout"),
         (("pull", "t", "--min", "5", "--max", "3"), "--max is 3, but must be at least --min (5)"),
@@ -170,6 +172,15 @@ def test_parcelq_without_a_command_shows_its_help_and_ends_with_wrong_usage(
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
     assert said in cli.fails(*arguments, code=2)
+
+
+def test_a_file_that_begins_with_a_hyphen_is_an_error_that_says_how_to_name_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "for the file" not in cli.fails("run", "-x.txt", "--step", "cat", code=2)
+    Path("-x.txt").write_text("a\n")
+    assert cli.fails("run", "-x.txt", "--step", "cat", code=2).endswith("; for the file of this name, give ./-x.txt\n")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_an_output_that_is_too_large_for_a_message_overflows_into_the_bucket(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--step", "cat 'a b"), "step cat 'a b: there is no such file; its quote has no end"),
         (("--step", "no-such-step"), "step no-such-step: there is no such file, and no such program on the PATH"),
         (("--step", "tr", "--settings", "nowhere.yaml"), "settings file nowhere.yaml: it cannot be read"),
         (("--step", "tr", "--settings", "bad.yaml"), "unknown key 'filtre'"),

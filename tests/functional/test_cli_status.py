@@ -23,7 +23,7 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.notes import entries_in, note_upload, noted_sources
+from parcelq.upload.notes import EntryCounts, note_upload, noted_sources
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask
 from parcelq.upload.sources import Uploaded, upload_stream
@@ -411,6 +411,7 @@ class TestNotes:
         world.upload(world.put())
         ((note,),) = noted_sources(world.store).values()
         assert note.parts == ((14, 2), (14, 2), (14, 2))
-        assert entries_in([note], 14, 42, 42) == 4
-        assert entries_in([note], 7, 42, 42) is None
-        assert entries_in([note], 14, 35, 42) is None
+        counts = EntryCounts([note], 42)
+        assert counts.between(14, 42) == 4
+        assert counts.between(7, 42) is None
+        assert counts.between(14, 35) is None

@@ -17,7 +17,7 @@ from parcelq.errors import MessageError, SourceError
 from parcelq.records import parse
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
-from parcelq.upload.notes import entries_in, notes_of, notes_of_whole, upload_folder
+from parcelq.upload.notes import EntryCounts, notes_of, notes_of_whole, upload_folder
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask, StreamTask, task_of
 from parcelq.upload.sources import Rest
@@ -80,7 +80,7 @@ def test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not(
     assert sorted(map(str, unique.values())) == sorted(map(str, whole))
     notes = notes_of(store, str(SOURCE))
     assert len(notes) > 1
-    assert entries_in(notes, 0, len(data), len(data)) == sum(one.entries for one in whole)
+    assert EntryCounts(notes, len(data)).between(0, len(data)) == sum(one.entries for one in whole)
     assert {(note.format, note.chosen_by) for note in notes} == {(str(fmt), "stack")}
 
 

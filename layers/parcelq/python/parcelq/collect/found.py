@@ -11,7 +11,7 @@ from parcelq.collect.segments import segments_among
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.jobs.changes import Found
 from parcelq.jobs.record import MOST_HOLES, JobRecord
-from parcelq.upload.notes import Note, entries_in
+from parcelq.upload.notes import Note, is_published
 
 
 def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float, *, empty: bool | None) -> Found:
@@ -26,7 +26,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
     resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
     new = record._replace(
         segments=len(segments_among(seen.keys)) if seen else 0,
-        uploaded=record.uploaded or (noted is not None and entries_in(notes, 0, noted, noted) is not None),
+        uploaded=record.uploaded or (noted is not None and is_published(notes, noted)),
         total=resolution.total,
         covered=resolution.covered,
         dead=resolution.dead,

@@ -12,7 +12,7 @@ from parcelq.collect.deaths import MOST_LISTED, Dead, dead_entries, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import NOTHING, Cost
-from parcelq.upload.notes import Note, entries_in
+from parcelq.upload.notes import EntryCounts, Note
 
 
 class Entries(NamedTuple):
@@ -153,12 +153,13 @@ def report_of(
 
 def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
     total = resolution.total
-    read = None if total is None else entries_in(notes, 0, total, total)
-    dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
+    counts = EntryCounts(notes, total)
+    read = counts.between(0, total or 0)
+    dead = dead_entries(collected) if resolution.has_dead else 0
     missing: int | None = None
     if total is not None and len(resolution.holes) == resolution.hole_count:
-        counts = [entries_in(notes, start, end, total) for start, end in resolution.holes]
-        missing = None if None in counts else sum(filter(None, counts))
+        lost = [counts.between(start, end) for start, end in resolution.holes]
+        missing = None if None in lost else sum(filter(None, lost))
     if read is None or dead is None or missing is None:
         done = None if resolution.covered else 0
     else:

@@ -26,6 +26,7 @@ from parcelq.collect.rows import (
     OF_STEP,
     READ,
     SIZE,
+    UNKNOWN,
     WHERE,
     Columns,
     words_of,
@@ -46,6 +47,9 @@ class DeadRow(NamedTuple):
     Attributes:
         of_source: whether the entries are entries of the source; if False, an earlier step wrote these entries.
         extent: the place of the reason and the entries in a segment.
+        records: if an earlier step wrote the entries: numbers of the first and the last record of the source from which
+            it wrote them; None if unknown.
+        read: how many records of the source the entries are, or were made from; None if unknown.
     """
 
     start: int
@@ -53,6 +57,8 @@ class DeadRow(NamedTuple):
     entries: int
     of_source: bool
     extent: Extent
+    records: tuple[int, int] | None = None
+    read: int | None = None
 
 
 class Resolution(NamedTuple):
@@ -200,17 +206,54 @@ class Collected:
 
     def dead(self) -> Iterator[DeadRow]:
         """Yield the dead entries, in order."""
+        run = _CurrentRun()
         for choice in self.choices():
-            entries = choice.columns[ENTRIES]
-            if not any(entries[number] >= FLAG for number in choice.rows):
+            columns, rows = choice.columns, choice.rows
+            entries, reads = _chosen(columns[ENTRIES], rows), _chosen(columns[READ], rows)
+            run.end += UNKNOWN * len(choice.holes)
+            if max(entries, default=0) < FLAG:
+                run.pass_by(reads)
                 continue
-            wheres, sizes = choice.columns[WHERE], choice.columns[SIZE]
-            starts, ends = choice.columns.spans(0)
-            for number in choice.rows:
-                if entries[number] >= FLAG:
-                    of_source = not entries[number] & OF_STEP
+            wheres, sizes = columns[WHERE], columns[SIZE]
+            starts, ends = columns.spans(0)
+            for number, count, read in zip(rows, entries, reads, strict=True):
+                is_dead, of_source = count >= FLAG, not count & OF_STEP
+                run.go_on(count & COUNT if is_dead and of_source else read)
+                if is_dead:
                     extent = extent_of(wheres[number], sizes[number] & NUMBER)
-                    yield DeadRow(starts[number], ends[number], entries[number] & COUNT, of_source, extent)
+                    records = None if of_source else run.records
+                    yield DeadRow(starts[number], ends[number], count & COUNT, of_source, extent, records, run.read)
+
+
+@dataclass(slots=True)
+class _CurrentRun:
+    """The run whose messages are read: the first of its records has the number `before + 1`, the last `end`. Numbers of
+    at least `UNKNOWN` are unknown.
+    """
+
+    before: int = 0
+    end: int = 0
+
+    def go_on(self, read: int) -> None:
+        """Go on to the run of the next message, whose field `read` is 0 if it is of the same run."""
+        if read:
+            self.before, self.end = self.end, self.end + read
+
+    def pass_by(self, reads: Sequence[int]) -> None:
+        """Go on to the run of the last of many messages."""
+        self.end += sum(reads)
+        self.before = self.end - next(filter(None, reversed(reads)), self.end - self.before)
+
+    @property
+    def records(self) -> tuple[int, int] | None:
+        """The numbers of the run's first and last record."""
+        return (self.before + 1, self.end) if self.end < UNKNOWN else None
+
+    @property
+    def read(self) -> int | None:
+        """How many records the run got."""
+        read = self.end - self.before
+        return read if read < UNKNOWN else None
 
 
 class _Counter:

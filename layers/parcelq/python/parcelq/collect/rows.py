@@ -16,7 +16,7 @@ sorted by lineage:
   segment has this line end after the body. `entries` is how many entries the body has. The highest bit of `entries` is
   set if the entries are dead, and the next bit if dead entries are of a step's output and not of the source.
 - `read` is the number of source entries from which the message was made. Only the first message of an output has this
-  number; all other messages of the output have zero.
+  number; all other messages of the output have zero. For dead entries of the source, it is unknown.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
     return _hash("".join(map(str, lineage.outputs)).encode())
 
 
-def read_of(lineage: Lineage, *, dead: bool) -> int:
+def read_of(lineage: Lineage) -> int:
     """Return the field `read` of a row: 0 for all messages of an output but the first message. For the first message,
-    the field is `UNKNOWN` if the number is not known or the entries are dead.
+    the field is `UNKNOWN` if the number is not known.
     """
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None
-    return UNKNOWN if dead or entries is None else entries
+    return UNKNOWN if entries is None else entries
 
 
 def row(key: Key, words: int, where: int, content: int, size: int, entries: int, read: int = UNKNOWN) -> bytes:

@@ -167,7 +167,7 @@ def _stored(job: JobKey, piece: Piece) -> _Stored:
     if piece.dead:
         body = note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
         entries |= FLAG | (OF_STEP if lineage.outputs else 0)
-    read = read_of(lineage, dead=bool(piece.dead))
+    read = read_of(lineage)
     return _Stored(key_of(lineage), content_of(lineage, note), body, entries, read, lineage.root.total)
 
 

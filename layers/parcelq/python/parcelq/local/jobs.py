@@ -17,7 +17,7 @@ from parcelq.local.kept import Kept
 from parcelq.local.reading import EVERYTHING, Range
 from parcelq.local.recipe import Options
 from parcelq.local.state import LocalRecord
-from parcelq.upload.notes import entries_in, notes_of, upload_folder
+from parcelq.upload.notes import EntryCounts, notes_of, upload_folder
 
 if TYPE_CHECKING:
     from parcelq.collect.resolution import Collected, Resolution
@@ -172,7 +172,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
         job.marks = sorted({place for row in rows for place in (row.start, row.end)})
     with suppress(ValueError, KeyError):  # the stored number of records may be missing after a crash
         notes = notes_of(kept.notes, job.record.source)
-        job.is_noted = job.total is not None and entries_in(notes, 0, job.total, job.total) is not None
+        job.is_noted = EntryCounts(notes, job.total).between(0, job.total or 0) is not None
     if not job.is_noted:
         shutil.rmtree(kept.notes.folder / upload_folder(job.record.source), ignore_errors=True)
 

@@ -141,14 +141,20 @@ class Command(NamedTuple):
 
 def command_of(text: str) -> Command | None:
     """Read a text as the name of a program on the PATH and its arguments; None if there is no such program."""
-    try:
-        words = shlex.split(text)
-    except ValueError:  # a quote is not closed, so the text is not a command
-        return None
+    words = [] if has_open_quote(text) else shlex.split(text)
     if not words or os.sep in words[0]:
         return None
     found = shutil.which(words[0])
     return Command(Path(found), tuple(words[1:])) if found else None
+
+
+def has_open_quote(text: str) -> bool:
+    """Return whether a command has a quote or a backslash without its end."""
+    try:
+        shlex.split(text)
+    except ValueError:
+        return True
+    return False
 
 
 def uses_step(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.result_names import REPORT, STATE
-from parcelq.steps.executable import Command, command_of, uses_step, why_not_executable
+from parcelq.steps.executable import Command, command_of, has_open_quote, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
 
 STEP_NAME: Final = "step"
@@ -240,7 +240,11 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
 
 def _check_step(path: Path) -> Path:
     if not path.is_file():
-        missing = "there is no such file" + (", and no such program on the PATH" if path.name == str(path) else "")
+        missing = "there is no such file"
+        if has_open_quote(str(path)):
+            missing += "; its quote has no end"
+        elif path.name == str(path):
+            missing += ", and no such program on the PATH"
         raise SettingsError(f"step {path}", ["it is not a regular file" if path.exists() else missing])
     if path.suffix == ".py":
         if not os.access(path, os.R_OK):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
@@ -141,21 +143,46 @@ def noted_problems(store: Store) -> dict[str, str]:
     return {note.source: note.problem for note in _read_all(store, keys)}
 
 
-def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
-    """Return how many entries are in `[start, end)` of a source; None if its notes do not give exactly this number.
+def is_published(notes: Iterable[Note], total: int) -> bool:
+    """Return whether notes say that every byte of a source of `total` bytes was published.
 
-    `total` is the source's size in bytes; a note about bytes after the end is invalid.
+    Notes overlap if an upload was repeated, and the repeated upload handed over at another place.
     """
-    at, entries = start, 0
-    for note in notes:
-        if note.end > total:
+    at = 0
+    for start, end in sorted((note.start, note.end) for note in notes):
+        if start > at:
+            return False
+        at = max(at, end)
+    return at == total
+
+
+class EntryCounts:
+    """How many entries are in ranges of a source, according to the notes about its uploads.
+
+    `total` is the source's size in bytes. A note about bytes after the end makes all counts unknown.
+    """
+
+    def __init__(self, notes: Iterable[Note], total: int | None) -> None:
+        known = list(notes)
+        valid = total is not None and all(note.end <= total for note in known)
+        parts = sorted(part for note in known for part in note.counted_ranges if part[0] < part[1]) if valid else []
+        self._valid = valid
+        self._starts = [start for start, _, _ in parts]
+        self._ends = list(accumulate((end for _, end, _ in parts), max))
+        self._counts = [0, *accumulate(count for _, _, count in parts)]
+        touch = (start == end for start, end in zip(self._starts[1:], self._ends, strict=False))
+        self._breaks = [0, *accumulate(not one for one in touch)]
+
+    def between(self, start: int, end: int) -> int | None:
+        """Return how many entries are in `[start, end)`; None if the notes do not give exactly this number."""
+        if start == end:
+            return 0 if self._valid else None
+        first, after = bisect_left(self._starts, start), bisect_left(self._starts, end)
+        if first >= after or self._starts[first] != start or self._ends[after - 1] != end:
             return None
-        for first, last, count in note.counted_ranges:
-            if first < end and last > at:
-                if first != at or last > end:
-                    return None
-                at, entries = last, entries + count
-    return entries if at == end else None
+        overlaps = first > 0 and self._ends[first - 1] > start
+        whole = not overlaps and self._breaks[first] == self._breaks[after - 1]
+        return self._counts[after] - self._counts[first] if whole else None
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:

@@ -32,8 +32,9 @@ class Listed(NamedTuple):
 
     Attributes:
         file: the file that contains the entry, if the source consists of several files; else empty. If a file is named,
-            `record` and `line` count in that file.
+            all numbers count in that file.
         record: the entry's number in the source, from 1; None if unknown.
+        number: the number of the entry, or of the records that it may come from, as text; empty if unknown.
         entry_bytes: how many bytes the entry has; 0 if the entry was not kept.
     """
 
@@ -42,6 +43,7 @@ class Listed(NamedTuple):
     entries: int
     file: str
     record: int | None
+    number: str
     line: int | None
     entry: str
     entry_bytes: int
@@ -57,6 +59,7 @@ class Listed(NamedTuple):
             dead.entries,
             cut(one_line(dead.file), _FILE_CHARACTERS),
             dead.record,
+            dead.number,
             dead.line,
             cut(one_line(text), _ENTRY_CHARACTERS),
             len(dead.entry),
@@ -129,7 +132,7 @@ def cut(text: str, characters: int) -> str:
 
 
 def _place(dead: Dead) -> str:
-    number = "unknown" if dead.record is None else f"{dead.record:,}"
+    number = dead.number or "unknown"
     return f"{cut(one_line(dead.file), _FILE_CHARACTERS)}, {number}" if dead.file else number
 
 

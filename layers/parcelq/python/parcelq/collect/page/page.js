@@ -27,8 +27,7 @@
     const body = table.appendChild(make("tbody"));
     for (const one of listed) {
       const row = body.appendChild(make("tr"));
-      const record = one.record === null ? "bytes " + one.bytes : number(one.record);
-      row.appendChild(make("td", one.file ? one.file + ", " + record : record));
+      row.appendChild(make("td", one.file ? one.file + ", " + one.record : one.record));
       row.appendChild(make("td", one.line === null ? "" : number(one.line)));
       row.appendChild(make("td")).appendChild(make("code", one.entry));
       const reason = row.appendChild(make("td"));

@@ -124,7 +124,9 @@ def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[
 
 
 def _example(one: Listed) -> str:
-    where = f"Record {one.record:,}" if one.record is not None else f"Bytes {one.start:,} to {one.end - 1:,}"
+    where = f"Bytes {one.start:,} to {one.end - 1:,}"
+    if one.number:
+        where = f"{'Records' if one.record is None else 'Record'} {one.number}"
     line = f", line {one.line:,}" if one.line is not None and one.line != one.record else ""
     file = f"{one.file}, " if one.file else ""
     reason = element("br") + element("code", text(one.reason), class_="soft")
@@ -188,9 +190,8 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
     records = [
         {
             **({"file": one.file} if one.file else {}),
-            "record": one.record,
+            "record": one.number or f"bytes {one.start:,} to {one.end - 1:,}",
             "line": one.line,
-            "bytes": f"{one.start:,} to {one.end - 1:,}",
             "entry": _shown(one),
             "reason": one.reason,
             **({"range": [one.start, one.end]} if redrivable else {}),
