@@ -70,7 +70,9 @@ class TestListing:
         done = world.call("jobs", "--json")
         assert (done.returncode, done.stdout) == (0, "")
         assert "no incomplete job in results\n" in done.stderr
-        assert "no incomplete job in nowhere: there is no such folder" in world.call("jobs", "--output", "nowhere").stderr
+        assert (
+            "no incomplete job in nowhere: there is no such folder" in world.call("jobs", "--output", "nowhere").stderr
+        )
         assert not world.state.exists()
 
     def test_jobs_of_another_folder_are_found_with_its_name(self, world: World) -> None:

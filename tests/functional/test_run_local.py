@@ -360,3 +360,15 @@ def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_
         "No module named 'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the "
         "same file and step shows the result of single records"
     )
+
+
+def test_a_command_that_names_a_file_of_this_folder_gets_a_warning_that_says_what_helps(world: World) -> None:
+    world.write("lines.txt", "good 1\ngood 2\n", 0o644)
+    patterns = world.write("patterns", "good\n", 0o644)
+    said = "a command runs in a folder of its own, without patterns; give its full path"
+    done = world.run("lines.txt", "--step", "grep -f patterns")
+    assert done.returncode == 1
+    assert said in done.stderr
+    done = world.run("lines.txt", "--step", f"grep -f {patterns}", "--fresh")
+    assert (done.returncode, said in done.stderr) == (0, False)
+    assert world.read("lines.txt") == b"good 1\ngood 2\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -14,6 +15,8 @@ from parcelq.errors import SettingsError
 from parcelq.result_names import REPORT, STATE
 from parcelq.steps.executable import Command, command_of, has_open_quote, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
+
+_log = logging.getLogger(__name__)
 
 STEP_NAME: Final = "step"
 SETTINGS_NAMES: Final = ("settings.yaml", "settings.yml")
@@ -128,6 +131,8 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(os.path.expanduser(path))
     command = command_of(path) if not given.exists() else None
+    for file in _files_in(command) if command else ():
+        _log.warning("step %s: a command runs in a folder of its own, without %s; give its full path", path, file)
     whole = given.absolute() if given.is_dir() else None
     step = _check_step(command.program if command else _step_in(whole) if whole else given)
     settings = _settings(Path(os.path.expanduser(settings_file)) if settings_file else _beside(whole), command, path)
@@ -236,6 +241,11 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
     where = ", ".join(map(str, folders))
     reason = "it is outside the folders that steps may be in:" if outside else "there is no such file in"
     raise SettingsError(f"path {path!r}", [f"{reason} {where}"])
+
+
+def _files_in(command: Command) -> list[str]:
+    """Return the arguments that name a file here, but will not do so where the command runs."""
+    return [one for one in command.arguments if not os.path.isabs(one) and os.path.isfile(one)]
 
 
 def _check_step(path: Path) -> Path:
