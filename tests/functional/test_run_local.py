@@ -371,4 +371,4 @@ def test_a_command_that_names_a_file_of_this_folder_gets_a_warning_that_says_wha
     assert said in done.stderr
     done = world.run("lines.txt", "--step", f"grep -f {patterns}", "--fresh")
     assert (done.returncode, said in done.stderr) == (0, False)
-    assert world.read("lines.txt") == b"good 1\ngood 2\n"
+    assert world.read("lines.txt") == "good 1\ngood 2\n"
