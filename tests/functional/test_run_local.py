@@ -196,6 +196,16 @@ def test_too_many_dead_entries_stop_the_job(world: World) -> None:
     assert not (world.results / "lines.txt").exists()
 
 
+def test_a_limit_counts_the_dead_entries_of_earlier_commands_too(world: World) -> None:
+    entries = [f"{'bad' if number % 5 == 0 else 'good'} {number}\n" for number in range(400)]
+    options = world.write("lines.txt", "".join(entries), 0o644), "--step", world.write("step", FAILS_ON_BAD)
+    for limit in (49, 49, "13%"):
+        done = world.run(*options, "--batch-size", 5, "--max-dead", limit)
+        assert done.returncode == 1
+        assert ("records failed, more than 49" in done.stderr) == (limit == 49)
+    assert len(world.dead("lines.txt")) == 80
+
+
 @pytest.mark.parametrize("limit", ["x", "-1", "101%", "1.2", "%"])
 def test_run_refuses_an_invalid_limit(world: World, limit: str) -> None:
     done = world.run(world.write("lines.txt", "a\n", 0o644), "--step", "cat", "--max-dead=" + limit)

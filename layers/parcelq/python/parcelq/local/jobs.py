@@ -32,6 +32,8 @@ class LocalJob:
         marks: the begins and ends of messages whose dead entries are entries of a step's output, not of the source.
         total: how many bytes the source has; None if unknown.
         done: how many bytes of the source are already done.
+        dead_before, ran_before: how many entries were dead, and how many a step had processed, when this command began;
+            0 if dead entries run again.
         all_failed: whether entries are dead and no run has succeeded.
         stored: the keys of the job's objects that were already stored when this run began.
         is_noted: whether the number of the source's records has been stored.
@@ -48,6 +50,8 @@ class LocalJob:
     marks: Sequence[int] = ()
     total: int | None = None
     done: int = 0
+    dead_before: int = 0
+    ran_before: int = 0
     all_failed: bool = False
     stored: frozenset[str] = frozenset()
     is_noted: bool = False
@@ -165,6 +169,8 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     job.stored = frozenset(kept.segments(job.record.id))
     dead = chosen if chosen is not None else [(row.start, row.end) for row in collected.dead()] if redrive else []
     job.done = resolution.covered + resolution.dead_bytes - min(resolution.dead_bytes, _bytes(dead))
+    if not redrive:
+        job.dead_before, job.ran_before = resolution.dead, resolution.ran
     job.all_failed = resolution.has_dead and not (resolution.ran or resolution.entries)
     job.missing, job.total = missing_of(collected, resolution, dead), resolution.total
     if resolution.has_dead:

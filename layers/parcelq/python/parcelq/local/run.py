@@ -203,6 +203,7 @@ def _check(options: Options, meter: WorkMeter, cancelled: threading.Event, jobs:
     if cancelled.is_set():
         raise JobError(jobs[0].record.id, "it was cancelled; finished work is kept, and the same call continues it")
     progress = meter.now()
-    seen = progress.entries + progress.dead
-    if problem := options.limits.exceeded(progress.dead, seen, progress.seconds, progress.reason):
+    dead = progress.dead + sum(job.dead_before for job in jobs)
+    seen = progress.entries + dead + sum(job.ran_before for job in jobs)
+    if problem := options.limits.exceeded(dead, seen, progress.seconds, progress.reason):
         raise ParcelqError(f"stopped: {problem}; parcelq resume continues without the limit")
