@@ -208,6 +208,91 @@ class TestEach:
             step(raw=True, each=True)
 
 
+class TestLostExceptions:
+    """Loops and `map` take an exception StopIteration for their end, and `except` may catch what `reject` raises."""
+
+    @pytest.mark.parametrize("count", [1, 20, 5000])
+    @pytest.mark.parametrize("at", [0, 7, 19, 4095, 4096, 4999])
+    def test_an_entry_on_which_the_function_raises_stop_iteration_is_rejected_alone(self, run, count, at):
+        function = """
+        @step(each=True)
+        def run(entry):
+            return next(iter(entry.split()))
+        """
+        entries = [b"" if number == at else b"%d" % number for number in range(count)]
+        made, rejects = run(function, b"".join(entry + b"\n" for entry in entries))
+        assert made.split() == [entry for entry in entries if entry]
+        assert [(one.entry, one.after) for one in rejects] == ([(at, at)] if at < count else [])
+        assert all(one.reason.startswith("StopIteration: next() found nothing") for one in rejects)
+
+    @pytest.mark.parametrize("caught", ["Exception", "ValueError"])
+    def test_a_reject_holds_although_the_function_catches_exceptions(self, run, caught):
+        function = f"""
+        @step(each=True)
+        def run(entry):
+            try:
+                if entry == "-2":
+                    reject(entry, "negative")
+            except {caught}:
+                return "caught"
+            return entry
+        """
+        made, rejects = run(function, b"1\n-2\n3\n")
+        assert (made, [(one.entry, one.reason) for one in rejects]) == (b"1\n3\n", [(1, "negative")])
+
+    @pytest.mark.parametrize("catches", ["except BaseException", "except"])
+    def test_a_function_that_catches_what_reject_raises_fails_its_run(self, run, catches):
+        function = f"""
+        @step(each=True)
+        def run(entry):
+            try:
+                reject(entry, "never")
+            {catches}:
+                return entry
+        """
+        with pytest.raises(StepError) as error:
+            run(function, b"1\n2\n")
+        assert "run must not catch the exception that reject() raises" in error.value.stderr_tail
+
+    @pytest.mark.parametrize("at", [0, 1, 2])
+    def test_an_iterator_that_ends_with_stop_iteration_of_a_function_fails_its_run(self, run, at):
+        function = """
+        @step
+        def run(entries):
+            return map(lambda entry: next(iter(entry.split())), entries)
+        """
+        data = b"".join(b"\n" if number == at else b"a\n" for number in range(3))
+        with pytest.raises(StepError) as error:
+            run(function, data)
+        assert "StopIteration" in error.value.stderr_tail
+
+    def test_an_iterator_of_a_class_may_end_in_its_own_way(self, run):
+        function = """
+        class Upper:
+            def __init__(self, entries):
+                self.entries = entries
+            def __iter__(self):
+                return self
+            def __next__(self):
+                return next(self.entries).upper()
+        @step
+        def run(entries):
+            return Upper(entries)
+        """
+        assert run(function, b"a\nb\n") == (b"A\nB\n", ())
+
+    @pytest.mark.parametrize("made", ["[]", "[next(entries)]"])
+    def test_a_function_that_leaves_entries_unread_fails_its_run(self, run, made):
+        function = f"""
+        @step
+        def run(entries):
+            return {made}
+        """
+        with pytest.raises(StepError) as error:
+            run(function, b"a\nb\nc\n")
+        assert "of 3 entries, but must read all" in error.value.stderr_tail
+
+
 class TestReject:
     def test_a_generator_that_rejects_names_the_entry_it_has_taken(self, run):
         function = """

@@ -7,7 +7,7 @@ Every Python step imports this module when it starts, so this module imports few
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from operator import length_hint
 from typing import Any, Final
@@ -24,6 +24,8 @@ _BLOCK: Final = 4096
 _LINES: Final = "utf-8", "surrogateescape"
 """The encoding of entries, and its error handler, which preserves bytes that are not UTF-8."""
 _PRINTED: Final = 20
+_STOPPED: Final = "StopIteration: next() found nothing; next(iterator, None) returns None instead"
+"""The reason for an entry on which the function raised StopIteration, an exception that is lost in loops."""
 _NO_ENTRIES: Final = (bytes, bytearray, dict, set, frozenset)
 """Iterables that a function returns only by mistake: a dict would write only its keys, and a set has no order."""
 
@@ -35,8 +37,10 @@ Write = Callable[["bytes | bytearray | memoryview"], object]
 """A function that writes all bytes of its argument."""
 
 
-class RejectedError(Exception):
-    """The exception that `reject` raises to end a Python function that is called with one entry."""
+class RejectedError(BaseException):
+    """The exception that `reject` raises to end a Python function that is called with one entry. It is no `Exception`,
+    so that `except Exception` in the function does not catch it.
+    """
 
 
 class _Entries:
@@ -56,12 +60,18 @@ class _Entries:
             raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
         self._yields = isinstance(entries, Iterator)
         made = self._made
+        if isinstance(entries, Iterator) and not isinstance(entries, Generator):
+            entries = _stopped_only_by_itself(entries)
         for entry in entries:
             made.append(entry)
             if len(made) == _BLOCK:
                 write(_text(made).encode(*_LINES))
                 self._written += _BLOCK
                 made.clear()
+        if unread := length_hint(self._given):
+            raise RuntimeError(
+                f"{function.__name__} read {len(self._lines) - unread} of {len(self._lines)} entries, but must read all"
+            )
         write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
@@ -98,6 +108,7 @@ class _Each:
         self._lines = lines
         self._written = 0
         self._rejects: Rejects = []
+        self._raised = self._caught = 0
 
     def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         from inspect import isgeneratorfunction
@@ -107,9 +118,12 @@ class _Each:
             call = _listed(call)
         for start in range(0, len(self._lines), _BLOCK):
             write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
+            if self._caught != self._raised:
+                raise RuntimeError(f"{function.__name__} must not catch the exception that reject() raises")
 
     def reject(self, _entry: str | int, reason: str) -> None:
-        """Record why the current entry is rejected, and end the function's call for this entry."""
+        """End the function's call for the current entry, with the reason why the entry is rejected."""
+        self._raised += 1
         raise RejectedError(reason)
 
     def rejects(self) -> Rejects:
@@ -122,14 +136,15 @@ class _Each:
         results = map(call, lines)
         # `extend` keeps the results before an exception, and `map` continues after the exception. So a good entry
         # takes no time besides the call of the function.
-        while True:
+        while len(made) + len(bad) < len(lines):
             try:
                 made.extend(results)
-                break
+                if len(made) + len(bad) < len(lines):  # to `extend`, a StopIteration means the end of all entries
+                    bad[len(made) + len(bad)] = _STOPPED
             except MemoryError:
                 raise
-            except Exception as error:  # noqa: BLE001 - the exception rejects only this entry
-                bad[len(made) + len(bad)] = _reason(error)
+            except (Exception, RejectedError) as error:  # noqa: BLE001 - the exception rejects only this entry
+                bad[len(made) + len(bad)] = self._reason(error)
         try:
             text = "\n".join(made)
         except TypeError:  # the function did not return a str for every entry
@@ -151,11 +166,15 @@ class _Each:
                 try:
                     out += _lines_of(next(results))
                     continue
-                except Exception as error:  # noqa: BLE001 - the exception rejects only this entry
-                    reason = _reason(error)
+                except (Exception, RejectedError) as error:  # noqa: BLE001 - the exception rejects only this entry
+                    reason = self._reason(error)
             self._rejects.append((start + entry, self._written + len(out), reason))
         self._written += len(out)
         return "".join(out)
+
+    def _reason(self, error: BaseException) -> str:
+        self._caught += isinstance(error, RejectedError) or isinstance(error.__context__, RejectedError)
+        return str(error) if isinstance(error, RejectedError) else reason_of_entry(error)
 
 
 _current: _Entries | _Each | None = None
@@ -235,10 +254,6 @@ def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool
     return entries, header if about["writes_header"] else b"", about["one_line"]
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, RejectedError) else reason_of_entry(error)
-
-
 def _text(entries: list[Any]) -> str:
     """Return entries as the text of a file in which each entry is a line."""
     try:
@@ -270,6 +285,23 @@ def _line(entry: object) -> str:
     if _one_line and "\n" in entry:
         raise ValueError(f"an entry is one line without its line end, but {entry!r:.100} has one")
     return entry + "\n"
+
+
+def _stopped_only_by_itself(entries: Iterator[Any]) -> Iterator[Any]:
+    """Yield the entries of an iterator such as `map`. Raise RuntimeError if the iterator ended because a function that
+    it called raised StopIteration.
+    """
+    while True:
+        try:
+            entry = next(entries)
+        except StopIteration as error:
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            if trace and trace.tb_frame.f_code.co_name not in {"__next__", "_stopped_only_by_itself"}:
+                raise RuntimeError(_STOPPED) from error
+            return
+        yield entry
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ _FRAMES: Final = 5
 _OURS: Final = os.path.dirname(__file__) + os.sep
 
 
-def reason_of_entry(error: Exception) -> str:
+def reason_of_entry(error: BaseException) -> str:
     """Return why an entry is bad: the exception, and the place in the user's code that raised the exception, or that
     called the library that raised it. Libraries are all modules in folders of `sys.path` other than the program's own.
     """
