@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from parcelq.errors import AwsError, StepError
+from parcelq.records.cutting import Parcel
 from parcelq.steps.run import Given, Ran, Runner
-from parcelq.topics.attributes import FAILURES, LINEAGE, SOURCE
+from parcelq.topics.attributes import FAILURES, FORMAT, HEADER, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published
-from process_stage import FAILS, UPPER, Stage, neighbours, parcel
+from process_stage import FAILS, PICKY, UPPER, Stage, messages_of, neighbours, parcel
 
 pytest_plugins = ["process_stage"]
 
@@ -190,6 +192,61 @@ class TestTime:
             stage.clock.now += stage.deadline + 1
         assert waits == sorted(waits)
         assert (waits[0], waits[-1]) == (5, 160)
+
+
+class TestUncuttable:
+    """Messages that must be cut, because they have too many entries or failed, but cannot be cut."""
+
+    @pytest.mark.parametrize("failures", [{}, {FAILURES: "1"}])
+    def test_a_message_that_can_never_be_cut_is_dead_with_the_reason(
+        self, stage: Stage, failures: dict[str, str]
+    ) -> None:
+        header = base64.b64encode(b"h" * 783_750).decode()
+        stage.publish(Message(b"bad\nb\nc\n", {FORMAT: "lines header=1", HEADER: header, **failures}))
+        batch = {} if failures else {"batch_size": 2}
+        outcome = stage.handle(stage.processor(FAILS, **batch))
+        (letter,) = stage.dead
+        assert (len(outcome.done), outcome.dead, letter.body) == (1, 1, b"bad\nb\nc\n")
+        assert letter.attributes["Reason"].startswith("its parts cannot be read: ")
+        assert messages_of(stage.input) == []
+
+    @pytest.mark.parametrize("error", [MemoryError("full"), OSError("full")])
+    @pytest.mark.parametrize("failures", [{}, {FAILURES: "1"}])
+    def test_a_message_that_cannot_be_cut_now_is_delivered_again_whole(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, failures: dict[str, str], error: Exception
+    ) -> None:
+        def cut(*_: object) -> Iterator[Parcel]:
+            yield Parcel(0, b"bad\n", 1)
+            raise error
+
+        stage.publish(parcel("bad", "b", "c", **failures))
+        batch = {} if failures else {"batch_size": 2}
+        with monkeypatch.context() as patch:
+            patch.setattr("parcelq.process.output.cut_for_messages", cut)
+            outcome = stage.handle(stage.processor(PICKY, **batch))
+        assert (outcome.done, [reason for _, reason in outcome.failed]) == ([], ["its parts cannot be read: full"])
+        assert (stage.dead, [one.body for one in messages_of(stage.input)]) == ([], [b"bad\nb\nc\n"])
+        stage.until_done(stage.processor(PICKY))
+        assert (stage.result, [one.body for one in stage.dead]) == (b"B\nC\n", [b"bad\n"])
+
+    def test_a_message_whose_parts_the_topic_refuses_again_is_dead_with_the_reason(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish = MemoryTopic.publish
+
+        def refused(topic: MemoryTopic, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+            if topic is not stage.input:
+                return publish(topic, messages, delay_seconds=delay_seconds)
+            lost = [FailedMessage(one, "InvalidMessageContents", "odd", sender_fault=True) for one in messages]
+            return Published(0, lost)
+
+        stage.publish(parcel("a", "b", "c"))
+        monkeypatch.setattr(MemoryTopic, "publish", refused)
+        assert [reason for _, reason in stage.handle(stage.processor(batch_size=2)).failed] == ["odd"]
+        stage.handle(stage.processor(batch_size=2))
+        (letter,) = stage.dead
+        assert (letter.body, letter.attributes["Reason"]) == (b"a\nb\nc\n", "its parts cannot be published: odd")
+        assert len(stage.tombstones) == 1
 
 
 class TestOddOutput:

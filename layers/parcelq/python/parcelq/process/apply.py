@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_ATTRIBUTES
 from parcelq.process.decide import Decision, Destination, Postponed, Publication
-from parcelq.process.runs import Run
 from parcelq.topics.cost import COST, METER, NOTHING, Cost
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Publisher, Topic
@@ -105,19 +104,19 @@ class Application:
         self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
-        # Failed publications, and reasons why outputs cannot be read, by the id() of the decision. A decision exists
-        # as long as `apply` runs.
+        # Failed publications, and errors in outputs or parts that cannot be read, by the id() of the decision. A
+        # decision exists as long as `apply` runs.
         self._lost: dict[int, FailedMessage] = {}
-        self._unreadable: dict[int, str] = {}
+        self._unreadable: dict[int, Exception] = {}
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
-    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
+    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Decision, str]]:
         """Publish the messages of decisions, with as few requests as possible: the output of a run when the run ends,
         and all other messages, which are small, after the last run.
 
-        Returns the runs with an output that cannot be read or that SQS refused twice, with the reasons. These runs
-        count as failed.
+        Returns the decisions with an output or parts that cannot be read or that SQS refused twice, with the reasons;
+        see `Judge.refused`.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -142,7 +141,8 @@ class Application:
         with closing(outputs()) as stream:
             self._publish(self._route.following, stream, 0)
         for (target, delay_seconds), messages in others.items():
-            self._publish(self._route.topic(target), messages, delay_seconds)
+            whole = (one for one in messages if id(one[0]) not in self._unreadable)
+            self._publish(self._route.topic(target), whole, delay_seconds)
         refused = [one for decision in applied if (one := self._record(decision))]
         self._lost.clear()
         self._unreadable.clear()
@@ -179,12 +179,12 @@ class Application:
         return self.outcome
 
     def _publications(self, decision: Decision) -> Iterator[Publication]:
-        """Return the publications of a decision. If the step's output cannot be read, only this run has failed."""
+        """Return the publications of a decision. An output, or parts, that cannot be read affect only this decision."""
         try:
             yield from decision.publications
         # guard[()]: an output that cannot be read fails its message alone
         except (ParcelqError, OSError, MemoryError) as error:
-            self._unreadable[id(decision)] = f"its output cannot be read: {error}"
+            self._unreadable[id(decision)] = error
         finally:
             if decision.run:
                 decision.run.close()
@@ -213,11 +213,20 @@ class Application:
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
-    def _record(self, decision: Decision) -> tuple[Run, str] | None:
-        """Record that a decision is carried out, if all of its messages were published."""
+    def _record(self, decision: Decision) -> tuple[Decision, str] | None:
+        """Record that a decision is carried out, if all of its messages were published. Return a decision that can
+        never be carried out, with the reason.
+        """
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
-        if unreadable and decision.run:
-            return decision.run, unreadable
+        what = "output" if decision.run else "parts" if decision.cut else ""
+        # guard[False]: a message whose parts cannot be read is not done
+        if unreadable:
+            reason = f"its {what} cannot be read: {unreadable}"
+            if decision.run or isinstance(unreadable, ParcelqError):
+                return decision, reason
+            self._give_up(decision.deliveries, reason)
+            _log.warning("%s", reason)
+            return None
         # guard[True]: messages are done only when everything that they led to is confirmed as published
         if lost is None:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
@@ -225,8 +234,8 @@ class Application:
             marks = list(decision.marks)
             self.outcome.add(Outcome(done, ended, [], decision.entries, 0, decision.cut, decision.dead, marks))
         # guard[False]: an output that can never be published is a failed run
-        elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
-            return decision.run, f"its output cannot be published: {lost.reason or lost.code}"
+        elif lost.sender_fault and what and all(one.receive_count > 1 for one in decision.deliveries):
+            return decision, f"its {what} cannot be published: {lost.reason or lost.code}"
         else:
             self._give_up(decision.deliveries, lost.reason or lost.code)
         return None

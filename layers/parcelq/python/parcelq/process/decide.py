@@ -150,6 +150,16 @@ class Judge(NamedTuple):
         for work in run.group:
             yield self._again(work, work.failures + 1, delay_seconds=0)
 
+    def refused(self, decision: Decision, reason: str) -> Iterator[Decision]:
+        """Decide again after a decision that can never be carried out: its run has failed, or its messages, which could
+        not be cut, are dead.
+        """
+        if decision.run:
+            yield from self.failed(decision.run, StepError(self.about.step, reason))
+            return
+        for one in decision.deliveries:
+            yield self.unreadable(one, ParcelqError(reason))._replace(marks=decision.marks)
+
     def _failed(self, work: Work, reason: str, *, marks: tuple[str, ...] = (), killed: bool = False) -> Decision:
         failures = work.failures + 1
         # guard[False]: a message gets another run after its first failure

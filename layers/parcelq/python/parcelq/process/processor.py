@@ -14,10 +14,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, starmap
 from typing import TYPE_CHECKING, Final
 
-from parcelq.errors import ParcelqError, StepError
+from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.process.apply import Application, Outcome, Route
 from parcelq.process.budget import Budget
@@ -126,12 +126,11 @@ class Processor:
             self.together,
         )
         with closing(side_by_side) as runs:
-            application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
+            refused = application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
                 application.acknowledge_early()
-            refused = application.apply(self._decided(plan, runs, judge))
-            errors = ((run, StepError(self.step.name, reason)) for run, reason in refused)
-            application.apply(decision for run, error in errors for decision in judge.failed(run, error))
+            refused += application.apply(self._decided(plan, runs, judge))
+            application.apply(chain.from_iterable(starmap(judge.refused, refused)))
         outcome = application.finish(acknowledges=acknowledges)
         if self._marks:
             self._marks.delete(outcome.marks)
