@@ -139,6 +139,29 @@ def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_i
     assert world.waiting() == 0
 
 
+def test_a_step_is_not_broken_if_a_run_of_another_processor_succeeded_before_a_look(
+    world: World, put, monkeypatch
+) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt", b"bad\n" * 12 + b"good\n" * 48)
+    records: list[Any] = []
+    while delivered := world.stack.deliver("parcelq-step")["Records"]:
+        records += delivered
+    good = [one for one in records if "bad" not in one["body"]]
+    for at in range(0, len(good), 10):
+        world.call_processor({"Records": good[at : at + 10]})
+    other = world.stack.load("processor")
+    monkeypatch.setattr(other, "back_off", world.stack.functions.processor.back_off)
+    world.stack.functions.processor = other
+    world.call_processor({"Records": [one for one in records if "bad" in one["body"]]})
+    found = world.jobs.find(job.id)
+    assert (found.state.is_ended, found.halted, found.covered) == (False, False, 0)
+    assert found.suspicion.startswith("the step failed in each of 8 runs")
+    ended = world.run(job)
+    assert (ended.state, ended.dead, ended.missing) == (State.FINISHED, 12, 0)
+    assert world.stack.get("results/shout/lines.txt") == b"GOOD\n" * 48
+
+
 def test_a_step_that_fails_on_a_header_alone_is_reported_as_on_one_machine(
     world: World, put, tmp_path, capsys, monkeypatch
 ) -> None:

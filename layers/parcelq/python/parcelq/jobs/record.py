@@ -79,6 +79,8 @@ class JobRecord(NamedTuple):
         entries: how many entries of the source are known to be processed successfully.
         reason: why one of the dead entries failed.
         map: the states of equal parts of the source, one letter per part; see `collect.source_map`.
+        suspicion: why processors think that the step is broken; empty if they do not. The next look stops the job,
+            unless it finds that a run has succeeded.
         healings: how many times missing records of the source were published again.
         cost: what the looks at the job have cost so far, without draining; the report has the total cost of the job.
         bytes: how many bytes the source and its result have together; 0 while there is no result.
@@ -122,6 +124,7 @@ class JobRecord(NamedTuple):
     entries: int = 0
     reason: str = ""
     map: str = ""
+    suspicion: str = ""
     healings: int = 0
     cost: Cost = NOTHING
     bytes: int = 0

@@ -1,4 +1,4 @@
-"""Stops a job on a stack if its step is broken. Many processors share the messages of the job.
+"""Finds out whether the step of a job on a stack is broken. Many processors share the messages of the job.
 
 The processors note the outcomes of entries that ran alone in small objects beside the marks. So the failures that
 several processors found can together show that a step is broken:
@@ -19,7 +19,6 @@ from contextlib import suppress
 from typing import Final
 
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
-from parcelq.jobs.changes import halted
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import MARKS
@@ -67,10 +66,12 @@ class JobFailures(FirstFailures):
         if record.covered:
             self._working.add(self._step_of(work))
             return ""
+        if record.suspicion:
+            return record.suspicion
         name = hashlib.blake2b(f"{version} {number}".encode(), digest_size=8).hexdigest()
         failures = sampled(work, run, run_alone, reason_of)
         verdict = self._noted(f"{MARKS}.first/{job}/{record.generation}-{name}/", work, failures)
-        return str(verdict) if verdict and self._stop(job, str(verdict)) else ""
+        return str(verdict) if verdict and self._suspect(job, str(verdict)) else ""
 
     def _noted(self, folder: str, work: Work, failures: dict[str, str | None]) -> BrokenStep | None:
         """Note the outcomes of a message's entries. Return the conclusion from all notes if there are enough."""
@@ -92,16 +93,19 @@ class JobFailures(FirstFailures):
                 places.update(json.loads(self._store.read(other)))
         return broken(failures, len(keys), places)
 
-    def _stop(self, job: str, problem: str) -> bool:
-        """Stop the job unless it has ended or is partly done, and return whether it is stopped."""
+    def _suspect(self, job: str, problem: str) -> bool:
+        """Write into the job's record that the step looks broken, unless the job has ended or is partly done. Return
+        whether the job's messages must wait. The next look collects the outputs of all processors, and stops the job
+        if there are none.
+        """
         for _ in range(_TRIES):
             found = read_job(self._store, job)
             if found is None or not _may_stop(found[0]):
                 return bool(found and found[0].halted)
             record, etag = found
             with suppress(ConflictError):
-                write_job(self._store, halted(record, State.STOPPED, self._now(), problem), etag)
-                _log.error("job %s is stopped: %s", job, problem)
+                write_job(self._store, record._replace(suspicion=problem), etag)
+                _log.error("the next look stops job %s unless a run has succeeded: %s", job, problem)
                 return True
         return False
 
