@@ -473,3 +473,51 @@ def test_nohup_keeps_a_command_running(world: World) -> None:
     first.send_signal(signal.SIGHUP)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 0, said
+
+
+class TestSeveralFiles:
+    """A command over several files that is stopped does not run its finished files again."""
+
+    @pytest.fixture
+    def options(self, world: World) -> list[object]:
+        """Stop a command when its first file is finished, and its second is not; returns the command's options."""
+        world.write("a.txt", "a\n" * 400, 0o644)
+        world.write("b.txt", "b\n" * 1600 + "hold\n" * 400, 0o644)
+        hold = world.write("hold", "")
+        step, self.log = world.logging_step(
+            f'while grep -q hold "$2" && [ -e {hold} ]; do sleep 0.05; done; tr a-z A-Z < "$2" > "$4"'
+        )
+        options = ["a.txt", "b.txt", "--step", step, "--batch-size", 20]
+        started = world.start(*options)
+        wait_for((world.results / "a.txt.report.json").exists)
+        started.send_signal(signal.SIGINT)
+        assert started.wait() == 130
+        hold.unlink()
+        assert self.runs_of_a() == 400
+        return options
+
+    def runs_of_a(self) -> int:
+        return self.log.read_text().count("a\n")
+
+    def test_the_same_command_runs_only_what_is_left(self, world: World, options: list[object]) -> None:
+        (listed,) = world.call("jobs", "--json").stdout.splitlines()
+        assert json.loads(listed)["files"] == ["b.txt"]
+        done = world.run(*options)
+        assert (done.returncode, done.stdout) == (0, "results/a.txt\nresults/b.txt\n")
+        assert self.runs_of_a() == 400
+        assert [world.read(f"{name}.txt") for name in "ab"] == ["A\n" * 400, "B\n" * 1600 + "HOLD\n" * 400]
+        assert not world.state.exists()
+
+    def test_fresh_runs_finished_files_again(self, world: World, options: list[object]) -> None:
+        assert world.run(*options, "--fresh").returncode == 0
+        assert self.runs_of_a() == 800
+
+    def test_another_step_runs_finished_files_again(self, world: World, options: list[object]) -> None:
+        assert world.run(*options[:3], "cat", *options[4:], "--continue").returncode == 0
+        assert world.read("a.txt") == "a\n" * 400
+
+    def test_a_finished_file_is_forgotten_when_the_others_are_done_in_another_way(
+        self, world: World, options: list[object]
+    ) -> None:
+        assert world.run("b.txt", *options[2:]).returncode == 0
+        assert not world.state.exists()

@@ -93,8 +93,10 @@ def _make_way(job: LocalJob, kept: Kept) -> None:
 
 
 def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") -> FileResult:
-    """Delete the state of a finished job, and return the outcome of the job."""
-    kept.drop(job.record)
+    """Delete the state of a finished job, and return the outcome of the job. The job's record stays until the command
+    has finished all of its jobs, so that a repeated command does not run the job again.
+    """
+    kept.drop_stored(job.record)
     job.is_closed = True
     return _unfinished(job, state, problem)
 

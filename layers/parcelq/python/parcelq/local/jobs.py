@@ -163,6 +163,8 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     except ParcelqError as error:
         raise JobError(job.record.id, f"its state cannot be read: {error}; parcelq run --fresh starts over") from None
     job.report = kept.written(job.record)
+    if job.is_whole:
+        job.done = job.source.size
     if collected is None or job.is_whole:
         return
     resolution = collected.resolve()

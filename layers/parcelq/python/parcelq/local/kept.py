@@ -74,6 +74,20 @@ class Kept(NamedTuple):
         self.drop_stored(record)
         self.state.remove(record)
 
+    def forget(self, closed: Sequence[LocalRecord]) -> None:
+        """Delete the job records of closed jobs, and of whole jobs of stopped commands that have no other jobs left."""
+        for record in closed:
+            self.state.remove(record)
+        others = [(one, self.is_whole(one)) for one in self.state.records()]
+        needed = {one.command for one, is_whole in others if not is_whole}
+        for record, is_whole in others:
+            if is_whole and record.command not in needed and not self.state.is_running(record):
+                self.state.remove(record)
+
+    def is_whole(self, record: LocalRecord) -> bool:
+        """Return whether only the job record of a job is left, because the job's result is complete."""
+        return not self.segments(record.id) and self.written(record) is not None
+
     def is_old(self, record: LocalRecord) -> bool:
         """Return whether the result at a job's place was there before the job began."""
         present = self.results.stat(record.result)

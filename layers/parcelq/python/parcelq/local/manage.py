@@ -101,7 +101,8 @@ class LocalJobs(NamedTuple):
         """
         cache = {} if known is None else known
         kept = Kept.beside(self.results)
-        found = [_status(record, kept, cache.get(record.id)) for record in kept.state.records()]
+        records = (record for record in kept.state.records() if not kept.is_whole(record))
+        found = [_status(record, kept, cache.get(record.id)) for record in records]
         cache.clear()
         cache.update((one.record.id, one) for one in found if one)
         return list(cache.values())
@@ -112,7 +113,8 @@ class LocalJobs(NamedTuple):
         Raises JobError if no job or more than one job has such an id.
         """
         kept = Kept.beside(self.results)
-        found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []
+        records = kept.state.records() if is_job_id(job) else []
+        found = [one for one in records if one.id.startswith(job) and not kept.is_whole(one)]
         if not found:
             raise JobError(
                 job,

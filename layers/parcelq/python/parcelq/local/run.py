@@ -92,7 +92,9 @@ def run_jobs(
     """Run the missing parts of jobs that this command has claimed, and write the jobs' results; see `run_files`."""
     try:
         meter = WorkMeter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
-        return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
+        results = _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
+        kept.forget([job.record for job in jobs if job.is_closed])
+        return results
     except BaseException:
         with suppress(ParcelqError, OSError):  # the first error is the one to show
             _note_old_results(jobs, kept, note)
