@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -371,3 +372,16 @@ def test_names_that_are_not_utf8_are_in_reports_and_lists_as_the_system_gives_th
     assert world.report("all.txt")["files"][0]["file"] == name
     assert [(one["file"], one["entry"]) for one in world.dead("all.txt")] == [(name, "bad\n")]
     assert world.read("all.txt") == "good\n"
+
+
+def test_a_pattern_follows_no_links_that_lead_in_circles(world: World) -> None:
+    for name in ("p/a/b/one.txt", "p/two.txt", "p/[x]/three.txt", "p/.hidden/four.txt"):
+        world.write(name, "a\n", 0o644)
+    (world.folder / "p/self").symlink_to(".")
+    (world.folder / "p/a/up").symlink_to("..")
+    wanted = ["one.txt", "three.txt", "two.txt"]
+    for pattern in ("p/**/*.txt", "**/*.txt", world.folder / "p/**"):
+        done = world.run(pattern, "--step", "cat", "--fresh")
+        assert done.returncode == 0, done.stderr
+        assert sorted(path.name for path in world.results.glob("*.txt")) == wanted
+        shutil.rmtree(world.results)

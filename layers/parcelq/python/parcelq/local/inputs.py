@@ -127,7 +127,7 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
     elif not os.path.lexists(path) and glob.has_magic(text):
         apart = results.resolve()
         begin = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)).resolve()
-        found = [Path(one) for one in sorted(glob.glob(os.fspath(path), recursive=True)) if os.path.isfile(one)]
+        found = [Path(one) for one in sorted(_matching(path.parts)) if os.path.isfile(one)]
         matches = [one for one in found if apart in begin.parents or not one.resolve().is_relative_to(apart)]
         if not matches:
             raise ParcelqError(f"{text!r} matches no file outside the folder of results")
@@ -135,6 +135,20 @@ def _found(text: str, results: Path) -> Iterator[FoundFile]:
             yield _one(match, os.fspath(match))
     else:
         yield _one(path, text)
+
+
+def _matching(parts: tuple[str, ...]) -> set[str]:
+    """Return what matches a pattern, given as its parts. `**` follows no links, which may lead in circles."""
+    if "**" not in parts:
+        return set(glob.glob(os.path.join(*parts)))
+    at = parts.index("**")
+    found: set[str] = set()
+    for top in glob.glob(os.path.join(*parts[:at], "")) if at else [""]:
+        for here, folders, _ in os.walk(top or os.curdir):
+            folders[:] = [one for one in folders if not one.startswith(".")]
+            inside = glob.escape(here) if top else os.path.relpath(glob.escape(here))
+            found |= _matching((*Path(inside).parts, *(parts[at + 1 :] or "*")))
+    return found
 
 
 def _one(path: Path, given: str) -> FoundFile:
