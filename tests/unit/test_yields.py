@@ -46,9 +46,18 @@ def test_one_record_lost_in_every_run_is_a_doubt() -> None:
     assert doubt.startswith("each of 3 runs wrote 1 record fewer than it got")
 
 
+def test_one_record_gained_in_every_run_is_a_doubt() -> None:
+    (doubt,) = doubts_of((1000, 1001), (1000, 1001), (500, 501))
+    assert doubt == "each of 3 runs wrote 1 record more than it got; a step that writes a header does that"
+
+
 @pytest.mark.parametrize(
     "runs",
     [
+        [(1000, 2000)] * 5,
+        [(1000, 1001), (1000, 1000), (1000, 1001)],
+        [(1, 2)] * 3000,
+        [(1000, 1001)] * 2,
         [(1000, 1)] * 5,  # a step that counts
         [(1000, 0)] * 5,  # a step that only checks
         [(1, 0)] * 3000,  # nothing but single records

@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Final
 
+from parcelq.amounts import amount
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
 """Counts are suspicious if their probability is lower than this for a step that treats records independently."""
 _DEVIATIONS: Final = 3
 """A difference of more than this many standard deviations is not regarded as chance."""
+_TAKES_HEADER: Final = "a step that takes the first record for a header does that"
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""A loss is not regarded as chance if at least `_FEWEST_RUNS` runs all lose the same number of entries, and these runs
-got at least `_FEWEST_ENTRIES` times as many entries as they lost.
+"""A loss or a gain is not regarded as chance if at least `_FEWEST_RUNS` runs all lose or gain the same number of entries,
+and these runs got at least `_FEWEST_ENTRIES` times as many entries as they lost or gained.
 """
 
 
@@ -115,10 +117,11 @@ class Yields:
                 f"{_runs(smaller)} over fewer records, such as halves, wrote {smaller.written:,} for {smaller.read:,}, "
                 f"but {_runs(usual)} over more wrote {usual.written:,} for {usual.read:,}"
             )
-        elif self._all_lose_as_many:
-            records = "record" if self.most_lost == 1 else "records"
-            doubt = f"each of {self._runs:,} runs wrote {self.most_lost} {records} fewer than it got"
-        return (f"{doubt}; a step that takes the first record for a header does that",) if doubt else ()
+        elif self._all_lose_as_many and self.most_lost:
+            lost = self.most_lost
+            more, cause = ("fewer", _TAKES_HEADER) if lost > 0 else ("more", "a step that writes a header does that")
+            return (f"each of {self._runs:,} runs wrote {amount(abs(lost), 'record')} {more} than it got; {cause}",)
+        return (f"{doubt}; {_TAKES_HEADER}",) if doubt else ()
 
     @property
     def _filters(self) -> bool:
@@ -129,10 +132,11 @@ class Yields:
 
     @property
     def _all_lose_as_many(self) -> bool:
+        """Whether all runs lost, or gained, the same small number of entries."""
         lost = self.most_lost
-        if not lost or lost < 0 or lost != self.least_lost or self._runs < _FEWEST_RUNS:
+        if not lost or lost != self.least_lost or self._runs < _FEWEST_RUNS:
             return False
-        return self.read >= _FEWEST_ENTRIES * lost * self._runs
+        return self.read >= _FEWEST_ENTRIES * abs(lost) * self._runs
 
     @property
     def _runs(self) -> int:
