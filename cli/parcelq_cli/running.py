@@ -56,7 +56,7 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
         except BrokenStepError as error:
             if "\n" in error.verdict.reason:  # the error's sentence has only the first line
                 out.note(error.verdict.reason)
-            raise ParcelqError(f"{error}; {_TRY}") from None
+            raise ParcelqError(f"{error}; {_TRY}, and parcelq run --keep-going runs all others") from None
         report_of(out, results, folder, time.monotonic() - began)
 
 

@@ -368,7 +368,7 @@ def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_
     assert done.stderr.splitlines()[-1] == (
         "parcelq: the step failed in each of 9 runs with a single record, so it is broken: ModuleNotFoundError: "
         "No module named 'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the "
-        "same file and step shows the result of single records"
+        "same file and step shows the result of single records, and parcelq run --keep-going runs all others"
     )
 
 
