@@ -25,8 +25,8 @@ _DEVIATIONS: Final = 3
 _TAKES_HEADER: Final = "a step that takes the first record for a header does that"
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""A loss or a gain is not regarded as chance if at least `_FEWEST_RUNS` runs all lose or gain the same number of entries,
-and these runs got at least `_FEWEST_ENTRIES` times as many entries as they lost or gained.
+"""A loss or a gain is not regarded as chance if at least `_FEWEST_RUNS` runs all lose, or gain, the same number of
+entries, and these runs got at least `_FEWEST_ENTRIES` times as many entries as they lost or gained.
 """
 
 
