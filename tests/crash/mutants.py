@@ -136,7 +136,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "an output that cannot be read fails its message alone": (
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
-    "a step of which a run succeeded is not broken": (
+    "a step with a successful run is not broken": (
         "tests/functional/test_stack_jobs.py::test_a_step_is_not_broken_if_a_run_of_another_processor_succeeded_before_a_look",
     ),
     "a message whose parts cannot be read is not done": (

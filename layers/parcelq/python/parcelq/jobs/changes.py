@@ -73,7 +73,7 @@ def after(found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord
     may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(new._replace(started=found.now, resumed=0.0), found.now):
         return new._replace(state=State.FINISHING), Next.FINISH
-    # guard[exceeded = _exceeded(new, found.now) or new.suspicion]: a step of which a run succeeded is not broken
+    # guard[exceeded = _exceeded(new, found.now) or new.suspicion]: a step with a successful run is not broken
     exceeded = _exceeded(new, found.now) or ("" if new.covered else new.suspicion)
     if problem := exceeded or found.problem or _stuck(new, found.now, is_still=is_still):
         return ended(new, State.STOPPED, found.now, problem=problem, halted=bool(exceeded)), Next.STOP
