@@ -41,7 +41,7 @@ class Job:
         self.pieces: list[Piece] = []
 
     def run(self, records: int, *died: bool, told: bool = True) -> tuple[int, int]:
-        """Add a run over `records` records, with a message of output for each of `died`; the second step failed on some.
+        """Add a run over `records` records, with a message of output for each of `died`: whether step 2 failed.
 
         Returns:
             The numbers of the first and the last record.
