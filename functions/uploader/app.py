@@ -16,8 +16,8 @@ from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, Sourc
 from parcelq.jobs.gate import Gate
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS, Limits
-from parcelq.jobs.record import State
-from parcelq.lineage.source import Source
+from parcelq.jobs.record import State, read_job
+from parcelq.lineage.source import Source, job_id
 from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, topic_within
 from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
@@ -137,12 +137,14 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         return
     config, source = own().config, put.source
     check_inbox(source, config)
+    # Before the workflow is read: the event may come again after the job has finished and its workflow was deleted.
+    known = read_job(own().store, job_id(str(source), workflow_in(put).partition("@")[0]))
+    if known and (known[0].state is State.FINISHED or known[0].halted):
+        logger.info("has already ended, so it is left out", source=str(source), job=known[0].id, state=known[0].state)
+        return
     try:
         way = way_of(put)
-        job = jobs().begin(str(source), way.uploader.workflow, way.topic.name, way.limits)
-        if job.state is State.FINISHED or job.halted:
-            logger.info("has already ended, so it is left out", source=str(source), job=job.id, state=job.state)
-            return
+        jobs().begin(str(source), way.uploader.workflow, way.topic.name, way.limits)
         tasks = topic_named(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
             ranges = way.uploader.publish_ranges(tasks, source, way.topic, put.size, config.range_bytes)
@@ -207,18 +209,25 @@ def check_inbox(source: Source, config: Config) -> None:
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 
 
+def workflow_in(put: Object) -> str:
+    """Return the workflow, as `<name>` or `<name>@<version>`, that an object's folder in the inbox names; empty if the
+    built-in step runs.
+    """
+    folder = put.topic("")
+    return "" if folder.startswith(f"{own().config.prefix}-") else folder
+
+
 def way_of(put: Object) -> Way:
     """Return how to upload an object. The object's folder in the inbox names a workflow or a topic of the stack. Raises
     SourceError if there is no such workflow, or InvalidValueError for another topic.
     """
-    config = own().config
-    folder = put.topic("")
-    if not folder or folder.startswith(f"{config.prefix}-"):
-        return Way(built_in(), topic_named(topic_for(put, config)))
+    workflow = workflow_in(put)
+    if not workflow:
+        return Way(built_in(), topic_named(topic_for(put, own().config)))
     try:
-        return way_of_version(versions().of_job(str(put.source), folder))
+        return way_of_version(versions().of_job(str(put.source), workflow))
     except (WorkflowError, SettingsError) as error:
-        jobs().refuse(str(put.source), folder.partition("@")[0], str(error))
+        jobs().refuse(str(put.source), workflow.partition("@")[0], str(error))
         raise refusal(put.source, error) from None
 
 

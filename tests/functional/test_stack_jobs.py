@@ -19,6 +19,7 @@ from parcelq.stack.jobs import StackJobs
 from parcelq.stack.kept import all_jobs
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
+from parcelq.upload.notes import noted_problems
 from parcelq_cli.console.pages import job_page
 from parcelq_cli.console.remote import StackConsole
 from parcelq_cli.console.view import act, selected
@@ -368,6 +369,21 @@ def test_a_file_for_a_workflow_that_does_not_exist_is_a_stopped_job(world: World
     assert job.problem.startswith("workflow 'nothing': there is no workflow of that name")
     with pytest.raises(JobError, match="it was never begun; put the file again"):
         world.jobs.resume(job.id)
+
+
+def test_an_event_that_comes_again_after_its_workflow_was_deleted_leaves_the_finished_job_alone(
+    world: World, put, versions
+) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    given = world.stack.put(LINES, key="inbox/shout/lines.txt", sequencer="00aa")
+    world.stack.call("uploader", given)
+    (job,) = world.jobs.all()
+    finished = world.run(job)
+    versions.delete("shout")
+    world.stack.functions.uploader = world.stack.load("uploader")
+    world.stack.call("uploader", given)
+    assert noted_problems(world.jobs.store) == {}
+    assert world.jobs.find(job.id) == finished
 
 
 def test_a_job_is_found_by_the_beginning_of_its_id_and_a_text_that_is_no_id_is_named(world: World) -> None:
