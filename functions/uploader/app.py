@@ -16,8 +16,8 @@ from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, Sourc
 from parcelq.jobs.gate import Gate
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS, Limits
-from parcelq.jobs.record import State, read_job
-from parcelq.lineage.source import Source, job_id
+from parcelq.jobs.record import JobRecord, State, read_job
+from parcelq.lineage.source import Source, job_id, workflow_name
 from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, topic_within
 from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
@@ -138,9 +138,9 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
     config, source = own().config, put.source
     check_inbox(source, config)
     # Before the workflow is read: the event may come again after the job has finished and its workflow was deleted.
-    known = read_job(own().store, job_id(str(source), workflow_in(put).partition("@")[0]))
-    if known and (known[0].state is State.FINISHED or known[0].halted):
-        logger.info("has already ended, so it is left out", source=str(source), job=known[0].id, state=known[0].state)
+    job = job_of(str(source), workflow_in(put).partition("@")[0])
+    if job and (job.state is State.FINISHED or job.halted):
+        logger.info("has already ended, so it is left out", source=str(source), job=job.id, state=job.state)
         return
     try:
         way = way_of(put)
@@ -165,9 +165,10 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         check_inbox(Source.parse(task.source), own().config)
         coded = isinstance(task, StreamTask) and task.rest.coded
         goes_on = going_on(task.source, task.workflow, may_go_on, coded=coded)
-        # guard[False]: nothing more is uploaded of a job that was cancelled or stopped
-        if not coded and not gate().is_open(task.source, task.workflow):
-            logger.info("left out, because the job was stopped", source=task.source)
+        job = job_of(task.source, workflow_name(task.workflow))
+        # guard[False]: nothing more is uploaded of a job that was cancelled or stopped, or that is whole
+        if job and (job.is_whole or (job.halted and not coded)):
+            logger.info("has already ended, so it is left out", source=task.source, job=job.id, state=job.state)
             return []
         topic = topic_named(topic_of_records(task.topic, own().config))
         tasks = topic_named(own().config.range_topic)
@@ -185,6 +186,12 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         # guard[return []]: a range that failed is delivered again, alone
         return [{"itemIdentifier": pulled.message_id}]
     return []
+
+
+def job_of(source: str, workflow: str) -> JobRecord | None:
+    """Return the record of the job that runs a workflow over a source; None if the job has not begun."""
+    found = read_job(own().store, job_id(source, workflow))
+    return found[0] if found else None
 
 
 def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded: bool) -> Callable[[], bool]:

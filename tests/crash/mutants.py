@@ -347,7 +347,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "messages of a job that was cancelled or stopped are not run": (
         "tests/functional/test_stack_jobs.py::test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed",
     ),
-    "nothing more is uploaded of a job that was cancelled or stopped": (
+    "nothing more is uploaded of a job that was cancelled or stopped, or that is whole": (
         "tests/functional/test_stack_jobs.py::test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed",
     ),
     "a job that was cancelled or stopped is neither healed nor finished": ("tests/functional/test_job_limits.py",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -406,6 +407,22 @@ def test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed(world: W
     assert world.jobs.resume(job.id) == 1
     assert world.run(job).state is State.FINISHED
     assert world.stack.get("results/shout/lines.txt") == LINES.upper()
+
+
+@pytest.mark.parametrize("name", ["lines.txt", "lines.txt.gz"])
+def test_tasks_of_a_whole_job_that_are_delivered_again_publish_nothing(world: World, put, settings, name: str) -> None:
+    settings(RANGE_BYTES=100)
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    data = gzip.compress(LINES) if name.endswith("gz") else LINES
+    given = world.stack.put(data, key=f"inbox/shout/{name}")
+    world.stack.call("uploader", given, milliseconds=(300_000, 1))
+    (job,) = world.jobs.all()
+    tasks = world.stack.deliver("parcelq-ranges")
+    assert tasks["Records"]
+    world.stack.acknowledge("parcelq-ranges", tasks, world.stack.call("uploader", tasks))
+    assert world.run(job).is_whole
+    assert world.stack.call("uploader", tasks) == {"batchItemFailures": []}
+    assert world.waiting() == 0
 
 
 def test_a_step_that_rejects_every_entry_is_broken_too(world: World, put) -> None:
