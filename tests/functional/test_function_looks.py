@@ -65,6 +65,23 @@ class TestLooks:
         assert stack.messages() == 0
         assert len(told) == 1
 
+    def test_an_event_that_is_delivered_again_after_the_file_was_deleted_does_not_stop_the_job(
+        self, stack: Stack, upper: None, told: list[dict[str, Any]], at_once: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("parcelq.jobs.changes.COUNTING_SECONDS", 0.0)
+        given = stack.put(MOLECULES)
+        stack.call("uploader", given)
+        stack.s3.delete_object(Bucket=BUCKET, Key="inbox/molecules.smi")
+        stack.call("uploader", given)
+        look = stack.deliver("parcelq-looks")
+        stack.acknowledge("parcelq-looks", look, stack.call("downloader", look))
+        assert told == []
+        stack.run("processor", "parcelq-step")
+        stack.run("downloader", "parcelq-looks")
+        assert [one["complete"] for one in told] == [True]
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+        assert stack.keys("segments/") == []
+
     def test_messages_that_come_late_are_deleted_and_make_no_new_job(
         self, stack: Stack, upper: None, told: list[dict[str, Any]], at_once: None
     ) -> None:

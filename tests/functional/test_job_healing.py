@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
 from parcelq.collect.segments import segments_among
-from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS, woken
+from parcelq.jobs.changes import COUNTING_SECONDS, MOST_HEALINGS, QUIET_SECONDS, woken
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State, read_job, write_job
 from parcelq.topics.message import Message
@@ -143,6 +143,32 @@ class TestHealing:
         note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
         cloud.run()
         assert cloud.record().state is State.STOPPED
+
+    def test_a_source_that_was_deleted_after_its_upload_does_not_stop_a_job_that_makes_progress(
+        self, cloud: Cloud
+    ) -> None:
+        """S3 delivers the event of the source a second time, when the uploader finds no object any more."""
+        cloud.begin()
+        note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
+        cloud.came(output(0, 5))
+        cloud.look()
+        cloud.now += COUNTING_SECONDS
+        cloud.look()
+        assert (cloud.record().state, cloud.record().problem) == (State.RUNNING, "")
+        cloud.came(output(5, 6))
+        cloud.run()
+        assert (cloud.result(), cloud.report()["complete"]) == (DATA.upper(), True)
+        assert [kind for kind, _ in cloud.told] == ["Parcelq job finished"]
+        assert not [key for key in cloud.store.objects if key.startswith("segments/")]
+
+    def test_a_job_whose_missing_bytes_are_gone_is_stopped_without_a_healing(self, cloud: Cloud) -> None:
+        cloud.begin()
+        note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
+        cloud.came(output(0, 5))
+        cloud.run()
+        record = cloud.record()
+        assert (record.state, record.problem) == (State.STOPPED, "it was deleted or replaced after it was put")
+        assert (record.healings, record.holes, cloud.tasks()) == (0, ((EDGES[5], EDGES[6]),), [])
 
 
 class TestTheDead:

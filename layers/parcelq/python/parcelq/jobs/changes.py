@@ -36,7 +36,7 @@ class Found(NamedTuple):
         record: the same record with the figures that the look found, such as `covered` and `holes`.
         complete: whether every entry is processed or dead.
         empty: whether all topics of the stack were empty; None if the messages were not counted.
-        problem: why the source can never be uploaded; empty if no such reason is known.
+        problem: why the source can no longer be uploaded; empty if no such reason is known.
         died_again: whether all redriven entries are done or dead again, according to the collected messages.
     """
 
@@ -75,7 +75,9 @@ def after(found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord
         return new._replace(state=State.FINISHING), Next.FINISH
     # guard[exceeded = _exceeded(new, found.now) or new.suspicion]: a step with a successful run is not broken
     exceeded = _exceeded(new, found.now) or ("" if new.covered else new.suspicion)
-    if problem := exceeded or found.problem or _stuck(new, found.now, is_still=is_still):
+    # After its upload, a job needs the source only if bytes are missing. The source may be deleted before that.
+    unreadable = found.problem if is_still or not new.uploaded else ""
+    if problem := exceeded or unreadable or _stuck(new, found.now, is_still=is_still):
         return ended(new, State.STOPPED, found.now, problem=problem, halted=bool(exceeded)), Next.STOP
     if is_still and new.uploaded:
         new = new._replace(healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
