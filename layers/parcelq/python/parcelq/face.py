@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 
 from parcelq.errors import InvalidValueError
 from parcelq.limits import MAX_LONG_POLL_SECONDS
+from parcelq.topics.sqs import SqsTopic
 
 if TYPE_CHECKING:
     from parcelq.collect.download import Downloaded
     from parcelq.process.processor import Processor
     from parcelq.process.worker import RoundProgress
     from parcelq.topics import admin
-    from parcelq.topics.message import Message, Pulled
     from parcelq.topics.overflow import Overflow
-    from parcelq.topics.sqs import SqsTopic
-    from parcelq.topics.topic import Counts, Published
 
 
 def connect(*, bucket: str = "") -> Topics:
@@ -84,26 +82,13 @@ class Topics:
         return self._admin.clear(prefix)
 
     def _topic(self, url: str) -> Topic:
-        from parcelq.topics.sqs import SqsTopic
-
-        return Topic(SqsTopic(self._admin.sqs, url, self._overflow))
+        return Topic(self._admin.sqs, url, self._overflow)
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(SqsTopic):
     """A topic, which is an SQS queue. Messages may arrive in any order, and more than once."""
 
-    _queue: SqsTopic
-
-    @property
-    def name(self) -> str:
-        """The topic's name."""
-        return self._queue.name
-
-    @property
-    def url(self) -> str:
-        """The queue's URL."""
-        return self._queue.url
+    __slots__ = ()
 
     def upload(self, *paths: str | Path, parcel_size: int = 1000) -> int:
         """Publish the lines of files as messages, and return the number of messages.
@@ -121,7 +106,7 @@ class Topic:
 
         if parcel_size < 1:
             raise InvalidValueError("parcel_size", parcel_size, "at least 1")
-        return upload_files(self._queue, paths, parcel_size)
+        return upload_files(self, paths, parcel_size)
 
     def download(self, path: str | Path, *, idle: float = MAX_LONG_POLL_SECONDS) -> Downloaded:
         """Write the entries of all messages into a new file, in the order of their source, and acknowledge the
@@ -141,38 +126,7 @@ class Topic:
         """
         from parcelq.collect.download import download
 
-        return download(self._queue, Path(path), receive_message_timeout=idle)
-
-    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish messages from an iterable of any length, one after another; return `(published, failed)`."""
-        return self._queue.publish(messages, delay_seconds=delay_seconds)
-
-    def pull(self, min_messages: int = 1, max_messages: int = 10, receive_message_timeout: float = 300) -> list[Pulled]:
-        """Pull messages. Until the acknowledgement deadline, no other receiver gets these messages."""
-        return self._queue.pull(min_messages, max_messages, receive_message_timeout)
-
-    def read(self, pulled: Pulled) -> Message:
-        """Decode a pulled message and return it. Raises MessageError if the message cannot be read."""
-        return self._queue.read(pulled)
-
-    def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return the messages that could not be deleted and will be delivered again."""
-        return self._queue.acknowledge(messages)
-
-    def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline to `timeout` seconds from now. Return the messages whose deadline was not
-        set.
-        """
-        return self._queue.refresh_deadline(messages, timeout)
-
-    def counts(self) -> Counts:
-        """Return approximate numbers of messages, which become right about 60 s after the last send."""
-        return self._queue.counts()
-
-    def dead_letter_topic(self) -> Topic | None:
-        """The topic for messages that failed for good; None if the topic has no dead-letter topic."""
-        found = self._queue.dead_letter_topic()
-        return Topic(found) if found else None
+        return download(self, Path(path), receive_message_timeout=idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +188,6 @@ class Worker:
             if getattr(self, name) < 1:
                 raise InvalidValueError(name, getattr(self, name), "at least 1")
         step = local_step(str(self.step), str(self.settings), self.workflow_id)
-        queue = self.input._queue
-        dead = Admin(queue.sqs).dead_letters_of(queue.url)
-        output = self.output._queue
-        route = Route(queue, output, replace(queue, url=dead), output)
+        dead = Admin(self.input.sqs).dead_letters_of(self.input.url)
+        route = Route(self.input, self.output, replace(self.input, url=dead), self.output)
         return Processor(route, step, Rules(self.batch_size, self.parcel_size))

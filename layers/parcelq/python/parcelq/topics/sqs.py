@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from parcelq.aws.batching import batches
 from parcelq.aws.clients import translated
@@ -47,7 +47,7 @@ class SqsTopic(SqsPublisher):
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages; see `Topic.pull`.
+        """Pull messages. Until the acknowledgement deadline, no other receiver gets these messages; see `Topic.pull`.
 
         This method polls SQS until at least `min_messages` have arrived or the timeout has passed. An empty reply does
         not mean that the topic is empty: SQS asks only some of its servers, and delivers no message while 120,000
@@ -71,16 +71,18 @@ class SqsTopic(SqsPublisher):
                 self.sleep(max(0.0, until - self.clock()))
 
     def read(self, pulled: Pulled) -> Message:
-        """See `Topic.read`."""
+        """Decode a pulled message and return it. Raises MessageError if the message cannot be read."""
         is_sent = isinstance(pulled.content, Wire)
         return (self.overflow.load(pulled) if self.overflow and is_sent else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """See `Topic.acknowledge`. Messages whose deletion SQS does not confirm are returned."""
+        """Delete messages. Return the messages whose deletion SQS does not confirm, and which may be delivered again."""
         return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """See `Topic.refresh_deadline`."""
+        """Set the acknowledgement deadline to `timeout` seconds from now. Return the messages whose deadline was not
+        set.
+        """
         check_deadline(timeout)
         request = self.sqs.change_message_visibility_batch
         return self._in_batches(request, "ChangeMessageVisibilityBatch", messages, {"VisibilityTimeout": timeout})
@@ -93,8 +95,10 @@ class SqsTopic(SqsPublisher):
         """Return a dict from SQS's names of attributes to the queue's values."""
         return Topics(self.sqs).attributes(self.url)
 
-    def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that this queue's RedrivePolicy names, or else the queue with the matching name."""
+    def dead_letter_topic(self) -> Self | None:
+        """Return the topic for messages that failed for good; None if there is none. It is the queue that this queue's
+        RedrivePolicy names, or else the queue with the matching name.
+        """
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
 
