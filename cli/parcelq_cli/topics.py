@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from parcelq.topics.admin import Topics
 
-_REQUESTS: Final = 8
 _COUNTS: Final = {
     "available": "ApproximateNumberOfMessages",
     "in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -168,4 +167,4 @@ def _counts(topics: Topics, names: Iterable[str]) -> dict[str, str]:
             return [(_name(name), f"about {amount(topics.count(name), 'message')}")]
         return []
 
-    return dict(sorted(chain.from_iterable(in_flight(counted, names, _REQUESTS))))
+    return dict(sorted(chain.from_iterable(in_flight(counted, names))))

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Generator[Result]:
+def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int = 8) -> Generator[Result]:
     """Call `call(item)` for every item, at most `most` at a time, and yield the results in the order of completion.
 
     An item is read only when its call can begin, so an iterable of any length needs little memory. An error in a call

@@ -19,7 +19,6 @@ CACHE_BYTES: Final = 96 * MIB
 """How many bytes of segments are kept in memory: one window per segment, each fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
-_READS_IN_FLIGHT: Final = 8
 NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
@@ -142,7 +141,7 @@ class SegmentReader:
             is_next = bool(self._wanted) and self._wanted[0] == window  # False if the window was dropped since
             count = min(self._together, len(self._wanted))
             some = [self._wanted.popleft() for _ in range(count)] if is_next else [window]
-            self._fetched |= in_flight(self._read, some, _READS_IN_FLIGHT)
+            self._fetched |= in_flight(self._read, some)
         data = self._fetched.pop(window)
         if not data:
             raise ParcelqError(f"segment {self._keys[segment]!r} ends before byte {at}")

@@ -10,6 +10,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import Final
 
 from parcelq.aws.parallel import in_flight
@@ -45,9 +46,6 @@ _SEGMENT_SECONDS: Final = 15.0
 """Messages are in memory for at most this long before they are stored, so most are stored before their deadline must be
 renewed.
 """
-_WRITES_IN_FLIGHT: Final = 8
-"""How many segments of different jobs are written in parallel."""
-_FOREVER: Final = float("inf")
 
 
 @dataclass(slots=True)
@@ -119,7 +117,7 @@ class Drainer:
     def drain(
         self,
         receive_message_timeout: float,
-        time_left: Callable[[], float] = lambda: _FOREVER,
+        time_left: Callable[[], float] = lambda: inf,
         on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
     ) -> Drained:
         """Store and acknowledge messages until no more arrive for `receive_message_timeout` seconds, or `time_left`
@@ -167,7 +165,7 @@ class _Receiver:
         with Lease(topic, timeout=deadline, at_once=False) as lease:
             while True:
                 quiet = clock() - quiet_since
-                segment_due = self.held.since + _SEGMENT_SECONDS - clock() if self.held.pulled else _FOREVER
+                segment_due = self.held.since + _SEGMENT_SECONDS - clock() if self.held.pulled else inf
                 longest = min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, segment_due)
                 wait = max(0.0, min(longest, self.time_left()))
                 pulled = topic.pull(1, self.pace.most, wait, deadline=deadline)
@@ -226,7 +224,7 @@ class _Receiver:
             # guard[topic = drainer.topic.name; self._acknowledge(held.pulled)]: messages are acknowledged only after
             # they are stored
             topic = drainer.topic.name
-            for _ in in_flight(partial(self._write, topic), held.pieces.items(), _WRITES_IN_FLIGHT):
+            for _ in in_flight(partial(self._write, topic), held.pieces.items()):
                 pass
             self._acknowledge(held.pulled)
             lease.drop(held.pulled)

@@ -24,7 +24,6 @@ _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
 """The first request reads at least this much of each of few segments, so that small segments need one request."""
-_READS_IN_FLIGHT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0
-    opened = in_flight(lambda key: _open(store, key, ahead, bodies), keys, _READS_IN_FLIGHT)
+    opened = in_flight(lambda key: _open(store, key, ahead, bodies), keys)
     found = {index.key: index for index in opened}
     return [found[key] for key in keys]
 

@@ -14,7 +14,6 @@ ROWS_HELD: Final = 100_000
 """How many rows the windows of all indexes have together."""
 _FEWEST: Final = 32
 """How many rows a window has at least."""
-_READS_IN_FLIGHT: Final = 8
 
 ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
 """A function that reads the next rows of an index, given how many to read, and how many are left including these."""
@@ -102,4 +101,4 @@ def _fill(windows: Iterable[_Window]) -> None:
     if len(low) == 1:
         low[0].fill()
     elif low:
-        deque(in_flight(_Window.fill, low, _READS_IN_FLIGHT), maxlen=0)
+        deque(in_flight(_Window.fill, low), maxlen=0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Final, NamedTuple
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
 _FAIR_SHARE: Final = 0.5
-_FOREVER: Final = float("inf")
 
 
 def reserved(whole: float) -> float:
@@ -43,7 +43,7 @@ class Budget:
         If less than half of the invocation's time is left, it must be enough for the step's timeout. If the step has no
         timeout, the time must be enough for a run as long as the longest run so far.
         """
-        if self._whole == _FOREVER:
+        if self._whole == inf:
             return Limit(step_timeout, short=False)
         remaining = self.time_left() - self._reserve
         begins_late = remaining < _FAIR_SHARE * self._whole

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, starmap
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from parcelq.errors import ParcelqError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from parcelq.process.broken import FirstFailures
 
 _log = logging.getLogger(__name__)
-_FOREVER: Final = float("inf")
 _DEADLINE_MARGIN: Final = 20
 """How many seconds pass between the end of an invocation and the next delivery of its messages: clocks differ, and
 sending the answer takes time.
@@ -87,7 +87,7 @@ class Processor:
     def handle(
         self,
         pulled: Iterable[Pulled],
-        time_left: Callable[[], float] = lambda: _FOREVER,
+        time_left: Callable[[], float] = lambda: inf,
         *,
         invocation: str = "",
         acknowledges: bool = False,

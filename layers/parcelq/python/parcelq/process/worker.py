@@ -15,7 +15,6 @@ from parcelq.topics.lease import Lease
 
 _MOST_PULLED: Final = 100
 """How many messages are processed in one round, at most: 100 MiB."""
-_FOREVER: Final = float("inf")
 
 
 class RoundProgress(NamedTuple):
@@ -43,7 +42,7 @@ class RoundProgress(NamedTuple):
 def process(
     processor: Processor,
     *,
-    receive_message_timeout: float = _FOREVER,
+    receive_message_timeout: float = math.inf,
     deadline: int = 30,
     on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     clock: Callable[[], float] = time.monotonic,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 _RETRY_SECONDS: Final = 5.0
-_REQUESTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +233,7 @@ class Topics:
         if not prefix and not everything:
             raise InvalidValueError("prefix", prefix, "not empty, unless `everything` is set to delete all topics")
         urls = [url for url in self.urls(prefix) if topic_of_url(url) not in keep]
-        for _ in in_flight(self._delete_if_there, urls, _REQUESTS):
+        for _ in in_flight(self._delete_if_there, urls):
             pass
         return sorted(map(topic_of_url, urls))
 

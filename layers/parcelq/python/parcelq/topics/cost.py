@@ -20,10 +20,10 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from parcelq.limits import BILLING_UNIT_BYTES
+
 COST: Final = "Cost"
 """The name of the attribute."""
-_SQS_BYTES: Final = 64 * 1024
-"""SQS charges each 64 KiB of a payload as a request: https://aws.amazon.com/sqs/pricing/"""
 _LAST_CLASS: Final = 127
 """The largest class of durations; it contains durations of 64 bits."""
 _FREE: Final = ("Delete", "Abort")
@@ -160,7 +160,7 @@ class Meter:
         sqs = puts = gets = 0
         name = str(getattr(model, "name", ""))
         if model is not None and model.service_model.service_name == "sqs":
-            sqs = max(1, -(-len((params or {}).get("body") or b"") // _SQS_BYTES))
+            sqs = max(1, -(-len((params or {}).get("body") or b"") // BILLING_UNIT_BYTES))
         elif not name.startswith(_FREE):
             gets = name.startswith(("Get", "Head"))
             puts = not gets

@@ -76,7 +76,7 @@ class SqsTopic(SqsPublisher):
         return (self.overflow.load(pulled) if self.overflow and is_sent else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages. Return the messages whose deletion SQS does not confirm, and which may be delivered again."""
+        """Delete messages, and return the messages whose deletion SQS does not confirm: they may be delivered again."""
         return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:

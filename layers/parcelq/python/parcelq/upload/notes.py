@@ -20,7 +20,6 @@ from parcelq.upload.sources import Uploaded
 
 _log = logging.getLogger(__name__)
 _NOTE_BYTES: Final = MIB
-_READS_IN_FLIGHT: Final = 8
 _ONE_GO: Final = 100
 """An invocation has time for this many messages, so an upload of no more is not handed over."""
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
@@ -227,7 +226,7 @@ def problem_key(source: str) -> str:
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
     """Return the notes under some keys, sorted by source and by the source's bytes. Deleted notes are left out."""
-    notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
+    notes = in_flight(lambda key: _read(store, key), keys)
     return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
 
 
