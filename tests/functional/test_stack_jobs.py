@@ -425,6 +425,25 @@ def test_tasks_of_a_whole_job_that_are_delivered_again_publish_nothing(world: Wo
     assert world.waiting() == 0
 
 
+def test_a_compressed_source_that_was_uploaded_after_its_job_was_cancelled_can_be_resumed(world: World, put) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    given = world.stack.put(gzip.compress(LINES), key="inbox/shout/lines.txt.gz", sequencer="00aa")
+    world.stack.call("uploader", given, milliseconds=(300_000, 300_000, 1))
+    (job,) = world.jobs.all()
+    world.jobs.cancel(job.id)
+    world.look()
+    with pytest.raises(JobError, match="its upload has not ended, so it is unknown what is missing"):
+        world.jobs.resume(job.id)
+    world.stack.run("uploader", "parcelq-ranges")
+    while world.process():
+        pass
+    assert world.jobs.find(job.id).total is None
+    assert world.jobs.resume(job.id) == 1
+    ended = world.run(job)
+    assert ended.is_whole
+    assert world.stack.get(ended.result) == LINES.upper()
+
+
 def test_a_step_that_rejects_every_entry_is_broken_too(world: World, put) -> None:
     rejects = """import json, sys
 if __name__ == "__main__":

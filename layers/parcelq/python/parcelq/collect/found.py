@@ -11,7 +11,7 @@ from parcelq.collect.segments import segments_among
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.jobs.changes import Found
 from parcelq.jobs.record import MOST_HOLES, JobRecord
-from parcelq.upload.notes import Note, is_published
+from parcelq.upload.notes import Note, is_published, total_of
 
 
 def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float, *, empty: bool | None) -> Found:
@@ -22,11 +22,12 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
         notes: the notes of the source's uploads; empty if the notes are not needed.
         empty: whether the topics that the job uses are empty; None if the messages were not counted.
     """
-    noted = next((note.total for note in notes if note.total is not None), record.total)
-    resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
+    noted = total_of(notes)
+    total = record.total if noted is None else noted
+    resolution = (seen.resolution if seen else Resolution(None)).up_to(total)
     new = record._replace(
         segments=len(segments_among(seen.keys)) if seen else 0,
-        uploaded=record.uploaded or (noted is not None and is_published(notes, noted)),
+        uploaded=record.uploaded or (total is not None and is_published(notes, total)),
         total=resolution.total,
         covered=resolution.covered,
         dead=resolution.dead,

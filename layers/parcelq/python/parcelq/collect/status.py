@@ -16,7 +16,7 @@ from parcelq.limits import MIB
 from parcelq.lineage.source import Source, workflow_name
 from parcelq.store.store import Store
 from parcelq.topics.topic import Topic
-from parcelq.upload.notes import Note, noted_sources
+from parcelq.upload.notes import Note, noted_sources, total_of
 from parcelq.upload.objects import ObjectUploader
 
 _log = logging.getLogger(__name__)
@@ -155,8 +155,7 @@ def object_of(status: Status) -> Source:
 
 
 def _status(source: str, notes: Sequence[Note], collected: Collected) -> Status:
-    total = next((note.total for note in notes if note.total is not None), None)
-    resolution = collected.resolve().up_to(total)
+    resolution = collected.resolve().up_to(total_of(notes))
     report = report_of(source, collected, resolution, notes, "")
     topic = next((note.topic for note in notes if note.topic), "")
     return Status(report, resolution, collected, topic, next((note.problem for note in notes if note.problem), ""))

@@ -26,7 +26,7 @@ from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
 from parcelq.store.store import Stored
 from parcelq.topics.topic import Topic, publish_all
-from parcelq.upload.notes import forget_problem, notes_of
+from parcelq.upload.notes import forget_problem, notes_of, total_of
 from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
@@ -190,10 +190,8 @@ class StackJobs(NamedTuple):
         """Continue a job, and publish ranges of its source again: write the record, publish a look, then publish tasks.
         Return how many ranges are published again.
         """
-        size = self._size(record)
-        missing = self._missing(record, size) if record.state is not State.FINISHED and record.state.is_ended else []
-        total = record.total if record.total is not None else size
-        assert total is not None
+        total = self._total(record)
+        missing = self._missing(record, total) if record.state is not State.FINISHED and record.state.is_ended else []
         forget_problem(self.store, record.source)
         newest = max(segments_among(self.store.keys(folder(self.output_topic, record.id))), default="") if dead else ""
 
@@ -215,8 +213,10 @@ class StackJobs(NamedTuple):
         ranges = [*missing, *dead]
         return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
-    def _size(self, record: JobRecord) -> int | None:
-        """Return the size of a job's source; None if it is compressed. Raises JobError if it cannot be read again."""
+    def _total(self, record: JobRecord) -> int:
+        """Return how many bytes a job's source has. Raises JobError if the source cannot be read again, or if it is
+        compressed and its upload has not ended.
+        """
         source = Source.parse(record.source)
         if not record.topic:
             raise JobError(record.id, "it was never begun; put the file again")
@@ -226,14 +226,19 @@ class StackJobs(NamedTuple):
             if found is None:
                 raise JobError(record.id, f"{source.uri} was deleted or replaced after it was put")
             compressed = source.key.lower().endswith(COMPRESSED) or bool(found.encoding)
-            size = None if compressed else found.size
-        if size is None and record.total is None:
-            raise JobError(record.id, "its upload did not end, so it is unknown what is missing; put the file again")
-        return size
+        if record.total is not None:
+            return record.total
+        # The upload of a compressed source continues after its job was halted, when no look reads the notes any more.
+        total = total_of(notes_of(self.store, record.source)) if compressed else found.size
+        if total is None:
+            raise JobError(
+                record.id,
+                "its upload has not ended, so it is unknown what is missing; try again later, or put the file again",
+            )
+        return total
 
-    def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
+    def _missing(self, record: JobRecord, total: int) -> list[Range]:
         """Return the missing ranges of the source of a job that does not run."""
-        total = record.total if record.total is not None else size
 
         def missing(found: Collected | None) -> list[Range]:
             collected = found or Collected(self.store, ())

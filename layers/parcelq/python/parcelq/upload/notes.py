@@ -142,6 +142,11 @@ def noted_problems(store: Store) -> dict[str, str]:
     return {note.source: note.problem for note in _read_all(store, keys)}
 
 
+def total_of(notes: Iterable[Note]) -> int | None:
+    """Return how many bytes a source has, according to the notes about its uploads; None if they do not say so."""
+    return next((note.total for note in notes if note.total is not None), None)
+
+
 def is_published(notes: Iterable[Note], total: int) -> bool:
     """Return whether notes say that every byte of a source of `total` bytes was published.
 
