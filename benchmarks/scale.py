@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.amounts import dollars
-from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
 from parcelq_cli.estimate.bill import priced, total, usd
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.report import seconds
 from parcelq_cli.estimate.stack import Setup
+from parcelq_emulator.limits import MAX_IN_FLIGHT
 
 from benchmarks.harness import MissingToolError
 from benchmarks.report import RESULTS

@@ -95,8 +95,8 @@ class Objects:
                 self.stats.pop(key, None)
 
     @contextmanager
-    def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
-        yield io.BytesIO(self.read(key, start))
+    def stream(self, key: str) -> Iterator[Readable]:
+        yield io.BytesIO(self.read(key))
 
     def part_bytes(self, size: int) -> int:
         return part_bytes(size)

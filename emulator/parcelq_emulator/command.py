@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from parcelq.amounts import amount
 from parcelq.errors import ParcelqError, SettingsError
-from parcelq.result_names import LOGS, result_names
+from parcelq.result_names import STATE, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
 from parcelq_cli.output import Output, with_output
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from parcelq_emulator.options import Options
     from parcelq_emulator.pipeline import Pipeline
 
+LOGS: Final = f"{STATE}/logs"
+"""The folder of the functions' logs, in the folder of results."""
 _DEAD_SHOWN: Final = 20
 _LOOK_SECONDS: Final = 1.0
 

@@ -22,9 +22,10 @@ from parcelq.names import INBOX, JOBS, dead_letter
 from parcelq.process.redrive import peek
 from parcelq.steps.find import Step
 from parcelq.store.bucket import BucketStore
+from parcelq.store.store import Store
 from parcelq.topics.admin import Topics
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.notes import noted_problems
+from parcelq.upload.notes import noted_sources
 
 from parcelq_emulator.chaos import Chaos
 from parcelq_emulator.forks import Forks
@@ -159,6 +160,11 @@ class Pipeline:
 
     def _inputs(self) -> list[str]:
         return [mapping.topic_url for mapping in self.stack.mappings]
+
+
+def noted_problems(store: Store) -> dict[str, str]:
+    """Return a dict from the attribute `Source` of each source that can never be uploaded to the reason."""
+    return {note.source: note.problem for notes in noted_sources(store).values() for note in notes if note.problem}
 
 
 @contextmanager

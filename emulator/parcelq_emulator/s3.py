@@ -16,9 +16,10 @@ import moto.s3.models as s3_models
 from moto.s3 import notifications
 from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
 from moto.s3.responses import S3Response
-from parcelq.limits import KIB, MIN_MULTIPART_BYTES
+from parcelq.limits import KIB
 
 from parcelq_emulator.blob import BLOCK_BYTES, Blob
+from parcelq_emulator.limits import MIN_MULTIPART_BYTES
 from parcelq_emulator.s3_direct import SortedKeys
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import moto.sqs.models
-from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_IN_FLIGHT, PURGE_INTERVAL_SECONDS
+from parcelq.limits import MAX_DEADLINE_SECONDS
 
 from parcelq_emulator.bodies import Bodies
 from parcelq_emulator.keyed_heap import KeyedHeap
+from parcelq_emulator.limits import MAX_IN_FLIGHT, PURGE_INTERVAL_SECONDS
 from parcelq_emulator.sqs_delivery import Delivery, MoveTask, Stored, no_such_queue
 from parcelq_emulator.sqs_fairness import Turns
 from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter

@@ -24,7 +24,9 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
 from parcelq.process.job_failures import JobFailures
-from parcelq.steps.run import Given, Ran, Runner
+from parcelq.steps.data import Given
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.leftovers import end_processes_below

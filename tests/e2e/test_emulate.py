@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from parcelq.result_names import LOGS
+from parcelq_emulator.command import LOGS
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
 PARCELQ = [sys.executable, "-c", "from parcelq_cli.main import main; main()"]

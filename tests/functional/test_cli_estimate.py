@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from parcelq.errors import ParcelqError
 from parcelq.steps.find import Step, local_step
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
 from parcelq_cli.estimate.measure import Measured, measure
 from parcelq_cli.estimate.sample import Sample, read_sample

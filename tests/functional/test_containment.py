@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from parcelq.errors import StepError
 from parcelq.steps.find import Step
-from parcelq.steps.run import run_step
 from parcelq.steps.settings import StepSettings
+from step_runs import run_step
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are separated by means of Linux")
 
@@ -37,8 +37,9 @@ RUNNER = """
 import ctypes, os, sys, tempfile
 from pathlib import Path
 from parcelq.steps import containment
+from contextlib import closing
 from parcelq.errors import StepError
-from parcelq.steps.run import run_step
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
 from parcelq.steps.find import Step
 
@@ -53,7 +54,8 @@ if os.geteuid() == 0:
     os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 try:
-    with run_step(Step(Path(folder) / "snoop", StepSettings(arguments=(str(os.getpid()),)), "wf"), []):
+    step = Step(Path(folder) / "snoop", StepSettings(arguments=(str(os.getpid()),)), "wf")
+    with closing(Runner(step)) as runner, runner.run([]):
         pass
 except StepError as error:
     print(error.stderr_tail)
@@ -133,20 +135,21 @@ def test_a_step_that_fills_the_disk_fails_alone(make_step, tmp_path, monkeypatch
     """Here `/tmp` is a file system of 4 MiB; of a function it is one of 512 MiB or more."""
     program = textwrap.dedent("""
         import sys, tempfile
+        from contextlib import closing
         from pathlib import Path
         tempfile.tempdir = sys.argv[1]
         from parcelq.errors import StepError
-        from parcelq.steps.run import run_step
+        from parcelq.steps.run import Runner
         from parcelq.steps.settings import StepSettings
         from parcelq.steps.find import Step
         full, fine = (Step(Path(path), StepSettings(), "wf") for path in sys.argv[2:])
         for _ in range(2):
             try:
-                with run_step(full, [b"a\\n"]):
+                with closing(Runner(full)) as runner, runner.run([b"a\\n"]):
                     print("passed")
             except StepError as error:
                 print(error)
-            with run_step(fine, [b"a\\n"]) as output:
+            with closing(Runner(fine)) as runner, runner.run([b"a\\n"]) as output:
                 print(output.output.read_bytes().decode().strip())
             print([path.name for path in Path(sys.argv[1]).iterdir()])
     """)

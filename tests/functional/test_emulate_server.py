@@ -22,8 +22,9 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
-from parcelq.limits import MIB, MIN_MULTIPART_BYTES
+from parcelq.limits import MIB
 from parcelq_emulator.frames import Frames
+from parcelq_emulator.limits import MIN_MULTIPART_BYTES
 from parcelq_emulator.server import Server, ServerError
 
 SESSION = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")

@@ -14,7 +14,9 @@ from parcelq.lineage.lineage import Lineage, digest
 from parcelq.process.dead import KILLED
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Work
-from parcelq.steps.run import Given, Ran, Runner
+from parcelq.steps.data import Given
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.message import Message

@@ -18,7 +18,9 @@ import pytest
 from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage
 from parcelq.process.dead import KILLED
-from parcelq.steps.run import Given, Ran, Runner
+from parcelq.steps.data import Given
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, REASON
 from parcelq.topics.memory import MemoryTopic

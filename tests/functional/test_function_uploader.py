@@ -15,7 +15,8 @@ from parcelq.errors import InvalidValueError, SettingsError, TopicNotFoundError
 from parcelq.lineage.source import Source
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
-from parcelq.upload.notes import noted_problems, noted_sources
+from parcelq.upload.notes import noted_sources
+from parcelq_emulator.pipeline import noted_problems
 
 pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")

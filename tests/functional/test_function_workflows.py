@@ -16,8 +16,9 @@ from parcelq.steps.bundles import write_bundle
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.attributes import DEAD, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.notes import noted_problems, noted_sources
+from parcelq.upload.notes import noted_sources
 from parcelq.upload.objects import ObjectUploader
+from parcelq_emulator.pipeline import noted_problems
 
 MARK = '#!/bin/sh\nsed "s/$/!/" < "$2" > "$4"\n'
 LINES = b"one\ntwo\nthree\nfour\nfive\n"

@@ -15,8 +15,9 @@ from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.containment import HOP_SECONDS
+from parcelq.steps.data import Given
 from parcelq.steps.find import Step
-from parcelq.steps.run import Given, Runner
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.attributes import FAILURES
 from parcelq.topics.memory import MemoryTopic

@@ -11,7 +11,9 @@ import pytest
 from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.process.apply import Outcome
-from parcelq.steps.run import Given, Ran, Runner
+from parcelq.steps.data import Given
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled, Wire

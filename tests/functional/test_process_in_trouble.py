@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 from parcelq.errors import AwsError, StepError
 from parcelq.records.cutting import Parcel
-from parcelq.steps.run import Given, Ran, Runner
+from parcelq.steps.data import Given
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.topics.attributes import FAILURES, FORMAT, HEADER, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled

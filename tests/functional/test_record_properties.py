@@ -25,10 +25,10 @@ from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.records import Format, cut, parse, split_header
-from parcelq.steps.data import HeldOutput
+from parcelq.steps.data import Given, HeldOutput, write_bodies
 from parcelq.steps.find import Step
+from parcelq.steps.ran import Ran
 from parcelq.steps.rejects import Reject
-from parcelq.steps.run import Given, Ran, write_bodies
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.memory import MemoryTopic
 from parcelq.upload.objects import ObjectUploader

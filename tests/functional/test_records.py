@@ -27,9 +27,10 @@ from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.files import upload_files
-from parcelq.upload.notes import noted_problems, notes_of
+from parcelq.upload.notes import notes_of
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask, task_of
+from parcelq_emulator.pipeline import noted_problems
 from record_world import COPY, LENGTHS, MOLECULES, ORDERS, PICKY_SDF, PROTEINS, READS, UPPER_CSV, World
 
 

@@ -18,9 +18,12 @@ from pathlib import Path
 import pytest
 from parcelq.errors import StepError
 from parcelq.steps import data
+from parcelq.steps.data import write_bodies
 from parcelq.steps.find import Step
-from parcelq.steps.run import TAIL_BYTES, Runner, run_step, write_bodies
+from parcelq.steps.processes import TAIL_BYTES
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
+from step_runs import run_step
 
 COPY = 'cp "$2" "$4"'  # --input FILE --output FILE
 

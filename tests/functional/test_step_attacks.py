@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 from parcelq.errors import StepError
 from parcelq.steps import folder as folders
+from parcelq.steps.data import Given
 from parcelq.steps.find import Step
-from parcelq.steps.run import Given, Runner, run_step
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
+from step_runs import run_step
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descendants are found by means of Linux")
 
@@ -215,11 +217,12 @@ def test_everything_ends_when_the_process_that_runs_steps_is_killed(make_step, t
     step = make_step(f'setsid -f sh -c "echo \\$\\$ >> {pids}; exec sleep 600"; echo $$ >> {pids}; exec sleep 600')
     program = f"""
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from parcelq.steps.find import Step
-from parcelq.steps.run import run_step
+from parcelq.steps.run import Runner
 tempfile.tempdir = {str(folder)!r}
-with run_step(Step(Path({str(step)!r})), []):
+with closing(Runner(Step(Path({str(step)!r})))) as runner, runner.run([]):
     pass
 """
     process = subprocess.Popen([sys.executable, "-c", program])

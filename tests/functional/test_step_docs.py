@@ -7,8 +7,8 @@ from pathlib import Path
 
 from parcelq.steps.find import Step
 from parcelq.steps.rejects import read_rejects
-from parcelq.steps.run import run_step
 from parcelq.steps.settings import StepSettings, read_settings
+from step_runs import run_step
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "steps.md").read_text()

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from parcelq.errors import SettingsError
 from parcelq.steps.environments import Dependencies, dependencies_of, environment_for
-from parcelq.steps.find import local_step
-from parcelq.steps.run import run_step
+from parcelq.steps.find import local_program, local_step, with_environment
 from parcelq.steps.settings import StepSettings
+from step_runs import run_step
 
 USES = """
 from parcelq.step import step
@@ -94,7 +94,7 @@ def test_inline_metadata_gives_a_step_its_packages_and_the_library(write, tmp_pa
     settings = tmp_path / "settings.yaml"
     settings.write_text("step: {a: 1}\n")
     told: list[str] = []
-    step = local_step(str(write(METADATA + USES)), str(settings), progress=told.append)
+    step = with_environment(local_program(str(write(METADATA + USES)), str(settings)), progress=told.append)
     assert step.lock.splitlines()[1:] == ["greeting==1.0"]
     assert step.warm
     assert output_of(step) == b"hello Ada {'a': 1}\n"
@@ -109,7 +109,7 @@ def test_requirements_beside_the_step_and_packages_of_the_command_count_too(writ
     assert output_of(by_file) == b"hello Ada None\n"
     (path.parent / "requirements.txt").unlink()
     assert local_step(str(path)).python is None
-    assert output_of(local_step(str(path), packages=["greeting==1.0"])) == b"hello Ada None\n"
+    assert output_of(with_environment(local_program(str(path)), ["greeting==1.0"])) == b"hello Ada None\n"
 
 
 def test_a_lock_stays_when_newer_versions_come_and_is_part_of_the_steps_version(write, index):
@@ -118,7 +118,7 @@ def test_a_lock_stays_when_newer_versions_come_and_is_part_of_the_steps_version(
     wheel(index, "2.0", "good day")
     again = local_step(str(path))
     assert (again.lock, again.version) == (first.lock, first.version)
-    newer = local_step(str(path), packages=["greeting>=2"])
+    newer = with_environment(local_program(str(path)), ["greeting>=2"])
     assert output_of(newer) == b"good day Ada None\n"
     assert newer.version != first.version
 
@@ -196,7 +196,7 @@ def test_an_error_says_that_there_is_no_network_for_packages(write, monkeypatch,
 
 def test_packages_for_what_is_no_python_file_are_refused(make_step):
     with pytest.raises(SettingsError, match=r"only steps that end in \.py can have packages"):
-        local_step(str(make_step("cat")), packages=["greeting"])
+        with_environment(local_program(str(make_step("cat"))), ["greeting"])
 
 
 def test_a_step_without_dependencies_runs_on_the_current_interpreter(write):

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from parcelq.errors import StepError
 from parcelq.steps.data import Given
 from parcelq.steps.find import Step, local_step
+from parcelq.steps.ran import Ran
 from parcelq.steps.rejects import Reject
-from parcelq.steps.run import Ran, Runner, run_step
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
+from step_runs import run_step
 
 HEAD = "import os, sys, time\nfrom parcelq.step import reject, step\n"
 TAIL = "\nif __name__ == '__main__':\n    run.main()\n"

@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 from parcelq.errors import StepError
 from parcelq.steps.containment import marked
 from parcelq.steps.find import Step
-from parcelq.steps.run import TAIL_BYTES, Runner, run_step
+from parcelq.steps.processes import TAIL_BYTES
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings, read_settings
+from step_runs import run_step
 
 HEAD = "import os, sys, time, signal, subprocess\nfrom parcelq.step import step\n"
 TAIL = "\nif __name__ == '__main__':\n    run.main()\n"
@@ -472,7 +474,7 @@ class TestStart:
         program = (
             "import sys, parcelq.step; print([m for m in sys.modules if m.partition('.')[0] in ('boto3', 'yaml')])"
         )
-        library = str(Path(run_step.__wrapped__.__code__.co_filename).parents[2])
+        library = str(Path(Runner.run_all.__code__.co_filename).parents[2])
         told = subprocess.run(
             [sys.executable, "-S", "-c", program],
             env={"PYTHONPATH": library},

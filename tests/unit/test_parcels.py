@@ -116,8 +116,8 @@ def test_legal_parcels_for_messages_are_not_made_smaller_for_a_base64_they_do_no
 
 @given(DATA, SIZES, BYTES)
 def test_bytes_in_memory_are_cut_in_the_same_way_as_a_stream(data, parcel_size, max_bytes):
-    assert list(cut_bytes(data, LINES, parcel_size, max_bytes, start=9)) == list(
-        cut(BytesIO(data), LINES, parcel_size, max_bytes, start=9)
+    assert list(cut_bytes(data, LINES, parcel_size, max_bytes)) == list(
+        cut(BytesIO(data), LINES, parcel_size, max_bytes)
     )
 
 

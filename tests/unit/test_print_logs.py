@@ -40,9 +40,10 @@ def test_a_place_names_records_only_where_their_numbers_are_known(works: list[Wo
     assert place_of(works) == place
 
 
-def test_a_log_is_bounded_and_says_so_once(tmp_path: Path) -> None:
+def test_a_log_is_bounded_and_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parcelq.local.printed.MAX_LOG_BYTES", 200)
     path = tmp_path / "log"
-    logs = PrintLogs({SOURCE_TEXT: path}, most_bytes=200)
+    logs = PrintLogs({SOURCE_TEXT: path})
     for _ in range(10):
         logs.add("step", [work(0, b"a\n", "1,1")], "x" * 50 + "\n")
     text = path.read_text()

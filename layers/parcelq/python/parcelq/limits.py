@@ -22,8 +22,6 @@ MAX_REQUEST_MESSAGES: Final = 10
 """The most messages of a request to send, receive or delete messages, or to change their visibility."""
 MAX_ATTRIBUTES: Final = 10
 """The most attributes of one message."""
-MAX_IN_FLIGHT: Final = 120_000
-"""The most messages of a standard queue that may be locked, which means pulled and not yet acknowledged."""
 MAX_LONG_POLL_SECONDS: Final = 20
 """The largest WaitTimeSeconds of a ReceiveMessage."""
 MAX_DEADLINE_SECONDS: Final = 12 * 60 * 60
@@ -35,13 +33,11 @@ MAX_RETENTION_SECONDS: Final = 14 * 24 * 60 * 60
 BILLING_UNIT_BYTES: Final = 64 * KIB
 """SQS bills every 64 KiB of a request's payload as one request: https://aws.amazon.com/sqs/pricing/"""
 
-# SQS, quotas-queues, and the reference of DeleteQueue, CreateQueue and PurgeQueue.
+# SQS, quotas-queues, and the reference of DeleteQueue and CreateQueue.
 MAX_TOPIC_NAME: Final = 80
 """Characters of a queue name: letters, digits, hyphen, underscore."""
 DELETED_NAME_SECONDS: Final = 60
 """For how many seconds after a queue's deletion SQS refuses to create a queue of the same name."""
-PURGE_INTERVAL_SECONDS: Final = 60
-"""SQS allows one PurgeQueue request of a queue in this many seconds."""
 MAX_LIST_RESULTS: Final = 1000
 """The most queues in one page of the reply to ListQueues."""
 COUNT_SETTLES_SECONDS: Final = 60
@@ -52,8 +48,6 @@ MAX_LAMBDA_EVENT_BYTES: Final = 6 * MIB
 """The most bytes of the payload of a synchronous invocation, and so of a batch that SQS passes to a function."""
 
 # S3.
-MIN_MULTIPART_BYTES: Final = 5 * MIB
-"""The fewest bytes of every part of a multipart upload except the last."""
 MAX_MULTIPART_PARTS: Final = 10_000
 """The most parts of a multipart upload."""
 MAX_KEY_BYTES: Final = 1024

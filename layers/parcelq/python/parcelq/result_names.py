@@ -40,7 +40,6 @@ ENDINGS: Final = (REPORT, PAGE, DEAD, PRINTED, UNFINISHED, PIECES, *COMPRESSED)
 
 STATE: Final = ".parcelq"
 """The name of the folder with Parcelq's own state, in a folder of results."""
-LOGS: Final = f"{STATE}/logs"
 WITHOUT_LINEAGE: Final = "without-lineage"
 """The name of the folder with messages that cannot be part of a result."""
 ELSEWHERE: Final = "elsewhere"

@@ -79,9 +79,7 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
     return Assembled(workflow_name(f"{root.name}.", name), workflow, steps, files)
 
 
-def from_steps(
-    paths: Sequence[str], settings: Sequence[str], packages: Sequence[str] = (), name: str = ""
-) -> Assembled:
+def from_steps(paths: Sequence[str], settings: Sequence[str], packages: Sequence[str] = ()) -> Assembled:
     """Assemble a workflow of single steps, as `parcelq run --step` names them; see `from_folder` on names and errors.
 
     A step that is a file consists of that file alone; a step that is a folder includes all its files. If a step names a
@@ -110,7 +108,7 @@ def from_steps(
             f"step {paths[0]}", ["only steps that end in .py can have packages; this one is started directly"]
         )
     names = "-".join(step.whole.name if step.whole else step.path.stem for step in steps)
-    return Assembled(workflow_name(f"{names}.", name), Workflow(tuple(made)), tuple(steps), files)
+    return Assembled(workflow_name(f"{names}."), Workflow(tuple(made)), tuple(steps), files)
 
 
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.seeing import SourceState
 from parcelq.errors import ParcelqError
+from parcelq.jobs.changes import MOST_HEALINGS
 from parcelq.local.jobs import LocalJob, missing_of
 from parcelq.local.kept import Kept
 from parcelq.names import OUTPUT
 from parcelq.result_names import ResultNames
-
-MAX_HEALINGS: Final = 3
-"""How often missing records of a job are published again before the job is stopped."""
 
 
 class FileResult(NamedTuple):
@@ -55,7 +53,7 @@ def finish(job: LocalJob, kept: Kept) -> FileResult | None:
     state = _finisher(job, kept).finish_job(job.record.id) or _nothing(job)
     if state.result and not state.dead:
         return _closed(job, kept, state)
-    if state.result or state.problem or job.healings == MAX_HEALINGS:
+    if state.result or state.problem or job.healings == MOST_HEALINGS:
         problem = "" if state.result else state.problem or f"{state.holes} parts of it are missing"
         return _unfinished(job, state, problem)
     job.healings += 1

@@ -28,9 +28,8 @@ class PrintLogs:
         paths: maps each source to the path of its log. A log is created when a run first prints something.
     """
 
-    def __init__(self, paths: Mapping[str, Path], most_bytes: int = MAX_LOG_BYTES) -> None:
+    def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = paths
-        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._full: set[str] = set()
 
@@ -44,7 +43,7 @@ class PrintLogs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock, path.open("ab") as file:
-                if file.tell() + len(data) > self._most_bytes:
+                if file.tell() + len(data) > MAX_LOG_BYTES:
                     self._full.add(source)
                     data = _FULL
                 file.write(data)

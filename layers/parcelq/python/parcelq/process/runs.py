@@ -22,7 +22,8 @@ from parcelq.process.marks import Marks
 from parcelq.process.plan import Plan, Work, lineage_of
 from parcelq.records import Format
 from parcelq.steps.data import Given
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.ran import Ran
+from parcelq.steps.run import Runner
 from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)

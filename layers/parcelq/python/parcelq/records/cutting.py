@@ -122,11 +122,11 @@ def cut(
                     raise refused(reason, closing.entries, lines, closing.start)
 
 
-def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int, *, start: int = 0) -> Iterator[Parcel]:
+def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int) -> Iterator[Parcel]:
     """Cut the body of a message into parcels. The entries must have been checked already; see `cut`."""
     if 0 < len(data) <= max_bytes and (entries := fmt.count(data)) <= parcel_size:
-        return iter((Parcel(start, data, entries),))  # so the bytes are scanned only once
-    return cut(BytesIO(data), fmt, parcel_size, max_bytes, start=start, strict=False)
+        return iter((Parcel(0, data, entries),))  # so the bytes are scanned only once
+    return cut(BytesIO(data), fmt, parcel_size, max_bytes, strict=False)
 
 
 def fit_messages(

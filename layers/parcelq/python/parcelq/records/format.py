@@ -186,15 +186,15 @@ class Format(ABC):
         """Return why bytes cannot be the header; None if they can be the header."""
         return None
 
-    def closing(self, data: bytes, at: int = 0) -> Closing:
-        """Describe the end of a body or of a source, beginning with the entry that starts at `at`."""
-        end, entries = self.advance(data, at, len(data), sys.maxsize, USUAL_BYTES)
+    def closing(self, data: bytes) -> Closing:
+        """Describe the end of a body or of a source without a header."""
+        end, entries = self.advance(data, 0, len(data), sys.maxsize, USUAL_BYTES)
         if end == len(data):
             return Closing(end, entries, unended=False)
         if entries and self.keeps_blank_end and is_blank(data, end):
             if entries == 1:
-                return Closing(at, 0, unended=False)
-            start, _ = self.advance(data, at, len(data), entries - 1, (end - at) / entries)
+                return Closing(0, 0, unended=False)
+            start, _ = self.advance(data, 0, len(data), entries - 1, end / entries)
             return Closing(start, entries - 1, unended=False)
         return Closing(end, entries, unended=True)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from parcelq.steps import supervisor
-from parcelq.steps.processes import PR_SET_DUMPABLE, prctl
-from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS, HOP_SECONDS
+from parcelq.steps.processes import END_SECONDS, PR_SET_DUMPABLE, prctl
+from parcelq.steps.supervisor import GRACE_SECONDS, HOP_SECONDS
 
 MARK: Final = "PARCELQ_RUN"
 """An environment variable of every step. Its value is the folder in which the step was started."""

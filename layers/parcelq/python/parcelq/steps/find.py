@@ -105,22 +105,16 @@ class Step(NamedTuple):
         return [*about, "--settings", str(self.settings.path)] if self.settings.path else about
 
 
-def local_step(
-    path: str,
-    settings_file: str = "",
-    workflow_id: str = "",
-    packages: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Step:
+def local_step(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
     """Find a step on a user's machine: a file, a command such as `tr a-z A-Z`, or a folder with one file `step` or
     `step.*` and optionally `settings.yaml`.
 
     A command is the name of a program on the PATH, perhaps with arguments. Without settings, it is a filter: it reads
-    stdin and writes stdout. If a file has dependencies (in inline metadata, in a `requirements.txt` beside the file, or
-    in `packages`), the step gets an environment with them. Raises SettingsError if the step, its settings or its
-    dependencies do not exist or cannot be used.
+    stdin and writes stdout. If a file has dependencies (in inline metadata or in a `requirements.txt` beside the file),
+    the step gets an environment with them. Raises SettingsError if the step, its settings or its dependencies do not
+    exist or cannot be used.
     """
-    return with_environment(local_program(path, settings_file, workflow_id), packages, progress)
+    return with_environment(local_program(path, settings_file, workflow_id))
 
 
 def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> Step:

@@ -16,14 +16,12 @@ from typing import Final
 from parcelq.errors import AwsError, StepError
 from parcelq.records import LINES, Format
 from parcelq.steps.containment import MARK
-from parcelq.steps.data import Given, write_bodies
+from parcelq.steps.data import Given
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolders, locked_folder
 from parcelq.steps.ran import Ran, judged, or_step_error
 from parcelq.steps.slot import Slot, WarmSlot
-from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
-
-__all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
+from parcelq.steps.supervisor import HOP_SECONDS
 
 _PASSED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
 """The variables that a step gets unchanged from the process that runs the step, in addition to the locale's
@@ -211,15 +209,6 @@ class Runner:
         for value in self._hidden:
             text = text.replace(value, "***")
         return text
-
-
-@contextmanager
-def run_step(
-    step: Step, bodies: Iterable[bytes], timeout: float | None = None, *, entries: int | None = None
-) -> Iterator[Ran]:
-    """Run a step once, like `Runner.run`. The step's processes end with the context."""
-    with contextlib.closing(Runner(step)) as runner, runner.run(bodies, timeout, entries=entries) as ran:
-        yield ran
 
 
 def _close(idle: list[Slot], folders: RunFolders, opened: ExitStack) -> None:

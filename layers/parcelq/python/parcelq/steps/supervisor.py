@@ -20,9 +20,7 @@ import select
 import time
 
 from parcelq.steps import processes
-from parcelq.steps.processes import END_SECONDS, TAIL_BYTES, Children, Stream
-
-__all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
+from parcelq.steps.processes import Children, Stream
 
 LOOK_SECONDS = 0.05
 """How many seconds pass between checks of the output's size and of ended processes."""

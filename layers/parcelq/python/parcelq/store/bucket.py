@@ -137,8 +137,8 @@ class BucketStore:
                 raise incomplete("DeleteObjects", f"the reply does not say that {left[0]!r} was deleted")
 
     @contextmanager
-    def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
-        with self._opened(key, start, None) as reply:
+    def stream(self, key: str) -> Iterator[Readable]:
+        with self._opened(key, 0, None) as reply:
             yield cast(Readable, reply["Body"])
 
     def in_bucket(self, bucket: str) -> BucketStore:

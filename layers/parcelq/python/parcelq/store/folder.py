@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Final
 
+from parcelq.aws.batching import batches
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
 from parcelq.limits import MIB
 from parcelq.readable import Readable
@@ -94,8 +95,7 @@ class FolderStore:
         return (one for one in found if one is not None)
 
     def delete(self, keys: Iterable[str]) -> None:
-        rest = iter(keys)
-        while some := list(islice(rest, _DELETED_TOGETHER)):
+        for some in batches(keys, _DELETED_TOGETHER):
             with self._naming(some[0]), self._locked():
                 for key in some:
                     path = self._path(key)
@@ -104,8 +104,8 @@ class FolderStore:
                         self._metadata(key, found.etag).unlink(missing_ok=True)
 
     @contextmanager
-    def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
-        with self._open(key, start) as file:
+    def stream(self, key: str) -> Iterator[Readable]:
+        with self._open(key, 0) as file:
             yield file
 
     def part_bytes(self, size: int) -> int:

@@ -85,8 +85,8 @@ class Store(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. A missing object is no error, but a deletion that the store does not confirm is an error."""
 
-    def stream(self, key: str, start: int = 0) -> AbstractContextManager[Readable]:
-        """Open an object for reading in blocks, from byte `start`. Raises NotFoundError if it does not exist."""
+    def stream(self, key: str) -> AbstractContextManager[Readable]:
+        """Open an object for reading in blocks. Raises NotFoundError if it does not exist."""
 
     def part_bytes(self, size: int) -> int:
         """Return how many bytes each part of an object of about `size` bytes should have, for `write`."""

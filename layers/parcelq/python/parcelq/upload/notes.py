@@ -136,12 +136,6 @@ def forget_problem(store: Store, source: str) -> None:
         store.delete([problem_key(source)])
 
 
-def noted_problems(store: Store) -> dict[str, str]:
-    """Return a dict from the attribute `Source` of each source that can never be uploaded to the reason."""
-    keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
-    return {note.source: note.problem for note in _read_all(store, keys)}
-
-
 def total_of(notes: Iterable[Note]) -> int | None:
     """Return how many bytes a source has, according to the notes about its uploads; None if they do not say so."""
     return next((note.total for note in notes if note.total is not None), None)
