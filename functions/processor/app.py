@@ -20,13 +20,14 @@ from parcelq.lineage.source import workflow_name
 from parcelq.names import topic_of_arn
 from parcelq.process.apply import Outcome, Route
 from parcelq.process.job_failures import JobFailures
-from parcelq.process.processor import Processor, back_off
+from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.find import deployed_step
 from parcelq.steps.grants import Grants
 from parcelq.topics.admin import Topics
 from parcelq.topics.attributes import WORKFLOW
 from parcelq.topics.cost import METER
+from parcelq.topics.deadlines import back_off
 from parcelq.topics.deployed import Deployed
 from parcelq.topics.message import Pulled
 from parcelq.topics.sqs import SqsTopic

@@ -22,6 +22,7 @@ from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, topic_within
 from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
 from parcelq.topics.cost import METER
+from parcelq.topics.deadlines import DEADLINE_MARGIN, back_off, set_deadlines
 from parcelq.topics.deployed import Deployed
 from parcelq.topics.message import Pulled
 from parcelq.topics.sqs import SqsTopic
@@ -119,7 +120,8 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
 
     built_in()  # a wrong setting of the stack fails the invocation; it must not end the jobs of these sources
     if records and records[0].get("eventSource") == "aws:sqs":
-        return {"batchItemFailures": [failure for record in records for failure in upload_task(record, may_go_on)]}
+        pulled = list(map(Pulled.from_lambda, records))
+        return upload_tasks(pulled, may_go_on, context.get_remaining_time_in_millis() / 1000)
     for record in records:
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
             upload_object(record, may_go_on)
@@ -157,9 +159,21 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         refuse(error, str(source))
 
 
-def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
-    """Publish the records of a range, or the rest of a stream. A task that fails is delivered again alone."""
-    pulled = Pulled.from_lambda(record)
+def upload_tasks(pulled: list[Pulled], may_go_on: Callable[[], bool], seconds: float) -> dict[str, Any]:
+    """Do the tasks in messages, and return a reply that names the messages that must be delivered again. `seconds` says
+    how much time the invocation has.
+    """
+    tasks = topic_named(own().config.range_topic)
+    # guard[pass]: if the uploader dies, its task is delivered again soon after the invocation's time is up
+    set_deadlines(tasks, pulled, seconds + DEADLINE_MARGIN)
+    failed = [one for one in pulled if not is_done(one, may_go_on)]
+    # guard[pass]: a task that failed is delivered again after seconds, not after its deadline
+    back_off(tasks, failed, own().config.back_off_seconds)
+    return {"batchItemFailures": [{"itemIdentifier": one.message_id} for one in failed]}
+
+
+def is_done(pulled: Pulled, may_go_on: Callable[[], bool]) -> bool:
+    """Publish the records of a range, or the rest of a stream, and return whether the task succeeded."""
     try:
         task = task_of(pulled.wire.text)
         check_inbox(Source.parse(task.source), own().config)
@@ -169,7 +183,7 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         # guard[False]: nothing more is uploaded of a job that was cancelled or stopped, or that is whole
         if job and (job.is_whole or (job.halted and not coded)):
             logger.info("has already ended, so it is left out", source=task.source, job=job.id, state=job.state)
-            return []
+            return True
         topic = topic_named(topic_of_records(task.topic, own().config))
         tasks = topic_named(own().config.range_topic)
         uploader = way_of_version(task.workflow).uploader if task.workflow else built_in()
@@ -183,9 +197,9 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         refuse(refusal(Source.parse(task.source), error), task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
-        # guard[return []]: a range that failed is delivered again, alone
-        return [{"itemIdentifier": pulled.message_id}]
-    return []
+        # guard[return True]: a range that failed is delivered again, alone
+        return False
+    return True
 
 
 def job_of(source: str, workflow: str) -> JobRecord | None:

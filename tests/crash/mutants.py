@@ -112,6 +112,12 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a range that failed is delivered again, alone": (
         "tests/functional/test_function_ranges.py::TestRanges::test_a_range_that_fails_is_delivered_again_alone",
     ),
+    "if the uploader dies, its task is delivered again soon after the invocation's time is up": (
+        "tests/functional/test_function_ranges.py::TestRanges::test_a_range_is_delivered_again_soon_after_it_failed_or_its_uploader_died",
+    ),
+    "a task that failed is delivered again after seconds, not after its deadline": (
+        "tests/functional/test_function_ranges.py::TestRanges::test_a_range_is_delivered_again_soon_after_it_failed_or_its_uploader_died",
+    ),
     "a source names one put, by the event's sequencer": (
         "tests/functional/test_function_uploader.py::TestUploader::test_a_second_delivery_of_an_event_makes_the_same_lineages_and_a_second_put_another_source",
     ),

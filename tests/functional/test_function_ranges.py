@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from function_world import MOLECULES, Stack, event, result_of, spans
 from parcelq.records import by_name
 from parcelq.topics.attributes import ENTRIES, LINEAGE
-from parcelq.topics.message import Message
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.sqs import SqsTopic
 
 pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
@@ -96,6 +97,27 @@ class TestRanges:
         assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
         assert result_of(stack.take("parcelq-step")) == MOLECULES
 
+    @pytest.mark.parametrize("receives", [1, 3])
+    def test_a_range_is_delivered_again_soon_after_it_failed_or_its_uploader_died(
+        self, stack: Stack, settings: Callable[..., None], monkeypatch: pytest.MonkeyPatch, receives: int
+    ) -> None:
+        deadlines: list[int] = []
+
+        def refresh_deadline(_topic: SqsTopic, messages: Iterable[Pulled], seconds: int) -> list[Pulled]:
+            deadlines.extend(seconds for _ in messages)
+            return []
+
+        monkeypatch.setattr(SqsTopic, "refresh_deadline", refresh_deadline)
+        settings(RANGE_BYTES=len(MOLECULES) - 1)
+        stack.call("uploader", stack.put(MOLECULES))
+        delivered = {"Records": stack.deliver("parcelq-ranges")["Records"][:1]}
+        delivered["Records"][0]["attributes"]["ApproximateReceiveCount"] = str(receives)
+        assert stack.call("uploader", delivered) == {"batchItemFailures": []}
+        assert deadlines == [300 + 20]
+        stack.sqs.delete_queue(QueueUrl=stack.urls["parcelq-step"])
+        assert stack.call("uploader", delivered)["batchItemFailures"]
+        assert deadlines[2:] == [5 * 2 ** (receives - 1)]
+
     @pytest.mark.parametrize("range_bytes", [3, 16, 40, 200])
     @pytest.mark.parametrize("name", RECORDS)
     def test_an_object_of_any_format_is_uploaded_range_by_range(
@@ -162,7 +184,7 @@ class TestRanges:
         messages, tasks = stack.take("parcelq-step"), 0
         while (delivered := stack.deliver("parcelq-ranges"))["Records"]:
             # There is time to skip what was uploaded before, and then none.
-            answer = stack.call("uploader", delivered, [300_000, 1] if name.endswith("gz") else [1])
+            answer = stack.call("uploader", delivered, [300_000, 300_000, 1] if name.endswith("gz") else [1])
             stack.acknowledge("parcelq-ranges", delivered, answer)
             messages += stack.take("parcelq-step")
             tasks += 1

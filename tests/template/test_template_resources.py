@@ -94,7 +94,7 @@ def test_sqs_moves_a_message_only_after_more_receives_than_throttling_makes(two_
         "parcelq-clean": 1000,
         "parcelq-score": 1000,
         "parcelq-output": 1000,
-        "parcelq-ranges": 100,
+        "parcelq-ranges": 200,
         "parcelq-looks": 100,
     }
 

@@ -10,13 +10,12 @@ import logging
 import os
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, starmap
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS
@@ -33,19 +32,14 @@ from parcelq.process.runs import OnPrinted, Runs, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
+from parcelq.topics.deadlines import DEADLINE_MARGIN, back_off, set_deadlines
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
-from parcelq.topics.topic import Topic
 
 if TYPE_CHECKING:
     from parcelq.process.broken import FirstFailures
 
 _log = logging.getLogger(__name__)
-_DEADLINE_MARGIN: Final = 20
-"""How many seconds pass between the end of an invocation and the next delivery of its messages: clocks differ, and
-sending the answer takes time.
-"""
-_MOST_DOUBLINGS: Final = 5
 
 
 @dataclass(eq=False)
@@ -105,7 +99,7 @@ class Processor:
         pulled = list(pulled)
         if self._marks:
             # guard[pass]: messages stay locked for as long as the invocation may take
-            set_deadlines(self.route.input, pulled, time_left() + _DEADLINE_MARGIN)
+            set_deadlines(self.route.input, pulled, time_left() + DEADLINE_MARGIN)
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
         application = Application(self.route, pulled, counts=self.rules.counts)
@@ -186,23 +180,3 @@ class Processor:
             # guard[new = works]: where marks cannot be read, messages that were received before are not run
             new = [work for work in works if work.receive_count == 1]
             return Evidence(), new, [Postponed(work.deliveries, reason) for work in works if work.receive_count > 1]
-
-
-def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
-    """Set when messages that are not done are delivered again. The delay grows with each delivery, up to a limit."""
-    by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
-    for one in failed:
-        by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)
-    for seconds, messages in by_seconds.items():
-        set_deadlines(topic, messages, seconds)
-
-
-def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> None:
-    """Set the acknowledgement deadline of messages; failures are only logged."""
-    try:
-        lost = topic.refresh_deadline(messages, int(max(0, min(seconds, MAX_DEADLINE_SECONDS))))
-    except ParcelqError as error:  # the messages become visible at another time
-        _log.warning("acknowledgement deadlines could not be set: %s", error)
-    else:
-        if lost:
-            _log.warning("acknowledgement deadlines could not be set for %d of %d messages", len(lost), len(messages))
