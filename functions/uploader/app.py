@@ -12,24 +12,33 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.config import Config, parcel_size_for
-from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
+from parcelq.errors import (
+    InvalidValueError,
+    MessageError,
+    ParcelqError,
+    PublishError,
+    SettingsError,
+    SourceError,
+    WorkflowError,
+)
 from parcelq.jobs.gate import Gate
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.jobs.record import JobRecord, State, read_job
 from parcelq.lineage.source import Source, job_id, workflow_name
-from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, topic_within
+from parcelq.names import DEAD_LETTER_SUFFIX, INBOX, dead_letter, topic_within
 from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
+from parcelq.topics.attributes import REASON
 from parcelq.topics.cost import METER
 from parcelq.topics.deadlines import DEADLINE_MARGIN, back_off, set_deadlines
 from parcelq.topics.deployed import Deployed
-from parcelq.topics.message import Pulled
+from parcelq.topics.message import Pulled, with_attributes
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import ObjectUploader
-from parcelq.upload.puts import Object, put_of, records_of
-from parcelq.upload.ranges import StreamTask, task_of
+from parcelq.upload.puts import Object, event_of, put_of, records_of
+from parcelq.upload.ranges import RangeTask, StreamTask, task_of
 from parcelq.upload.sources import Uploaded
 
 if TYPE_CHECKING:
@@ -122,12 +131,17 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
     if records and records[0].get("eventSource") == "aws:sqs":
         pulled = list(map(Pulled.from_lambda, records))
         return upload_tasks(pulled, may_go_on, context.get_remaining_time_in_millis() / 1000)
+    upload_objects(records, may_go_on)
+    return None
+
+
+def upload_objects(records: list[dict[str, Any]], may_go_on: Callable[[], bool]) -> None:
+    """Upload the objects that the records of an event of S3 name."""
     for record in records:
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
             upload_object(record, may_go_on)
         else:
             logger.info("skipped: it is not a put of an object", record=record)
-    return None
 
 
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
@@ -173,9 +187,41 @@ def upload_tasks(pulled: list[Pulled], may_go_on: Callable[[], bool], seconds: f
 
 
 def is_done(pulled: Pulled, may_go_on: Callable[[], bool]) -> bool:
-    """Publish the records of a range, or the rest of a stream, and return whether the task succeeded."""
+    """Do the task in a message, and return whether it succeeded. A message on the range topic may also be an event of
+    S3, which Lambda sent to the dead-letter topic and which was redriven.
+    """
     try:
-        task = task_of(pulled.wire.text)
+        try:
+            if event := event_of(pulled.wire.text):
+                upload_objects(records_of(event), may_go_on)
+            else:
+                upload_task(task_of(pulled.wire.text), may_go_on)
+        except (MessageError, InvalidValueError) as error:
+            logger.error("moved to the dead-letter topic: %s", error, message_id=pulled.message_id)
+            move_to_dead_letters(pulled, error)
+    except ParcelqError as error:
+        logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
+        # guard[return True]: a range that failed is delivered again, alone
+        return False
+    return True
+
+
+def move_to_dead_letters(pulled: Pulled, error: ParcelqError) -> None:
+    """Publish a message that is not a valid task, with the reason, on the dead-letter topic of ranges. Raises
+    PublishError, AwsError or TopicNotFoundError if this fails.
+    """
+    from parcelq.process.dead import reason_of  # rarely needed
+
+    topic = topic_named(dead_letter(own().config.range_topic))
+    failed = topic.publish([with_attributes(pulled.as_it_is(), **{REASON: reason_of(error)})]).failed
+    # guard[False]: a message that is not a valid task is acknowledged only when it is on the dead-letter topic
+    if failed:
+        raise PublishError(topic.name, [one.reason for one in failed])
+
+
+def upload_task(task: RangeTask | StreamTask, may_go_on: Callable[[], bool]) -> None:
+    """Publish the records of a range, or the rest of a stream."""
+    try:
         check_inbox(Source.parse(task.source), own().config)
         coded = isinstance(task, StreamTask) and task.rest.coded
         goes_on = going_on(task.source, task.workflow, may_go_on, coded=coded)
@@ -183,7 +229,7 @@ def is_done(pulled: Pulled, may_go_on: Callable[[], bool]) -> bool:
         # guard[False]: nothing more is uploaded of a job that was cancelled or stopped, or that is whole
         if job and (job.is_whole or (job.halted and not coded)):
             logger.info("has already ended, so it is left out", source=task.source, job=job.id, state=job.state)
-            return True
+            return
         topic = topic_named(topic_of_records(task.topic, own().config))
         tasks = topic_named(own().config.range_topic)
         uploader = way_of_version(task.workflow).uploader if task.workflow else built_in()
@@ -195,11 +241,6 @@ def is_done(pulled: Pulled, may_go_on: Callable[[], bool]) -> bool:
         refuse(error, task.source)
     except (WorkflowError, SettingsError) as error:  # the source's workflow was deleted meanwhile
         refuse(refusal(Source.parse(task.source), error), task.source)
-    except ParcelqError as error:
-        logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
-        # guard[return True]: a range that failed is delivered again, alone
-        return False
-    return True
 
 
 def job_of(source: str, workflow: str) -> JobRecord | None:

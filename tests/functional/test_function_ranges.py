@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 import pytest
 from function_world import MOLECULES, Stack, event, result_of, spans
 from parcelq.records import by_name
-from parcelq.topics.attributes import ENTRIES, LINEAGE
+from parcelq.topics.attributes import ENTRIES, LINEAGE, REASON
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.sqs import SqsTopic
+from parcelq.topics.topic import FailedMessage, Published
 
 pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
@@ -73,6 +74,17 @@ class TestRanges:
         messages = stack.take("parcelq-step")
         assert spans(messages)[-1][1] == MOLECULES.index(b"NCC")
 
+    def test_a_range_that_fails_is_delivered_again_alone(self, stack: Stack, settings: Callable[..., None]) -> None:
+        settings(RANGE_BYTES=40)
+        stack.call("uploader", stack.put(MOLECULES))
+        delivered = stack.deliver("parcelq-ranges")
+        bad = delivered["Records"][1] | {"messageId": "bad"}
+        bad["body"] = json.dumps(json.loads(bad["body"]) | {"topic": "parcelq-none"})
+        delivered["Records"].append(bad)
+        assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+        assert stack.take("parcelq-ranges-dead-letter") == []
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -80,22 +92,45 @@ class TestRanges:
             "[]",
             "3",
             "{}",
+            '{"Records": [5]}',
+            '{"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}]}',
             '{"source": "ftp://x", "topic": "parcelq-step", "start": 0, "end": 9, "total": 9}',
             '{"source": 5, "topic": "parcelq-step", "start": 0, "end": 9, "total": 9}',
             '{"source": "s3://b/k?put=1", "topic": "parcelq-step", "start": "0", "end": 9, "total": 9}',
             '{"source": "s3://b/k?put=1", "topic": "parcelq-none", "start": 0, "end": 9, "total": 9}',
         ],
     )
-    def test_a_range_that_fails_is_delivered_again_alone(
+    def test_a_message_that_is_no_task_becomes_a_dead_letter_at_once(
         self, stack: Stack, settings: Callable[..., None], body: str
     ) -> None:
         settings(RANGE_BYTES=40)
         stack.call("uploader", stack.put(MOLECULES))
         stack.publish("parcelq-ranges", Message(body.encode()))
         delivered = stack.deliver("parcelq-ranges")
-        bad = [record["messageId"] for record in delivered["Records"] if record["body"] == body]
-        assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
+        assert stack.call("uploader", delivered) == {"batchItemFailures": []}
         assert result_of(stack.take("parcelq-step")) == MOLECULES
+        (letter,) = stack.take("parcelq-ranges-dead-letter")
+        assert letter.message().body == body.encode()
+        assert letter.attributes[REASON]
+
+    def test_a_message_that_is_no_task_is_delivered_again_if_it_cannot_become_a_dead_letter(self, stack: Stack) -> None:
+        stack.publish("parcelq-ranges", Message(b"no json"))
+        delivered = stack.deliver("parcelq-ranges")
+        stack.monkeypatch.setattr(
+            SqsTopic, "publish", lambda *_: Published(0, [FailedMessage(Message(b""), "x", "no", True)])
+        )
+        assert len(stack.call("uploader", delivered)["batchItemFailures"]) == 1
+
+    def test_an_event_of_s3_that_is_redriven_uploads_its_objects(self, stack: Stack) -> None:
+        """Lambda sends an event to the dead-letter topic of ranges if the uploader failed on it three times."""
+        given = stack.put(MOLECULES)
+        attributes = {"ErrorCode": {"DataType": "String", "StringValue": "200"}}
+        url = stack.urls["parcelq-ranges-dead-letter"]
+        stack.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(given), MessageAttributes=attributes)
+        stack.call("topic_admin", {"action": "redrive", "topic": "parcelq-ranges"})
+        stack.run("uploader", "parcelq-ranges")
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+        assert stack.take("parcelq-ranges-dead-letter") == []
 
     @pytest.mark.parametrize("receives", [1, 3])
     def test_a_range_is_delivered_again_soon_after_it_failed_or_its_uploader_died(

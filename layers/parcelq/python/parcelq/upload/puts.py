@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -107,6 +108,15 @@ def _shown(value: object) -> str:
     if isinstance(value, dict) and isinstance(value.get("s3"), dict):
         value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
     return str(value)[:300]
+
+
+def event_of(text: str) -> dict[str, Any] | None:
+    """Return the event of S3 that a message contains; None if the message is not an event with records."""
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and "Records" in event else None
 
 
 def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
