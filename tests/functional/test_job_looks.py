@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
 from parcelq.collect.draining import Draining
+from parcelq.collect.looks import Taken
 from parcelq.errors import ParcelqError, PublishError
 from parcelq.jobs.look import LATE_SECONDS, Look
 from parcelq.jobs.record import State
@@ -239,6 +240,25 @@ def test_a_job_whose_record_cannot_be_read_does_not_hold_up_other_jobs(cloud: Cl
     cloud.now += LATE_SECONDS
     looked_at = {Look.parse(one.wire.text).job for one in cloud.looks.pull(1, 10, 0)}
     assert looked_at == {job_id(source(name), "") for name in names if name != names[2]}
+
+
+def test_a_look_that_is_dropped_does_not_hide_new_messages_that_were_drained_with_it(cloud: Cloud) -> None:
+    """A job ended with a dead entry. A look of long ago comes again together with the output of this entry."""
+    job = cloud.begin()
+    cloud.came(output(0, 5), output(5, 6, dead="bad"))
+    cloud.run()
+    ended, old = cloud.record(), Look(job, 1)
+    draining = Draining(cloud.looker, cloud.output, cloud.looks)
+
+    draining.take_turn([old], lambda: 60.0)
+    assert cloud.looker.take(old) == Taken()
+    assert (cloud.record(), sum(cloud.looks.counts())) == (ended, 0)
+
+    cloud.came(output(5, 6))
+    draining.take_turn([old], lambda: 60.0)
+    cloud.looker.take(old)
+    cloud.run()
+    assert (cloud.record().is_whole, cloud.result()) == (True, DATA.upper())
 
 
 class TestRecords:

@@ -82,8 +82,9 @@ class Looker(NamedTuple):
         try:
             match verdict(record, look.number, now) if known else LookVerdict.TAKE:
                 case LookVerdict.DROP:
-                    self._tidy(record)
-                    return Taken()
+                    # Messages of an ended job that arrived late may have been drained just before this look.
+                    keys = [] if record.is_looked_at else self.finisher.keys_of(record.id)
+                    return Taken(state=self.look_now(keys) if keys else None)
                 case LookVerdict.WAIT:
                     return Taken(again=record.due + LATE_SECONDS - now)
                 case LookVerdict.PUBLISH:
@@ -104,8 +105,8 @@ class Looker(NamedTuple):
         if found is None:
             return None
         record, etag = found
-        if record.is_whole:
-            self._tidy(record)
+        if record.is_whole:  # a deletion was interrupted, or messages arrived late
+            self.finisher.clean(record.source, keys)
             return None
         if not record.is_looked_at:
             if record.halted or len(segments_among(keys)) == record.segments:
@@ -214,11 +215,6 @@ class Looker(NamedTuple):
             holes = seen.collected.holes(seen.resolution.up_to(total))
         count = publish_all(self.ranges, part_tasks(record.source, topic, holes, total, version))
         _log.warning("%d ranges of %s are missing and are published again", count, record.source)
-
-    def _tidy(self, record: JobRecord) -> None:
-        """Delete remaining objects of a completed job, because deletion was interrupted or messages arrived late."""
-        if record.is_whole and (keys := self.finisher.keys_of(record.id)):
-            self.finisher.clean(record.source, keys)
 
     def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the content of the event that a job ended: job record, and report without dead entries and holes."""
