@@ -13,7 +13,8 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.segments import JobKey, index_size, segment_keys, segments_among, write_segment
 from parcelq.errors import NotFoundError
 from parcelq.jobs.changes import Found, Next, after, woken
-from parcelq.jobs.record import new_record
+from parcelq.jobs.limits import Limits
+from parcelq.jobs.record import State, new_record
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.store.folder import FolderStore
 from parcelq.store.store import Store
@@ -32,6 +33,19 @@ def test_a_job_that_a_machine_with_a_fast_clock_resumed_is_not_looked_at_every_s
     record = woken(new_record(TEXT.format("a", 1), "", now - 3600), now + 900)
     record, _ = after(Found(record, record, now))
     assert record.moved == now
+
+
+def test_a_clock_that_is_behind_neither_ends_nor_stops_the_job_that_its_machine_resumed() -> None:
+    now = 1_800_000_000.0
+    limited = new_record(TEXT.format("a", 1), "", now - 9000)._replace(limits=Limits(max_seconds=60), uploaded=True)
+    resumed = woken(limited._replace(total=8, covered=4, dead=1, dead_bytes=4, dead_messages=1), now - 7200)
+    record, following = after(Found(resumed, resumed, now, complete=True))
+    assert (record.state, record.problem, following) == (State.RUNNING, "", Next.LOOK)
+    assert now < record.due < now + 60
+    record, following = after(Found(record, record, now + 60))
+    assert following is Next.LOOK
+    record, following = after(Found(record, record, now + 61))
+    assert (following, record.problem) == (Next.STOP, "the job took longer than 60 s")
 
 
 def output(number: int, count: int, source: str) -> Message:

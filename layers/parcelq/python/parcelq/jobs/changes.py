@@ -103,7 +103,8 @@ def halted(record: JobRecord, state: State, now: float, problem: str) -> JobReco
 def woken(record: JobRecord, now: float) -> JobRecord:
     """Return the record of an ended job that continues because new messages arrived; its next look is due at once.
 
-    The messages may be dead entries that run again. So the job ends only when no more messages arrive.
+    The messages may be dead entries that run again. So the job ends only when no more messages arrive. `now` may come
+    from a clock that is wrong, so the next look sets `resumed` and `moved`.
     """
     return record._replace(
         state=State.RUNNING,
@@ -120,7 +121,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
         reported=False,
         redriven=True,
         redriven_after="",
-        resumed=now,
+        resumed=0.0,
     )
 
 
@@ -133,7 +134,9 @@ def _seen(found: Found) -> JobRecord:
     """Return the job's record with the figures and the rate that a check found, and with the next check."""
     record, new, now = found.before, found.record, found.now
     has_moved = new.segments != record.segments
-    moved = now if has_moved else min(record.moved, now)  # the clock of another machine may be ahead
+    has_resumed = record.generation > 0 and not record.resumed
+    moved = now if has_moved or has_resumed else min(record.moved, now)  # the clock of another machine may be ahead
+    new = new._replace(resumed=now if has_resumed else record.resumed)
     lately = max(0, new.done - record.done) / max(0.001, now - record.changed)
     rate = (record.rate + lately) / 2 if record.rate else lately
     left = max(0, new.total - new.done) / rate if new.total is not None and rate else None
@@ -141,7 +144,7 @@ def _seen(found: Found) -> JobRecord:
     return new._replace(
         state=State.RUNNING if new.uploaded or record.state is State.FINISHING else record.state,
         look=record.look + 1,
-        due=min(now + delay, _limit(record)),
+        due=min(now + delay, _limit(new)),
         changed=now,
         moved=moved,
         still=record.still + 1 if found.empty and not has_moved else 0,

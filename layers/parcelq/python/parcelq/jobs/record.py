@@ -75,7 +75,7 @@ class JobRecord(NamedTuple):
         result: key of the result; empty while the result does not exist.
         halted: whether the job's messages must not run, because the job was cancelled or stopped.
         reported: whether the report of a stopped or halted job is written.
-        resumed: when the job last continued after its end.
+        resumed: when the first look was taken after the job last continued; 0 until then.
         entries: how many entries of the source are known to be processed successfully.
         reason: why one of the dead entries failed.
         map: the states of equal parts of the source, one letter per part; see `collect.source_map`.
