@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,14 @@ from parcelq.collect import runs
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import SEGMENT_SUFFIX
 from parcelq.errors import JobError, NotFoundError, ParcelqError, StoreError
+from parcelq.jobs.assembled import from_steps
 from parcelq.jobs.record import JobRecord, State
 from parcelq.stack.follow import Followed, put_of_job, result_of
 from parcelq.stack.jobs import StackJobs
 from parcelq.stack.kept import all_jobs
+from parcelq.stack.lookup import Stack as DeployedStack
+from parcelq.stack.publishing import silently
+from parcelq.stack.run import redrive
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems
@@ -300,6 +305,39 @@ def test_a_job_does_not_end_early_where_entries_that_were_not_chosen_run_again_w
     assert (record.state, record.dead, record.left_dead) == (State.RUNNING, 1, 0)
     world.call_processor({"Records": [second]})
     assert world.run(job).is_whole
+    assert world.stack.get("results/shout/lines.txt") == data.upper()
+
+
+def redrive_with(job: JobRecord, *steps: Path) -> int:
+    """Run the dead entries of a job again with other steps, as `parcelq redrive --step` does."""
+    known = DeployedStack("parcelq", BUCKET, "parcelq", ("step",), "parcelq-output", "3.13", "x86_64", 2048)
+    changed = from_steps([str(one) for one in steps], [""] * len(steps))
+    return redrive(known, job.id, changed, lambda _: None, silently)[1]
+
+
+@pytest.fixture
+def mended(tmp_path: Path) -> Path:
+    step = tmp_path / "mended"
+    step.write_text(MENDED)
+    step.chmod(0o755)
+    return step
+
+
+def test_single_steps_are_refused_for_a_redrive_unless_there_is_one_for_each_step_of_the_job(
+    world: World, put, mended: Path
+) -> None:
+    put("shout", "steps: [{run: first}, {run: second}]", first=UPPER, second=MENDED)
+    data = LINES.replace(b"line 7\n", b"bad 7\n")
+    job = world.upload("shout/lines.txt", data)
+    before = world.run(job)
+    assert before.dead == 1
+    for steps, given in ([mended], "1 step was given"), ([mended] * 3, "3 steps were given"):
+        with pytest.raises(JobError, match=f"it has 2 steps, but {given}; give one for each step of the job"):
+            redrive_with(job, *steps)
+    assert world.jobs.find(job.id) == before
+    assert redrive_with(job, mended, mended) == 1
+    ended = world.run(job)
+    assert (ended.is_whole, len(ended.versions)) == (True, 2)
     assert world.stack.get("results/shout/lines.txt") == data.upper()
 
 
