@@ -341,6 +341,23 @@ def test_single_steps_are_refused_for_a_redrive_unless_there_is_one_for_each_ste
     assert world.stack.get("results/shout/lines.txt") == data.upper()
 
 
+def test_a_job_whose_record_was_lost_cannot_be_redriven_with_other_steps(world: World, put, mended: Path) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt", b"good\nbad\n")
+    world.stack.s3.delete_object(Bucket=BUCKET, Key=f"jobs/{job.id}.json")
+    while world.process():
+        pass
+    for _ in range(5):
+        world.deliver("downloader", "looks")
+    world.stack.call("downloader", {})
+    record = world.run(job)
+    assert (record.dead, record.versions) == (1, ())
+    with pytest.raises(
+        JobError, match="it is unknown which version of the workflow 'shout' it ran; put the file again"
+    ):
+        redrive_with(job, mended)
+
+
 def not_found(monkeypatch: pytest.MonkeyPatch, place: object, name: str, times: int) -> None:
     """Let a function fail so often, as if another process merged indexes."""
     real, left = getattr(place, name), iter(range(times))

@@ -71,6 +71,9 @@ def redrive(
         )
     if not record.has_dead:
         raise JobError(record.id, "it has no dead entries")
+    if not record.versions:  # the job's record was lost while the job ran
+        unknown = f"it is unknown which version of the workflow {record.workflow!r} it ran"
+        raise JobError(record.id, f"{unknown}; put the file again")
     if not is_folder:
         changed = _like(changed, stack.versions.read(record.versions[-1]).workflow, record)
     version = publish(stack, changed._replace(name=record.workflow), note, uploading)
