@@ -117,7 +117,7 @@ def _processor(
         raise WrongUsageError(f"OUTPUT_TOPIC is {output_topic!r}, but must not be INPUT_TOPIC or its dead-letter topic")
     source, output, dead_letters = (SqsTopic(topics.sqs, url, overflow) for url in urls)
     processor = StoppableProcessor(Route(source, output, dead_letters, output), step, rules, stopper=stopper)
-    return processor, int(source.attributes()["VisibilityTimeout"])
+    return processor, int(topics.attributes(source.url)["VisibilityTimeout"])
 
 
 def _text(total: RoundProgress) -> str:

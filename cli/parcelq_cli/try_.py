@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 import typer
 from parcelq.amounts import amount
 from parcelq.errors import ParcelqError
-from parcelq.escaping import one_line
+from parcelq.escaping import cut, one_line
 from rich.text import Text
 
 from parcelq_cli.options import (
@@ -163,11 +163,8 @@ class _Table:
             made.append(f"        {one_line(line)}\n")
 
     def _cells(self, number: str, entry: str, output: str, seconds: str, memory: str) -> str:
-        left, right = (self._cut(one).ljust(self._column) for one in (entry, output))
+        left, right = (cut(one, self._column).ljust(self._column) for one in (entry, output))
         return f"{number:>6}  {left} {right} {seconds:>8} {memory:>8}".rstrip()
-
-    def _cut(self, text: str) -> str:
-        return text if len(text) <= self._column else text[: self._column - 1] + "…"
 
 
 def _lines(data: bytes) -> list[str]:

@@ -2,8 +2,8 @@
 
 A guard is a piece of code that keeps a failure from costing anything. A comment above it marks it:
 
-    # guard[False]: an upload fails if not all of it was published
-    if failed:
+    # guard[False]: messages count as published only if the topic confirms each
+    if outcome.failed:
         raise PublishError(…)
 
 The text in brackets breaks the guard: it takes the place of the condition of an `if`, `elif` or `while`, of the
@@ -104,9 +104,6 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "attributes of others give way where a message has no room for all": (
         "tests/functional/test_failures.py::TestHalving::test_the_attributes_of_others_give_way_where_there_is_no_room",
-    ),
-    "an upload fails if not all of it was published": (
-        "tests/functional/test_transfer.py::test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published",
     ),
     "ranges are published again if not all of them were published": (f"{_LARGE}[first entry refused",),
     "a range that failed is delivered again, alone": (
@@ -346,7 +343,8 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a look that was lost is published again": (
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_was_lost_is_published_again_by_the_one_before_it",
     ),
-    "looks and tasks count as published only if the topic confirms each": (
+    "messages count as published only if the topic confirms each": (
+        "tests/functional/test_transfer.py::test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published",
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_stays",
         "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
     ),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
+from parcelq.escaping import cut
+
 Check: TypeAlias = Callable[[Any], Any]
 
 _SHOWN: Final = 100
@@ -44,7 +46,7 @@ def shown(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # Python cannot print numbers with thousands of digits, or deeply nested lists
         return "too large to be shown"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return cut(text, _SHOWN)
 
 
 def of_type(kind: type | tuple[type, ...], wanted: str, suits: Check = lambda _value: True) -> Check:

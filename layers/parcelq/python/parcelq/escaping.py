@@ -25,6 +25,11 @@ def one_line(text: object) -> str:
     return _IN_LINE.sub(_escape, str(text))
 
 
+def cut(text: str, characters: int) -> str:
+    """Return a text, cut to at most `characters` characters. A text that was cut ends with `…`."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
 def escaped_json(text: str) -> str:
     """Escape JSON from `json.dumps` as `escaped` does with text, without changing the meaning of the JSON."""
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import read_notes
+from parcelq.escaping import cut
 from parcelq.limits import MIB
 from parcelq.store.store import joined
 from parcelq.upload.notes import Beginning, EntryCounts, Note
@@ -130,8 +131,7 @@ def kind_of(reason: str) -> str:
     usually come from the entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals
     and line numbers of a program are not replaced.
     """
-    kind = _NUMBER.sub("…", _QUOTED.sub("…", main_line(reason)))
-    return kind if len(kind) <= _LONGEST_KIND else kind[: _LONGEST_KIND - 1] + "…"
+    return cut(_NUMBER.sub("…", _QUOTED.sub("…", main_line(reason))), _LONGEST_KIND)
 
 
 def _in_file(dead: Dead, file: Beginning) -> Dead:

@@ -12,8 +12,8 @@ from parcelq.errors import JobError, SettingsError
 from parcelq.jobs.limits import Limits
 from parcelq.jobs.workflow import Workflow, WorkflowStep, workflow_name
 from parcelq.jobs.workflow_file import read_workflow, steps_of
-from parcelq.steps.environments import Dependencies, Progress, dependencies_of
-from parcelq.steps.find import Step, files_of, local_program, with_environment
+from parcelq.steps.environments import Progress
+from parcelq.steps.find import Step, dependencies_of_step, files_of, local_program, with_environment
 
 if TYPE_CHECKING:
     from parcelq.steps.packages import Packages, Target
@@ -46,17 +46,9 @@ class Assembled(NamedTuple):
         from parcelq.steps.packages import packages_for
 
         return [
-            packages_for(wanted, target, progress) if (wanted := self._wanted(number)) else None
-            for number in range(len(self.steps))
+            packages_for(wanted, target, progress) if (wanted := dependencies_of_step(step, one.packages)) else None
+            for step, one in zip(self.steps, self.workflow.steps, strict=True)
         ]
-
-    def _wanted(self, number: int) -> Dependencies | None:
-        step, packages = self.steps[number], self.workflow.steps[number].packages
-        if step.path.suffix == ".py":
-            return dependencies_of(step.path, packages)
-        if packages:
-            raise SettingsError(f"step {step.path}", ["only steps that end in .py can have packages"])
-        return None
 
 
 def from_folder(folder: Path, name: str = "") -> Assembled:

@@ -26,6 +26,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from parcelq.errors import LineageError
+from parcelq.escaping import cut
 
 MAX_POSITION: Final = 2**63 - 1
 """The largest start, end or total, in bytes."""
@@ -92,7 +93,7 @@ class RunOutput:
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
-            raise LineageError(f"digest {_short(self.digest)!r} is not 8 to 64 lower-case hexadecimals")
+            raise LineageError(f"digest {cut(self.digest, _SHOWN)!r} is not 8 to 64 lower-case hexadecimals")
         if self.entries is not None and not 0 <= self.entries <= MAX_POSITION:
             raise LineageError(f"a run cannot get {self.entries} entries")
 
@@ -115,11 +116,11 @@ class Lineage:
     def parse(cls, text: str) -> Lineage:
         """Parse the text of a lineage. If the text is invalid, raise LineageError, which shows the text shortened."""
         if len(text) > MAX_LENGTH:
-            raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
+            raise LineageError(f"lineage {cut(text, _SHOWN)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:
             return _read(text)
         except LineageError as error:
-            raise LineageError(f"lineage {_short(text)!r}: {error}") from None
+            raise LineageError(f"lineage {cut(text, _SHOWN)!r}: {error}") from None
 
     def __str__(self) -> str:
         return str(self.root) + "".join(map(str, self.outputs))
@@ -183,9 +184,5 @@ def _read(text: str) -> Lineage:
         outputs.append(RunOutput(_span(start, end, total), run, None if entries is None else int(entries)))
         position = found.end()
     if position < len(text):
-        raise LineageError(f"{_short(text[position:])!r} is left over at character {position}")
+        raise LineageError(f"{cut(text[position:], _SHOWN)!r} is left over at character {position}")
     return Lineage(root, tuple(outputs))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 import shutil
 import sys
 import uuid
@@ -17,13 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.steps.environments import cache_folder
+from parcelq.steps.environments import cache_folder, script_blocks
 from parcelq.steps.function import StepFunction
 
-_METADATA: Final = re.compile(r"(?m)^# /// script$\s(?:^#(?:| .*)$\s)+^# ///$")
-"""Matches the inline metadata of a script:
-https://packaging.python.org/en/latest/specifications/inline-script-metadata/
-"""
 _MODULE: Final = "parcelq_step_module"
 """The name under which the program of a step imports the copy of the module."""
 _PROGRAM: Final = '''{metadata}"""Runs a function of the module beside this file as a step."""
@@ -72,7 +67,7 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
     if path is None or not Path(path).is_file():
         raise InvalidValueError("step", name, "a function in a file, because the step is a copy of that file")
     module = Path(path).read_bytes()
-    metadata = _METADATA.search(module.decode("utf-8", "replace"))
+    metadata = next(script_blocks(module.decode("utf-8", "replace")), None)
     about = f"{metadata[0]}\n" if metadata else ""
     program = _PROGRAM.format(metadata=about, module=_MODULE, name=Path(path).name, function=name).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from parcelq.errors import ParcelqError, PublishError
+from parcelq.errors import ParcelqError
 from parcelq.local.jobs import LocalJob
 from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
@@ -16,6 +16,7 @@ from parcelq.local.recipe import Options
 from parcelq.names import OUTPUT
 from parcelq.records import Parcel
 from parcelq.topics.header import header_of_source
+from parcelq.topics.topic import all_published
 from parcelq.upload.notes import Beginning, note_upload
 from parcelq.upload.parcels import MAX_BODY_BYTES, Layout
 from parcelq.upload.sources import Uploaded, parcel_messages
@@ -58,11 +59,8 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: WorkMeter, pipel
         yield from header
         yield from reading.parcels()
 
-    published, failed = pipeline.publish(
-        parcel_messages(parcels(), job.source.source, job.total, layout, empty=is_missing_from_start)
-    )
-    if failed:
-        raise PublishError(job.source.title, [one.reason for one in failed])
+    messages = parcel_messages(parcels(), job.source.source, job.total, layout, empty=is_missing_from_start)
+    published = all_published(job.source.title, pipeline.publish(messages))
     if job.total is not None and reading.end != job.total:
         raise ParcelqError(f"{job.source.title!r} has {reading.end:,} bytes of records, but had {job.total:,} before")
     meter.expect(source, reading.end)

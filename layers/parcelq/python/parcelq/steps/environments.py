@@ -88,6 +88,11 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
     return folder / "bin" / "python", lock
 
 
+def script_blocks(text: str) -> Iterator[re.Match[str]]:
+    """Find the blocks `script` of the inline metadata in the text of a program."""
+    return (found for found in _BLOCK.finditer(text) if found["type"] == "script")
+
+
 def _metadata(step: Path) -> Mapping[str, object]:
     """Return the block `script` of a file's inline metadata; empty if the file has no such block."""
     import tomllib
@@ -99,7 +104,7 @@ def _metadata(step: Path) -> Mapping[str, object]:
         return {}
     except OSError as error:
         raise SettingsError(f"step {step}", [f"it cannot be read: {error.strerror}"]) from None
-    blocks = [found["content"] for found in _BLOCK.finditer(text) if found["type"] == "script"]
+    blocks = [found["content"] for found in script_blocks(text)]
     if len(blocks) > 1:
         raise SettingsError(where, [f"it has {len(blocks)} blocks '# /// script', but must have one"])
     if not blocks:

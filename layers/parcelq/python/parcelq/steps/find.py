@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.result_names import REPORT, STATE
 from parcelq.steps.executable import Command, command_of, has_open_quote, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
+
+if TYPE_CHECKING:
+    from parcelq.steps.environments import Dependencies
 
 _log = logging.getLogger(__name__)
 
@@ -137,19 +140,26 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     """Return a step with an environment of its own if it has dependencies; see `local_step`. Raises SettingsError if
     the dependencies cannot be installed, or if the step is not a Python file and cannot have any.
     """
-    if step.path.suffix != ".py":
-        if packages:
-            raise SettingsError(
-                f"step {step.path}", ["only steps that end in .py can have packages; this one is started directly"]
-            )
-        return step
-    from parcelq.steps.environments import dependencies_of, environment_for
-
-    wanted = dependencies_of(step.path, packages)
+    wanted = dependencies_of_step(step, packages)
     if not wanted:
         return step
+    from parcelq.steps.environments import environment_for
+
     python, lock = environment_for(wanted, progress or (lambda _: None))
     return step._replace(python=python, lock=lock)
+
+
+def dependencies_of_step(step: Step, packages: Sequence[str]) -> Dependencies | None:
+    """Return the dependencies of a step, or raise SettingsError; None if the step is not a Python file."""
+    if step.path.suffix == ".py":
+        from parcelq.steps.environments import dependencies_of
+
+        return dependencies_of(step.path, packages)
+    if packages:
+        raise SettingsError(
+            f"step {step.path}", ["only steps that end in .py can have packages; this one is started directly"]
+        )
+    return None
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:

@@ -91,10 +91,6 @@ class SqsTopic(SqsPublisher):
         """Return approximate numbers of messages, which become right about 60 s after the last send."""
         return Topics(self.sqs).counts(self.url)
 
-    def attributes(self) -> dict[str, str]:
-        """Return a dict from SQS's names of attributes to the queue's values."""
-        return Topics(self.sqs).attributes(self.url)
-
     def dead_letter_topic(self) -> Self | None:
         """Return the topic for messages that failed for good; None if there is none. It is the queue that this queue's
         RedrivePolicy names, or else the queue with the matching name.

@@ -101,11 +101,15 @@ class Topic(Publisher, Protocol):
 def publish_all(topic: Publisher, items: Iterable[object], delay_seconds: int = 0) -> int:
     """Publish texts, each as a message, and return how many. Raises PublishError if a message was not published."""
     messages = (Message(str(one).encode()) for one in items)
-    published, failed = topic.publish(messages, delay_seconds=delay_seconds)
-    # guard[False]: looks and tasks count as published only if the topic confirms each
-    if failed:
-        raise PublishError(topic.name, [one.reason for one in failed])
-    return published
+    return all_published(topic.name, topic.publish(messages, delay_seconds=delay_seconds))
+
+
+def all_published(name: str, outcome: Published) -> int:
+    """Return how many messages were published. Raises PublishError, which has the name, if a message was not."""
+    # guard[False]: messages count as published only if the topic confirms each
+    if outcome.failed:
+        raise PublishError(name, [one.reason for one in outcome.failed])
+    return outcome.published
 
 
 def check_pull(min_messages: int, max_messages: int, receive_message_timeout: float) -> None:

@@ -7,7 +7,6 @@ from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from parcelq.aws.text import is_legal
-from parcelq.errors import PublishError
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.readable import Readable
@@ -18,7 +17,7 @@ from parcelq.store.store import Store
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, all_published
 from parcelq.upload.parcels import LINES_ONLY, Layout
 
 _MOST_PARTS: Final = 2048
@@ -195,10 +194,7 @@ def upload_stream(
             yield parcel
 
     messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=lambda: rest is None and ends())
-    published, failed = topic.publish(messages)
-    # guard[False]: an upload fails if not all of it was published
-    if failed:
-        raise PublishError(topic.name, [one.reason for one in failed])
+    published = all_published(topic.name, topic.publish(messages))
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)
 
 

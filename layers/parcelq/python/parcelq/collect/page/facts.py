@@ -7,10 +7,10 @@ from typing import Final
 
 from parcelq.amounts import amount, dollars, duration
 from parcelq.collect.page.charts import bars
-from parcelq.collect.page.figures import cut
 from parcelq.collect.page.html import element, section, table, text
 from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
+from parcelq.escaping import cut
 
 LONG: Final = 500
 """How many characters the page shows at most of a text that occurs only once on the page."""

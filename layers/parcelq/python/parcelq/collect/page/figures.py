@@ -11,7 +11,7 @@ from parcelq.collect.page.rates import Rate, begin_of, entries_of_segments, rate
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import time_of
 from parcelq.collect.source_map import Cell, SourceMap, missing_of
-from parcelq.escaping import one_line
+from parcelq.escaping import cut, one_line
 from parcelq.upload.notes import Note
 
 MOST_GROUPS: Final = 40
@@ -124,11 +124,6 @@ def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None)
     for one in dead:
         deaths.add(one)
     return deaths.figures(rate)
-
-
-def cut(text: str, characters: int) -> str:
-    """Return a text, cut to at most `characters` characters. A text that was cut ends with `…`."""
-    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def _place(dead: Dead) -> str:

@@ -9,11 +9,12 @@ from urllib.parse import quote, unquote
 from parcelq.amounts import amount, percent, size
 from parcelq.collect.page.document import document
 from parcelq.collect.page.facts import LONG, costs, facts, rate_chart, run_durations
-from parcelq.collect.page.figures import Figures, Group, Listed, cut
+from parcelq.collect.page.figures import Figures, Group, Listed
 from parcelq.collect.page.html import element, json_block, section, table, text
 from parcelq.collect.page.mapped import source_map
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
+from parcelq.escaping import cut
 
 MOST_BYTES: Final = 300_000
 """How many bytes a page may have."""
