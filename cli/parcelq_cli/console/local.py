@@ -54,19 +54,16 @@ class LocalConsole:
             return [*map(self._view, there), *(JobView(one.id, one.result, "whole", 1.0, 0) for one in gone)]
 
     def view(self, job: str) -> JobView:
-        """Return the progress of a job."""
         for view in self.views():
             if view.id == job:
                 return view
         raise JobError(job, "there is no such job; the list shows all jobs")
 
     def written(self, job: str) -> str:
-        """Return the report's page, which is stored beside the complete result of a job."""
         path = self.results / f"{self._records[job].result}{PAGE}"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not complete, and the report's figures."""
         with self._lock:
             status = self._known.get(job)
         if status is None or status.collected is None:
@@ -81,11 +78,9 @@ class LocalConsole:
         return report, figures_of(status.collected, resolution, notes)
 
     def redrive(self, job: str, only: Selected) -> None:
-        """Begin to run a job's dead entries again."""
         self._begin(job, redrive=True, only=only)
 
     def resume(self, job: str) -> None:
-        """Begin to run the missing part of a job."""
         self._begin(job, redrive=False, only=None)
 
     def cancel(self, job: str) -> None:

@@ -38,11 +38,9 @@ class StackConsole:
         return [view_of(one) for one in sorted(records, key=lambda one: one.is_whole)[:MOST_SHOWN]]
 
     def view(self, job: str) -> JobView:
-        """Return the progress of a job."""
         return view_of(self.jobs.find(job))
 
     def written(self, job: str) -> str:
-        """Return the report's page, which is stored beside the complete result of a job."""
         store = self.jobs.store
         try:
             return store.read(Source.parse(self.jobs.find(job).source).names(store.bucket).page).decode()
@@ -50,7 +48,6 @@ class StackConsole:
             return ""
 
     def drawn(self, job: str) -> tuple[Report, Figures] | None:
-        """Return the report of a job that is not complete, and the report's figures."""
         record, store = self.jobs.find(job), self.jobs.store
         notes, names = notes_of(store, record.source), Source.parse(record.source).names(store.bucket)
 
@@ -64,15 +61,12 @@ class StackConsole:
         return self.jobs.read(record, draw)
 
     def redrive(self, job: str, only: Selected) -> None:
-        """Run a job's dead entries again."""
         self.jobs.redrive(job, only=only)
 
     def resume(self, job: str) -> None:
-        """Run the missing records of a job."""
         self.jobs.resume(job)
 
     def cancel(self, job: str) -> None:
-        """Cancel a job."""
         self.jobs.cancel(job)
 
     def close(self) -> None:

@@ -59,9 +59,7 @@ def download(
         receive_message_timeout: after how many seconds without a message the topic is regarded as empty.
         on_progress: called with how many messages and how many entries were just stored.
 
-    Raises:
-        ParcelqError: the file already exists, but is not an incomplete file of an earlier download.
-        AwsError, TopicNotFoundError, OSError: SQS or the disk failed. No message is lost.
+    Raises what `parcelq.Topic.download` raises.
     """
     folder = path.with_name(path.name + PIECES)
     if path.exists() and not folder.exists():

@@ -47,23 +47,12 @@ def process(
     on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, int]:
-    """Pull messages, run the step over the messages, publish the step's output and acknowledge, until no more messages
-    arrive.
-
-    A round may take up to 12 hours, the longest time that SQS keeps a message locked. After 12 hours, a hanging step is
-    killed.
+    """Do what `parcelq.Worker.run` says. A round may take up to 12 hours, the longest time that SQS keeps a message
+    locked. After 12 hours, a hanging step is killed.
 
     Args:
-        receive_message_timeout: how many seconds without a message pass until the topic counts as empty.
         deadline: how many seconds messages are locked. The lock is renewed as long as this process works on the
             messages. So after a crash of this process, other processes get the messages after about this time.
-        on_progress: a function that is called after every round with the progress of the round and of all rounds.
-
-    Returns:
-        The numbers of messages processed and published.
-
-    Raises:
-        AwsError, TopicNotFoundError: the topic refuses to deliver or delete messages.
     """
     topic = processor.route.input
     total = RoundProgress()

@@ -167,22 +167,15 @@ class Topics:
         on_wait: Callable[[str, float], None] = lambda _name, _seconds: None,
         both: Mapping[str, str] | None = None,
     ) -> str:
-        """Create a topic and its dead-letter topic anew, and return the topic's URL.
-
-        If one of the two topics exists, both are deleted first, with all messages. SQS then refuses their names for 60
-        s; this method waits that long.
+        """Create a topic and its dead-letter topic anew, as `parcelq.Topics.create` does, and return the topic's URL.
 
         Args:
-            name: the topic's name; the dead-letter topic's name is `<name>-dead-letter`.
-            max_receive_count: how often a message is delivered before SQS moves the message to the dead-letter topic.
             attributes: attributes of the topic alone.
             on_wait: a function that is called if SQS still refuses a name. Its arguments are the name and the most
                 seconds to wait.
             both: attributes that both the topic and its dead-letter topic get, such as `guarded()`.
 
-        Raises:
-            InvalidValueError: if the name is not allowed, or `max_receive_count` is below 1.
-            TopicBlockedError: if SQS still refused the name after 90 s.
+        Raises TopicBlockedError if SQS still refused the name after 90 s.
         """
         check_topic(name)
         if name.endswith(DEAD_LETTER_SUFFIX):

@@ -99,7 +99,6 @@ class MemoryTopic:
         self._counts = [0, 0, 0, 0]
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """See `Topic.publish`."""
         if not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
             raise InvalidValueError("delay_seconds", delay_seconds, f"0 to {MAX_DELAY_SECONDS} seconds")
         published, failed = 0, []
@@ -146,7 +145,6 @@ class MemoryTopic:
                 self._wait(self._filled, min(_LONGEST_WAIT, min(until, next_timer) - now))
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the pulled message."""
         return pulled.message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
@@ -166,7 +164,6 @@ class MemoryTopic:
         return failed
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """See `Topic.refresh_deadline`."""
         check_deadline(timeout)
         failed: list[Pulled] = []
         with self._lock:

@@ -36,12 +36,7 @@ def upload_files(
             halfway.
         fmt, store: as in `upload_source`.
 
-    Raises:
-        SourceError: some files do not match their format, or their compression is damaged. All other files are
-            published.
-        ParcelqError: a file cannot be read, or the file changed while it was read.
-        PublishError: SQS refused some messages, for example because an entry is too large and the topic has no bucket.
-        AwsError, TopicNotFoundError: SQS refused a request.
+    Raises what `parcelq.Topic.upload` raises; SourceError if some files do not match their format or are damaged.
     """
     files = [Path(path) for path in paths]
     for path in files:
