@@ -243,7 +243,7 @@ def test_a_job_whose_record_cannot_be_read_does_not_hold_up_other_jobs(cloud: Cl
 
 
 def test_a_look_that_is_dropped_does_not_hide_new_messages_that_were_drained_with_it(cloud: Cloud) -> None:
-    """A job ended with a dead entry. A look of long ago comes again together with the output of this entry."""
+    """A job ended with a dead entry. A look of long ago is delivered again together with the output of this entry."""
     job = cloud.begin()
     cloud.came(output(0, 5), output(5, 6, dead="bad"))
     cloud.run()

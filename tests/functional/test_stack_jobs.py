@@ -427,7 +427,7 @@ def test_a_file_for_a_workflow_that_does_not_exist_is_a_stopped_job(world: World
         world.jobs.resume(job.id)
 
 
-def test_an_event_that_comes_again_after_its_workflow_was_deleted_leaves_the_finished_job_alone(
+def test_an_event_that_is_repeated_after_its_workflow_was_deleted_leaves_the_finished_job_alone(
     world: World, put, versions
 ) -> None:
     put("shout", "steps: [{run: step}]", step=UPPER)
