@@ -153,7 +153,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         return
     config, source = own().config, put.source
     check_inbox(source, config)
-    # Before the workflow is read: the event may be delivered again after the job has finished and its workflow was deleted.
+    # Before the workflow is read: the event may be delivered again after the job ended and its workflow was deleted.
     job = job_of(str(source), workflow_in(put).partition("@")[0])
     if job and (job.state is State.FINISHED or job.halted):
         logger.info("has already ended, so it is left out", source=str(source), job=job.id, state=job.state)
