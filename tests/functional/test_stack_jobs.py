@@ -25,12 +25,12 @@ from parcelq.stack.publishing import silently
 from parcelq.stack.run import redrive
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.notes import noted_problems
 from parcelq_cli.console.pages import job_page
 from parcelq_cli.console.remote import StackConsole
 from parcelq_cli.console.view import act, selected
 from parcelq_cli.output import Output
 from parcelq_cli.running import report_of
+from parcelq_emulator.pipeline import noted_problems
 
 LINES = b"".join(b"line %d\n" % number for number in range(60))
 MENDED = '#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n'
