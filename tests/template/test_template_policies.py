@@ -50,7 +50,10 @@ def processor(stage: str) -> dict[str, Statement]:
 
 UPLOADER: dict[str, Statement] = {
     **log("uploader"),
-    "TakeRanges": ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, {f"{SQS}parcelq-ranges"}),
+    "TakeRanges": (
+        {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"},
+        {f"{SQS}parcelq-ranges"},
+    ),
     "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
     "ReadInbox": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/inbox/*"}),
     "PutBodies": ({"s3:PutObject"}, {f"{BUCKET}/{folder}/*" for folder in ("overflow", "segments/.headers")}),
