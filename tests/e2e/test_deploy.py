@@ -284,7 +284,7 @@ def test_every_deployed_topic_moves_dead_letters_to_its_own_dead_letter_topic(de
         for name, attributes in topics.items()
         if "RedrivePolicy" in attributes
     }
-    wanted = {"parcelqdev-step": 1000, "parcelqdev-output": 1000, "parcelqdev-ranges": 100, "parcelqdev-looks": 100}
+    wanted = {"parcelqdev-step": 1000, "parcelqdev-output": 1000, "parcelqdev-ranges": 200, "parcelqdev-looks": 100}
     assert counts == {
         name: {"deadLetterTargetArn": f"{ARN}{name}-dead-letter", "maxReceiveCount": count}
         for name, count in wanted.items()
