@@ -91,7 +91,8 @@ def test_runs_that_succeed_share_one_process_and_one_request(make: Make) -> None
 
 def test_files_that_one_run_leaves_are_gone_for_the_next(make: Make) -> None:
     runner = make(
-        "@step\ndef run(entries):\n    list(entries)\n    yield str(os.listdir()) + str(os.listdir(os.environ['TMPDIR']))\n"
+        "@step\ndef run(entries):\n    list(entries)\n"
+        "    yield str(os.listdir()) + str(os.listdir(os.environ['TMPDIR']))\n"
         "    open('left', 'w').close()\n    os.makedirs(os.environ['TMPDIR'] + '/left')\n"
     )
     assert results(runner, b"a\n", b"b\n", b"c\n") == ["[][]\n"] * 3
