@@ -16,7 +16,6 @@ from parcelq.errors import (
     InvalidValueError,
     MessageError,
     ParcelqError,
-    PublishError,
     SettingsError,
     SourceError,
     WorkflowError,
@@ -35,6 +34,7 @@ from parcelq.topics.deadlines import DEADLINE_MARGIN, back_off, set_deadlines
 from parcelq.topics.deployed import Deployed
 from parcelq.topics.message import Pulled, with_attributes
 from parcelq.topics.sqs import SqsTopic
+from parcelq.topics.topic import all_published
 from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.puts import Object, event_of, put_of, records_of
@@ -213,10 +213,7 @@ def move_to_dead_letters(pulled: Pulled, error: ParcelqError) -> None:
     from parcelq.process.dead import reason_of  # rarely needed
 
     topic = topic_named(dead_letter(own().config.range_topic))
-    failed = topic.publish([with_attributes(pulled.as_it_is(), **{REASON: reason_of(error)})]).failed
-    # guard[False]: a message that is not a valid task is acknowledged only when it is on the dead-letter topic
-    if failed:
-        raise PublishError(topic.name, [one.reason for one in failed])
+    all_published(topic.name, topic.publish([with_attributes(pulled.as_it_is(), **{REASON: reason_of(error)})]))
 
 
 def upload_task(task: RangeTask | StreamTask, may_go_on: Callable[[], bool]) -> None:

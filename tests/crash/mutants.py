@@ -109,9 +109,6 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a range that failed is delivered again, alone": (
         "tests/functional/test_function_ranges.py::TestRanges::test_a_range_that_fails_is_delivered_again_alone",
     ),
-    "a message that is not a valid task is acknowledged only when it is on the dead-letter topic": (
-        "tests/functional/test_function_ranges.py::TestRanges::test_a_message_that_is_no_task_is_delivered_again_if_it_cannot_become_a_dead_letter",
-    ),
     "if the uploader dies, its task is delivered again soon after the invocation's time is up": (
         "tests/functional/test_function_ranges.py::TestRanges::test_a_range_is_delivered_again_soon_after_it_failed_or_its_uploader_died",
     ),
@@ -347,6 +344,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_transfer.py::test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published",
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_stays",
         "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
+        "tests/functional/test_function_ranges.py::TestRanges::test_a_message_that_is_no_task_is_delivered_again_if_it_cannot_become_a_dead_letter",
     ),
     "a look is acknowledged only after the next one is published": (
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",

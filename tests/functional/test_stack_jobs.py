@@ -133,14 +133,15 @@ def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(
         world.jobs.resume(job.id)
 
 
-def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_it(world: World, put) -> None:
+@pytest.mark.parametrize("name", ["lines.txt", "rows.csv"])
+def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_it(world: World, put, name: str) -> None:
     put("fails", "steps: [{run: step}]", step=FAILS)
-    job = world.upload("fails/lines.txt")
+    job = world.upload(f"fails/{name}")
     ended = world.run(job)
     assert (ended.state, ended.halted, ended.reported) == (State.STOPPED, True, True)
     assert ended.problem.startswith("the step failed in each of")
     assert "ValueError: nothing works" in ended.problem
-    assert world.report("fails/lines.txt")["problem"] == ended.problem
+    assert world.report(f"fails/{name}")["problem"] == ended.problem
     while world.process():
         pass
     assert world.waiting() == 0

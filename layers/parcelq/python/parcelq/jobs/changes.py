@@ -74,7 +74,7 @@ def after(found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord
     if found.complete and may_finish and not _exceeded(new._replace(started=found.now, resumed=0.0), found.now):
         return new._replace(state=State.FINISHING), Next.FINISH
     # guard[exceeded = _exceeded(new, found.now) or new.suspicion]: a step with a successful run is not broken
-    exceeded = _exceeded(new, found.now) or ("" if new.covered else new.suspicion)
+    exceeded = _exceeded(new, found.now) or ("" if new.entries else new.suspicion)
     # After its upload, a job needs the source only if bytes are missing. The source may be deleted before that.
     unreadable = found.problem if is_still or not new.uploaded else ""
     if problem := exceeded or unreadable or _stuck(new, found.now, is_still=is_still):

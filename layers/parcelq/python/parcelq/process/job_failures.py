@@ -63,7 +63,7 @@ class JobFailures(FirstFailures):
         record = found[0]
         if record.halted:
             return record.problem or "the job was cancelled"
-        if record.covered:
+        if record.entries:
             self._working.add(self._step_of(work))
             return ""
         if record.suspicion:
@@ -116,4 +116,4 @@ class JobFailures(FirstFailures):
 
 
 def _may_stop(record: JobRecord) -> bool:
-    return not (record.state.is_ended or record.state is State.FINISHING or record.covered)
+    return not (record.state.is_ended or record.state is State.FINISHING or record.entries)
